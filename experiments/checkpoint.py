@@ -1,0 +1,279 @@
+"""Checkpoints of the state and of the position in the data.
+
+Orbax writes them; it commits a checkpoint by renaming it, but does not notice
+later damage to its files. So each finished checkpoint is sealed with a
+manifest of SHA-256 sums, and one without a seal, or with a broken one, is never
+restored: the one before it is.
+"""
+
+from collections.abc import Iterator
+import hashlib
+import json
+import logging
+from typing import Any
+
+from etils import epath
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+import orbax.checkpoint as ocp
+
+log = logging.getLogger(__name__)
+
+MANIFEST = 'manifest.json'
+DAMAGED = 'damaged'  # Where damaged checkpoints are moved to.
+
+
+class CheckpointMismatchError(ValueError):
+  """A checkpoint's arrays do not have the shapes that the config asks for."""
+
+
+def _files(directory: epath.Path) -> Iterator[epath.Path]:
+  """All files below a directory (glob cannot recurse on gs://)."""
+  for path in directory.iterdir():
+    if path.is_dir():
+      yield from _files(path)
+    else:
+      yield path
+
+
+def _sums(directory: epath.Path) -> dict[str, str]:
+  """SHA-256 of each file below a directory, by its relative path."""
+  sums = {}
+  for path in _files(directory):
+    if path.name != MANIFEST:
+      with path.open('rb') as f:
+        digest = hashlib.file_digest(f, 'sha256').hexdigest()
+      sums[str(path.relative_to(directory))] = digest
+  return sums
+
+
+def seal(directory: epath.Path) -> None:
+  """Writes the manifest of a finished checkpoint."""
+  temporary = directory / f'{MANIFEST}.tmp'
+  sums = _sums(directory)
+  temporary.write_text(json.dumps(sums, indent=1))
+  temporary.replace(directory / MANIFEST)
+
+
+def damage(directory: epath.Path) -> str | None:
+  """Says what is wrong with a checkpoint; None if it is as it was sealed."""
+  manifest = directory / MANIFEST
+  if not manifest.exists():
+    return 'it was never finished'
+  try:
+    expected = json.loads(manifest.read_text())
+  except ValueError:
+    return f'{MANIFEST} is unreadable'
+  found = _sums(directory)
+  changed = [
+    name
+    for name in sorted(expected.keys() | found.keys())
+    if expected.get(name) != found.get(name)
+  ]
+  if changed:
+    return f'{changed[0]} changed since it was written'
+  return None
+
+
+def _sound_steps(directory: epath.Path, *, set_aside: bool) -> list[int]:
+  """Steps with an intact checkpoint, the newest first.
+
+  Args:
+    directory: of all checkpoints.
+    set_aside: whether to move the others out of the way, so that training can
+      write their steps again.
+
+  Returns:
+    The steps; only what process 0 sees counts.
+  """
+  if not directory.exists():
+    return []
+  steps = sorted(
+    (int(p.name) for p in directory.iterdir() if p.name.isdecimal()),
+    reverse=True,
+  )
+  sound = []
+  for step in steps:
+    problem = damage(directory / str(step))
+    if problem is None:
+      sound.append(step)
+      continue
+    log.warning(
+      'Checkpoint %d is damaged (%s); falling back to the one before.',
+      step,
+      problem,
+    )
+    if set_aside:
+      target = directory.parent / DAMAGED / str(step)
+      target.parent.mkdir(parents=True, exist_ok=True)
+      if target.exists():
+        target.rmtree()
+      (directory / str(step)).rename(target)
+      log.warning('It was moved to %s.', target)
+  return sound
+
+
+class Checkpoints:
+  """The checkpoints of one run: the latest ones and the best one are kept."""
+
+  def __init__(
+    self, workdir: str, *, best_metric: str, keep: int, read_only: bool
+  ):
+    """Opens a workdir's checkpoints.
+
+    Args:
+      workdir: the run's directory, local or gs://.
+      best_metric: the metric that the best checkpoint has the most of.
+      keep: how many of the latest checkpoints to keep, beside the best one.
+      read_only: write nothing (evaluation, perhaps beside a running training).
+    """
+    self._directory = epath.Path(workdir).absolute() / 'checkpoints'
+    is_main = jax.process_index() == 0
+    sound = []
+    if is_main:
+      sound = _sound_steps(self._directory, set_aside=not read_only)
+    self._sound_steps = _broadcast_list(sound)
+    self._unsealed: int | None = None
+    self._is_main = is_main
+
+    def metric(metrics: dict[str, float]) -> float:
+      return metrics[best_metric]
+
+    policies = ocp.checkpoint_managers
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=policies.AnyPreservationPolicy(
+        [
+          policies.LatestN(keep),
+          policies.BestN(
+            get_metric_fn=metric,
+            n=1,
+            keep_checkpoints_without_metrics=False,
+          ),
+        ]
+      ),
+      best_fn=metric,
+      todelete_subdir='deleting',
+      cleanup_tmp_directories=not read_only,
+      read_only=read_only,
+      create=not read_only,
+    )
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=options,
+      item_handlers={
+        'state': ocp.StandardCheckpointHandler(),
+        'data': ocp.JsonCheckpointHandler(),
+      },
+    )
+
+  def step(self, which: str) -> int | None:
+    """The step of the 'latest' or the 'best' intact checkpoint, if any."""
+    if which == 'best':
+      best = self._manager.best_step()
+      if best in self._sound_steps:
+        return best
+    return self._sound_steps[0] if self._sound_steps else None
+
+  def restore(self, step: int, state: Any) -> tuple[Any, int]:
+    """Reads a checkpoint.
+
+    Args:
+      step: one that `step` returned.
+      state: the tree of shapes, dtypes and shardings to restore to.
+
+    Returns:
+      The state and the position in the data, in examples.
+
+    Raises:
+      CheckpointMismatchError: if the checkpoint has other arrays.
+    """
+    self._check_shapes(step, state)
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(state), data=ocp.args.JsonRestore()
+      ),
+    )
+    return restored.state, restored.data['position']
+
+  def _check_shapes(self, step: int, state: Any) -> None:
+    saved = _shapes_by_name(self._manager.item_metadata(step).state)
+    wanted = _shapes_by_name(state)
+    differences = [
+      f'{name}: {saved.get(name, "absent")} in the checkpoint,'
+      f' {wanted.get(name, "absent")} in this config'
+      for name in wanted | saved
+      if saved.get(name) != wanted.get(name)
+    ]
+    if differences:
+      more = len(differences) - 3
+      raise CheckpointMismatchError(
+        f'Checkpoint {step} in {self._directory} is of another model:\n  '
+        + '\n  '.join(differences[:3])
+        + (f'\n  and {more} more' if more > 0 else '')
+        + '\nUse its own config, or another --workdir.'
+      )
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    position: int,
+    metrics: dict[str, float] | None = None,
+  ) -> None:
+    """Starts to write a checkpoint; `poll` or `close` seal it when done."""
+    self._finish()
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        data=ocp.args.JsonSave({'position': position}),
+      ),
+      metrics=metrics,
+    )
+    self._unsealed = step
+
+  def poll(self) -> None:
+    """Seals the checkpoint being written, once it is finished. Never waits."""
+    if self._unsealed is not None and not self._manager.is_saving_in_progress():
+      self._finish()
+
+  def reached_preemption(self, step: int) -> bool:
+    """Whether all processes are to stop after this step (SIGTERM)."""
+    return jax.distributed.is_initialized() and (
+      self._manager.reached_preemption(step)
+    )
+
+  def close(self) -> None:
+    """Waits for the checkpoint being written and seals it."""
+    self._finish()
+    self._manager.close()
+
+  def _finish(self) -> None:
+    self._manager.wait_until_finished()
+    if self._unsealed is not None and self._is_main:
+      seal(self._directory / str(self._unsealed))
+    self._unsealed = None
+
+
+def _shapes_by_name(tree: Any) -> dict[str, str]:
+  """'float32[2, 3]' by path; the parameters come first."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  shapes = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): (
+      f'{x.dtype}{list(x.shape)}'
+    )
+    for path, x in leaves
+  }
+  return dict(sorted(shapes.items(), key=lambda x: 'params/' not in x[0]))
+
+
+def _broadcast_list(values: list[int]) -> list[int]:
+  """What process 0 has, at all processes."""
+  if jax.process_count() == 1:
+    return values
+  length = int(multihost_utils.broadcast_one_to_all(np.int32(len(values))))
+  padded = np.zeros(length, np.int32)
+  padded[: len(values)] = values[:length]
+  return [int(x) for x in multihost_utils.broadcast_one_to_all(padded)]

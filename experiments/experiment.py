@@ -1,0 +1,191 @@
+"""A config, checked and made into the objects that a run consists of.
+
+Everything that can be wrong with a config is found here, in seconds, before
+anything is compiled or written.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+import optax
+
+from experiments import optimizers, sharding, tasks
+import perceiver
+
+
+class TrainState(NamedTuple):
+  """All that a training step reads and writes."""
+
+  step: Any  # Scalar int32: steps done.
+  params: Any
+  model_state: Any  # Haiku's state, such as batch norm's averages.
+  opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What training and evaluation share."""
+
+  config: ConfigDict
+  task: tasks.Task
+  forward: hk.TransformedWithState  # (batch, is_training) -> [B, classes]
+  mesh: Mesh
+  total_steps: int
+  schedule: optax.Schedule
+  optimizer: optax.GradientTransformation
+  state_shapes: TrainState
+
+  def init_state(self, key: jax.Array) -> TrainState:
+    """A fresh state (traceable)."""
+    batch = jax.tree.map(
+      lambda x: jax.numpy.zeros(x.shape, x.dtype), self.task.batch_spec(1)
+    )
+    return init_state(self.forward, self.optimizer, batch, key)
+
+  def source(self, split: str) -> Sequence[Any]:
+    """Records of a split. Raises `tasks.DataNotFoundError`."""
+    return self.task.source(split, self.config.data.dir)
+
+
+def transform_model(
+  config: ConfigDict, task: tasks.Task
+) -> hk.TransformedWithState:
+  """The model as a pair of functions of (batch, is_training)."""
+
+  def forward(batch: tasks.Batch, is_training: bool) -> jax.Array:
+    model = perceiver.Perceiver(**config.model)
+    return model(task.byte_array(batch, is_training), is_training)
+
+  return hk.transform_with_state(forward)
+
+
+def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
+  """Shapes of a config's parameters and input; allocates nothing.
+
+  Args:
+    config: as from a config file.
+
+  Returns:
+    The parameters' tree and the byte array of one example, as shapes.
+  """
+  task = tasks.create(**config.task)
+  batch, key = task.batch_spec(1), jax.random.key(0)
+
+  def init(key, batch):
+    return transform_model(config, task).init(key, batch, True)[0]
+
+  def byte_array(key, batch):
+    inputs = hk.transform(lambda x: task.byte_array(x, True))
+    return inputs.apply(inputs.init(key, batch), key, batch)
+
+  return jax.eval_shape(init, key, batch), jax.eval_shape(
+    byte_array, key, batch
+  )
+
+
+def init_state(
+  forward: hk.TransformedWithState,
+  optimizer: optax.GradientTransformation,
+  batch: tasks.Batch,
+  key: jax.Array,
+) -> TrainState:
+  params, model_state = forward.init(key, batch, True)
+  step = jax.numpy.zeros((), jax.numpy.int32)
+  return TrainState(step, params, model_state, optimizer.init(params))
+
+
+def total_steps(config: ConfigDict, num_examples: int) -> int:
+  """`train.steps`, or `train.epochs` in steps, rounded up."""
+  if config.train.steps is not None:
+    return config.train.steps
+  return math.ceil(config.train.epochs * num_examples / config.train.batch_size)
+
+
+def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
+  """Checks a config and builds its objects.
+
+  Args:
+    config: as from a config file.
+    mesh: devices to run on; by default all of them, as the config says.
+
+  Returns:
+    The experiment. Its data is not opened yet.
+
+  Raises:
+    ValueError: what is wrong with the config, and which key it is.
+  """
+  try:
+    task = tasks.create(**config.task)
+    if config.model.num_classes != task.num_classes:
+      raise ValueError(
+        f'model.num_classes={config.model.num_classes}, but the task'
+        f' {config.task.name!r} has {task.num_classes} classes.'
+      )
+    if mesh is None:
+      mesh = sharding.make_mesh(config.train.model_parallel)
+    _check_batch_sizes(config, mesh)
+    _check_positive(config, 'train', ('log_every', 'eval_every'))
+    _check_positive(config, 'train', ('checkpoint_every', 'keep_checkpoints'))
+    if config.eval.checkpoint not in ('latest', 'best'):
+      raise ValueError(
+        f'eval.checkpoint={config.eval.checkpoint!r} is neither'
+        " 'latest' nor 'best'."
+      )
+    steps = total_steps(config, task.num_examples(task.train_split))
+    if steps < 1:
+      raise ValueError(f'train.steps={steps} must be at least 1.')
+    settings = dict(config.optimizer)
+    schedule = optimizers.learning_rate_schedule(
+      steps,
+      **{
+        name: settings.pop(name)
+        for name in (
+          'learning_rate',
+          'schedule',
+          'warmup',
+          'decay_at',
+          'decay_factor',
+        )
+      },
+    )
+    optimizer = optimizers.create(schedule, **settings)
+    forward = transform_model(config, task)
+    shapes = jax.eval_shape(
+      lambda key, batch: init_state(forward, optimizer, batch, key),
+      jax.random.key(0),
+      task.batch_spec(1),
+    )
+  except TypeError as error:  # A section with a key that no argument has.
+    raise ValueError(f'Bad config: {error}') from error
+  return Experiment(
+    config, task, forward, mesh, steps, schedule, optimizer, shapes
+  )
+
+
+def _check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
+  devices = mesh.shape['data']
+  for key, size, parts, what in (
+    (
+      'train.batch_size',
+      config.train.batch_size,
+      devices * config.train.accumulate,
+      f'{devices} device(s) x train.accumulate={config.train.accumulate}',
+    ),
+    ('eval.batch_size', config.eval.batch_size, devices, f'{devices} devices'),
+  ):
+    if parts < 1 or size < 1 or size % parts:
+      raise ValueError(f'{key}={size} is not divisible by {what}.')
+
+
+def _check_positive(
+  config: ConfigDict, section: str, keys: Sequence[str]
+) -> None:
+  for key in keys:
+    if config[section][key] < 1:
+      raise ValueError(f'{section}.{key}={config[section][key]} must be >= 1.')

@@ -1,0 +1,18 @@
+"""The benchmarks, by the name that a config gives them."""
+
+from typing import Any
+
+from experiments.tasks.base import Batch, DataNotFoundError, Task
+from experiments.tasks.digits import Digits
+from experiments.tasks.imagenet import ImageNet
+
+TASKS: dict[str, type[Task]] = {'digits': Digits, 'imagenet': ImageNet}
+
+__all__ = ['Batch', 'DataNotFoundError', 'Task', 'create']
+
+
+def create(name: str, **settings: Any) -> Task:
+  """The task of that name, with the rest of a config's `task` section."""
+  if name not in TASKS:
+    raise ValueError(f'No task {name!r}; there are {sorted(TASKS)}.')
+  return TASKS[name](**settings)

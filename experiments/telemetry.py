@@ -1,0 +1,161 @@
+"""What a run says of itself: metrics, progress, and how it was launched."""
+
+from collections.abc import Mapping
+import datetime
+import importlib.metadata
+import json
+import logging
+import subprocess
+import sys
+import time
+from typing import Any
+
+from etils import epath
+import jax
+import tensorboardX
+
+log = logging.getLogger(__name__)
+
+METRICS = 'metrics.jsonl'
+PROGRESS_SECONDS = 5.0  # Between progress lines.
+PACKAGES = (
+  'jax',
+  'jaxlib',
+  'dm-haiku',
+  'optax',
+  'orbax-checkpoint',
+  'grain',
+  'numpy',
+  'ml-collections',
+)
+
+
+class Telemetry:
+  """Writes metrics.jsonl and TensorBoard events; logs the progress."""
+
+  def __init__(
+    self,
+    workdir: str,
+    *,
+    start_step: int,
+    total_steps: int,
+    batch_size: int,
+    num_examples: int,
+  ):
+    """Opens the records of a run; only process 0 writes.
+
+    Args:
+      workdir: the run's directory.
+      start_step: the step of the checkpoint that the run goes on from; what
+        was recorded later is forgotten, because it will be recorded again.
+      total_steps: of the run.
+      batch_size: examples in a step.
+      num_examples: examples in an epoch.
+    """
+    self._total_steps = total_steps
+    self._batch_size = batch_size
+    self._num_examples = num_examples
+    self._last: tuple[float, int] | None = None  # Time and step.
+    self._enabled = jax.process_index() == 0
+    if not self._enabled:
+      return
+    path = epath.Path(workdir) / METRICS
+    if path.exists():
+      records = [r for r in read_metrics(workdir) if r['step'] <= start_step]
+      temporary = path.with_name(f'{METRICS}.tmp')
+      temporary.write_text(''.join(json.dumps(r) + '\n' for r in records))
+      temporary.replace(path)
+    self._file = path.open('a')
+    self._events = tensorboardX.SummaryWriter(
+      str(workdir), purge_step=start_step + 1
+    )
+
+  def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    """Records metrics, as they stand after a step."""
+    if not self._enabled:
+      return
+    self._file.write(
+      json.dumps({'step': step, 'split': split, **metrics}) + '\n'
+    )
+    self._file.flush()
+    for name, value in metrics.items():
+      self._events.add_scalar(f'{split}/{name}', value, step)
+
+  def progress(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Logs rate and remaining time, at most every few seconds."""
+    now = time.monotonic()
+    if self._last is None:  # The first step took its time to compile.
+      self._last = (now, step)
+      return
+    then, step_then = self._last
+    if now - then < PROGRESS_SECONDS and step != self._total_steps:
+      return
+    self._last = (now, step)
+    rate = (step - step_then) / max(now - then, 1e-9)
+    remaining = datetime.timedelta(
+      seconds=round((self._total_steps - step) / rate)
+    )
+    values = ', '.join(f'{name} {value:.4g}' for name, value in metrics.items())
+    log.info(
+      'step %d/%d (epoch %.1f): %s | %.1f steps/s, %.0f examples/s, ETA %s',
+      step,
+      self._total_steps,
+      step * self._batch_size / self._num_examples,
+      values,
+      rate,
+      rate * self._batch_size,
+      remaining,
+    )
+
+  def close(self) -> None:
+    if self._enabled:
+      self._file.close()
+      self._events.close()
+
+
+def read_metrics(workdir: str) -> list[dict[str, Any]]:
+  """The records of a run, without a last line that a kill cut off."""
+  records = []
+  for line in (epath.Path(workdir) / METRICS).read_text().splitlines():
+    try:
+      records.append(json.loads(line))
+    except ValueError:
+      log.warning('%s has a broken line, ignored: %r', METRICS, line[:80])
+  return records
+
+
+def record_launch(workdir: str, config: Any, start_step: int) -> None:
+  """Stores the resolved config, and a line on this launch: what ran where."""
+  if jax.process_index() != 0:
+    return
+  directory = epath.Path(workdir)
+  (directory / 'config.json').write_text(
+    json.dumps(config.to_dict(), indent=1, default=str) + '\n'
+  )
+  launch = {
+    'time': datetime.datetime.now(datetime.UTC).isoformat(),
+    'start_step': start_step,
+    'command': sys.argv,
+    'commit': _commit(),
+    'python': sys.version.split()[0],
+    'packages': {p: importlib.metadata.version(p) for p in PACKAGES},
+    'devices': [d.device_kind for d in jax.devices()],
+    'processes': jax.process_count(),
+  }
+  with (directory / 'launches.jsonl').open('a') as f:
+    f.write(json.dumps(launch) + '\n')
+
+
+def _commit() -> str:
+  """The checkout's commit, marked if files differ from it."""
+  directory = epath.Path(__file__).parent
+  try:
+    return subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
+      cwd=directory,
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return 'unknown: not a git checkout'

@@ -1,0 +1,21 @@
+"""Perceiver: General Perception with Iterative Attention, in JAX and Haiku."""
+
+from perceiver.inputs import ByteArray, ModalityEncoding, Segment
+from perceiver.model import Perceiver
+from perceiver.position_encoding import (
+  fourier_axes,
+  fourier_points,
+  LearnedPositions,
+)
+
+__version__ = '0.1.0'
+
+__all__ = [
+  'ByteArray',
+  'LearnedPositions',
+  'ModalityEncoding',
+  'Perceiver',
+  'Segment',
+  'fourier_axes',
+  'fourier_points',
+]

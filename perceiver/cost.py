@@ -1,0 +1,96 @@
+"""What a Perceiver costs, counted as the paper counts (Tables 5 to 7).
+
+The rule: the forward pass of one example; every matrix product counts 2 per
+multiply-add, a softmax counts 3 per logit, and nothing else counts: no layer
+norm, GELU, bias, residual or position features. All figures of the paper
+follow from it to the printed digit.
+
+Glossary of shapes:
+- N: latents; D: latent channels; M: input elements; C: input channels.
+- F: channels of queries, keys and values, over all H heads; W: widening factor.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from perceiver.model import Perceiver
+
+
+def count_parameters(params: Any) -> int:
+  """The number of parameters in a tree of arrays or of their shapes."""
+  return sum(math.prod(np.shape(x)) for x in jax.tree.leaves(params))
+
+
+def attention_flops(
+  num_queries: int,
+  query_channels: int,
+  num_inputs: int,
+  input_channels: int,
+  channels: int,
+  num_heads: int,
+) -> int:
+  """FLOPs of QKV attention from [N, D] to [M, C], with its output layer."""
+  project_query = 2 * num_queries * query_channels * channels
+  project_key_and_value = 2 * 2 * num_inputs * input_channels * channels
+  logits = 2 * num_queries * num_inputs * channels
+  softmax = 3 * num_heads * num_queries * num_inputs
+  weigh_values = 2 * num_queries * num_inputs * channels
+  output = 2 * num_queries * channels * query_channels
+  return (
+    project_query
+    + project_key_and_value
+    + logits
+    + softmax
+    + weigh_values
+    + output
+  )
+
+
+def dense_block_flops(num_latents: int, channels: int, widening: int) -> int:
+  """FLOPs of the dense block, [N, D] to [N, WD] and back."""
+  return 2 * 2 * num_latents * channels * widening * channels
+
+
+def perceiver_flops(
+  model: Mapping[str, Any], num_inputs: int, input_channels: int
+) -> int:
+  """FLOPs of a forward pass of one example.
+
+  Args:
+    model: the arguments of `Perceiver`, such as a config's `model` section.
+    num_inputs: M, elements of the byte array.
+    input_channels: C.
+
+  Returns:
+    FLOPs by the paper's counting rule (above).
+  """
+  settings: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(Perceiver)
+  }
+  settings |= model
+  n, d = settings['num_latents'], settings['latent_channels']
+  dense = dense_block_flops(n, d, settings['widening_factor'])
+  cross_attend = dense + attention_flops(
+    n,
+    d,
+    num_inputs,
+    input_channels,
+    settings['cross_attend_channels'] or min(input_channels, d),
+    settings['cross_attend_heads'],
+  )
+  self_attend = dense + attention_flops(
+    n, d, n, d, d, settings['self_attend_heads']
+  )
+  head = 2 * d * settings['num_classes']
+  return (
+    settings['num_cross_attends'] * cross_attend
+    + settings['num_latent_transformers']
+    * settings['num_self_attends']
+    * self_attend
+    + head
+  )

@@ -1,0 +1,180 @@
+"""The Perceiver's input: a byte array with structured positions.
+
+A byte array (the paper's term) is one or more segments. A segment keeps its
+content, its positions and its modality encoding apart, so that attention may
+use the positions' structure; `to_array` concatenates them.
+
+Glossary of shapes:
+- B: batch; M: input elements, over all segments; C: channels of an element.
+- grid: the segment's own layout, such as (height, width); its product is the
+  segment's share of M.
+- P: position channels; E: modality encoding channels.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+Axes = tuple[jax.typing.ArrayLike, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """Input elements of one modality, on a grid of any number of axes.
+
+  Positions are either a tuple with one table per grid axis (an element's
+  features are the concatenation of one row of each), or an array with features
+  of their own for every element: points, learned positions.
+  """
+
+  content: jax.Array  # [B, *grid, channels]; channels may be 0 (point clouds).
+  positions: Axes | jax.Array  # ([S, P_axis], ...) or [B or 1, *grid, P]
+  encoding: jax.Array | None = None  # [E], the same for all elements.
+  mask: jax.Array | None = None  # [B, *grid] bool; False: no such element.
+
+  @property
+  def grid(self) -> tuple[int, ...]:
+    return self.content.shape[1:-1]
+
+  @property
+  def num_elements(self) -> int:
+    return math.prod(self.grid)
+
+  @property
+  def num_channels(self) -> int:
+    tables = (
+      self.positions if isinstance(self.positions, tuple) else (self.positions,)
+    )
+    channels = self.content.shape[-1] + sum(jnp.shape(t)[-1] for t in tables)
+    return channels + (0 if self.encoding is None else self.encoding.shape[-1])
+
+  def validate(self) -> None:
+    """Raises ValueError if the parts' shapes do not fit each other."""
+    content = jnp.shape(self.content)
+    if len(content) < 3:
+      raise ValueError(f'content must be [B, *grid, channels], got {content}.')
+    if isinstance(self.positions, tuple):
+      sizes = tuple(jnp.shape(table)[0] for table in self.positions)
+      if sizes != self.grid:
+        raise ValueError(
+          f'Position tables for a grid {sizes}, content on {self.grid}.'
+        )
+    else:
+      batch, *grid, _ = jnp.shape(self.positions)
+      if batch not in (1, content[0]) or tuple(grid) != self.grid:
+        raise ValueError(
+          f'Positions {jnp.shape(self.positions)} do not fit content'
+          f' {content}: expected [1 or B, *grid, P].'
+        )
+    if self.mask is not None and jnp.shape(self.mask) != content[:-1]:
+      raise ValueError(
+        f'Mask {jnp.shape(self.mask)} does not fit content {content}:'
+        ' expected [B, *grid].'
+      )
+
+  def to_array(self) -> jax.Array:
+    """Concatenates content, positions and encoding: [B, elements, C]."""
+    content = self.content
+    if self.mask is not None:
+      # Whatever a masked element holds, NaN included, must not get further.
+      content = jnp.where(self.mask[..., None], content, 0)
+    parts = [content]
+    if isinstance(self.positions, tuple):
+      for axis, table in enumerate(self.positions):
+        table = jnp.asarray(table, content.dtype)
+        shape = [1] * (len(self.grid) + 1)
+        shape[axis + 1] = table.shape[0]
+        parts.append(table.reshape(*shape, table.shape[-1]))
+    else:
+      parts.append(self.positions.astype(content.dtype))
+    if self.encoding is not None:
+      encoding = self.encoding.astype(content.dtype)
+      parts.append(encoding.reshape((1,) * (content.ndim - 1) + (-1,)))
+    leading = content.shape[:-1]
+    array = jnp.concatenate(
+      [jnp.broadcast_to(p, (*leading, p.shape[-1])) for p in parts], axis=-1
+    )
+    return array.reshape(content.shape[0], self.num_elements, -1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ByteArray:
+  """The model's whole input: segments of one batch size and one width C."""
+
+  segments: tuple[Segment, ...]
+
+  @property
+  def batch_size(self) -> int:
+    return self.segments[0].content.shape[0]
+
+  @property
+  def num_elements(self) -> int:
+    return sum(segment.num_elements for segment in self.segments)
+
+  @property
+  def num_channels(self) -> int:
+    return self.segments[0].num_channels
+
+  def validate(self) -> None:
+    """Raises ValueError if the segments do not fit each other."""
+    if not self.segments:
+      raise ValueError('A byte array needs at least one segment.')
+    for segment in self.segments:
+      segment.validate()
+    widths = [segment.num_channels for segment in self.segments]
+    batches = [segment.content.shape[0] for segment in self.segments]
+    if len(set(widths)) > 1:
+      raise ValueError(
+        f'Segments of different widths {widths}: add modality encodings'
+        ' (perceiver.ModalityEncoding) to make them equally wide.'
+      )
+    if len(set(batches)) > 1:
+      raise ValueError(f'Segments of different batch sizes {batches}.')
+
+  def to_array(self) -> jax.Array:
+    """Concatenates the segments: [B, M, C]."""
+    return jnp.concatenate([s.to_array() for s in self.segments], axis=1)
+
+  def mask(self) -> jax.Array | None:
+    """[B, M] bool, True where an element exists; None if all of them do."""
+    if all(segment.mask is None for segment in self.segments):
+      return None
+    masks = [
+      jnp.ones(s.content.shape[:-1], bool) if s.mask is None else s.mask
+      for s in self.segments
+    ]
+    return jnp.concatenate(
+      [mask.reshape(self.batch_size, -1) for mask in masks], axis=1
+    )
+
+
+@dataclasses.dataclass
+class ModalityEncoding(hk.Module):
+  """Makes modalities equally wide with learned encodings (section 4.2).
+
+  The widest modality gets `num_channels` channels, the others as many as they
+  need to become as wide.
+  """
+
+  num_channels: int = 4
+  init_scale: float = 0.02  # As the latents; the paper does not say.
+  name: str | None = None
+
+  def __call__(self, segments: Mapping[str, Segment]) -> ByteArray:
+    """Joins segments without encodings, named by modality, along M."""
+    width = self.num_channels + max(s.num_channels for s in segments.values())
+    encoded = []
+    for modality, segment in segments.items():
+      encoding = hk.get_parameter(
+        modality,
+        [width - segment.num_channels],
+        init=hk.initializers.TruncatedNormal(self.init_scale),
+      )
+      encoded.append(dataclasses.replace(segment, encoding=encoding))
+    return ByteArray(tuple(encoded))

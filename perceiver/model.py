@@ -1,0 +1,283 @@
+"""The Perceiver (section 3, appendix C).
+
+Glossary of shapes:
+- B: batch; M: input elements; C: input channels.
+- N: latents; D: latent channels; H: heads.
+- T: latent Transformers; L: self-attends in each.
+"""
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import itertools
+import operator
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from perceiver.attention import CrossAttention, SelfAttention
+from perceiver.inputs import ByteArray
+
+PLACEMENTS = ('interleaved', 'at_start')
+
+
+def latent_transformers_after(
+  num_cross_attends: int, num_latent_transformers: int, placement: str
+) -> list[int]:
+  """How many latent Transformers follow each cross-attend (Table 6).
+
+  Interleaved cross-attends are spaced evenly, the first at the start. Without
+  latent Transformers the model is a stack of cross-attends (Table 5).
+
+  Raises:
+    ValueError: for an unknown placement, no cross-attend, or more of them than
+      there are latent Transformers to interleave with.
+  """
+  if placement not in PLACEMENTS:
+    raise ValueError(
+      f'cross_attend_placement={placement!r} is none of {PLACEMENTS}.'
+    )
+  if num_cross_attends < 1:
+    raise ValueError(f'num_cross_attends={num_cross_attends} must be >= 1.')
+  if placement == 'at_start':
+    return [0] * (num_cross_attends - 1) + [num_latent_transformers]
+  if 0 < num_latent_transformers < num_cross_attends:
+    raise ValueError(
+      f'Cannot interleave {num_cross_attends} cross-attends with only'
+      f' {num_latent_transformers} latent Transformers.'
+    )
+  starts = [
+    i * num_latent_transformers // num_cross_attends
+    for i in range(num_cross_attends + 1)
+  ]
+  return [end - start for start, end in itertools.pairwise(starts)]
+
+
+@dataclasses.dataclass
+class LatentTransformer(hk.Module):
+  """L self-attends over the latents."""
+
+  num_self_attends: int  # L
+  num_heads: int
+  block_options: dict[str, Any]  # The fields of `attention.Block`.
+  remat: str | None = None
+  name: str | None = None
+
+  def __call__(
+    self,
+    latents: jax.Array,  # [B, N, D]
+    is_training: bool,
+  ) -> jax.Array:  # [B, N, D]
+    for i in range(self.num_self_attends):
+      self_attend = SelfAttention(
+        num_heads=self.num_heads,
+        name=f'self_attend_{i}',
+        **self.block_options,
+      )
+      body = lambda x, f=self_attend: f(x, is_training)
+      latents = _remat(body, self.remat)(latents)
+    return latents
+
+
+@dataclasses.dataclass
+class Perceiver(hk.Module):
+  """Cross-attends to the input and latent Transformers, iterated.
+
+  The defaults are the paper's ImageNet model (section 4.1).
+  """
+
+  num_classes: int  # Of the classifier head.
+  num_latents: int = 512  # N
+  latent_channels: int = 1024  # D
+  num_latent_transformers: int = 8  # T; 0: cross-attends alone (Table 5).
+  num_self_attends: int = 6  # L, in each latent Transformer.
+  num_cross_attends: int = 8
+  cross_attend_placement: str = 'interleaved'  # Or 'at_start' (Table 6).
+  cross_attend_heads: int = 1
+  cross_attend_channels: int | None = None  # Of Q, K and V; None: min(C, D).
+  self_attend_heads: int = 8
+  share_cross_attends: bool = True  # From the second on; the first has its own.
+  share_latent_transformers: bool = True  # All of them.
+  widening_factor: int = 1  # Of the dense blocks.
+  latent_init_scale: float = 0.02  # Standard deviation, cut off at two.
+  weight_init_scale: float = 1.0  # Variance scaling of the linear layers.
+  dropout_rate: float = 0.0  # On what blocks add to the latents; none in paper.
+  compute_dtype: str = 'float32'  # Or 'bfloat16'; parameters stay float32.
+  # What the backward pass keeps of each attention block: everything (None), or
+  # what a policy of `jax.checkpoint_policies` says, such as 'nothing_saveable'
+  # or 'dots_with_no_batch_dims_saveable'.
+  remat: str | None = None
+  name: str | None = None
+
+  def __call__(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
+    """Classifies the input.
+
+    Args:
+      inputs: the byte array, [B, M, C] in all.
+      is_training: whether dropout applies (it needs a random key).
+
+    Returns:
+      [B, num_classes] logits, float32.
+
+    Raises:
+      ValueError: for shapes or settings that do not fit each other.
+    """
+    latents = self.encode(inputs, is_training).astype(jnp.float32)
+    # The mean over the latents comes first, then the only linear layer: v1 of
+    # the paper had them the other way round (appendix F).
+    pooled = jnp.mean(latents, axis=1)  # [B, D]
+    initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
+    return hk.Linear(self.num_classes, w_init=initializer, name='head')(pooled)
+
+  def encode(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
+    """Returns the last latents [B, N, D], in the compute dtype."""
+    return self._iterate(inputs, is_training, with_logits=False)[0]
+
+  def attention_logits(self, inputs: ByteArray) -> list[jax.Array]:
+    """Returns the logits [B, H, N, M] of each cross-attend, in their order.
+
+    They are what the paper's attention maps show: before the softmax (Fig. 3).
+    """
+    return self._iterate(inputs, is_training=False, with_logits=True)[1]
+
+  def __post_init__(self) -> None:
+    super().__post_init__(name=self.name)
+    if self.latent_channels % self.self_attend_heads:
+      raise ValueError(
+        f'latent_channels={self.latent_channels} are not divisible by'
+        f' self_attend_heads={self.self_attend_heads}.'
+      )
+    block_options: dict[str, Any] = {
+      'widening_factor': self.widening_factor,
+      'weight_init_scale': self.weight_init_scale,
+      'dropout_rate': self.dropout_rate,
+    }
+    plan = self._plan()
+    self._cross_attends = [
+      CrossAttention(
+        num_heads=self.cross_attend_heads,
+        num_channels=self.cross_attend_channels,
+        name=f'cross_attend_{i}',
+        **block_options,
+      )
+      for i in range(1 + max(cross for cross, _ in plan))
+    ]
+    self._latent_transformers = [
+      LatentTransformer(
+        self.num_self_attends,
+        self.self_attend_heads,
+        block_options,
+        self.remat,
+        name=f'latent_transformer_{i}',
+      )
+      for i in range(1 + max((t for _, ts in plan for t in ts), default=-1))
+    ]
+
+  def _plan(self) -> list[tuple[int, tuple[int, ...]]]:
+    """The weights that each iteration uses.
+
+    Returns:
+      For each cross-attend in turn, the index of its weights and those of the
+      latent Transformers that follow it.
+    """
+    counts = latent_transformers_after(
+      self.num_cross_attends,
+      self.num_latent_transformers,
+      self.cross_attend_placement,
+    )
+    plan = []
+    done = 0
+    for i, count in enumerate(counts):
+      cross = min(i, 1) if self.share_cross_attends else i
+      transformers = tuple(
+        0 if self.share_latent_transformers else t
+        for t in range(done, done + count)
+      )
+      plan.append((cross, transformers))
+      done += count
+    return plan
+
+  def _iterate(
+    self, inputs: ByteArray, is_training: bool, with_logits: bool
+  ) -> tuple[jax.Array, list[Any]]:
+    inputs.validate()
+    dtype = jnp.dtype(self.compute_dtype)
+    mask = inputs.mask()  # [B, M] or None
+    array = inputs.to_array().astype(dtype)  # [B, M, C]
+
+    def iteration(latents, cross, transformers):
+      def cross_attend(latents):
+        latents, logits = self._cross_attends[cross](
+          latents, array, mask, is_training
+        )
+        return latents, logits if with_logits else None
+
+      latents, logits = _remat(cross_attend, self.remat)(latents)
+      for t, run in itertools.groupby(transformers):
+        transformer = self._latent_transformers[t]
+        body = lambda x, f=transformer: (f(x, is_training), None)
+        latents, _ = _repeat(body, latents, len(list(run)))
+      return latents, logits
+
+    with _float32_parameters():
+      latents = hk.get_parameter(
+        'latents',
+        [self.num_latents, self.latent_channels],
+        dtype,
+        hk.initializers.TruncatedNormal(self.latent_init_scale),
+      )
+      latents = jnp.broadcast_to(
+        latents, (inputs.batch_size, *latents.shape)
+      )  # [B, N, D]
+      logits = []
+      # Iterations that use the same weights are one scan, compiled once.
+      for (cross, transformers), run in itertools.groupby(self._plan()):
+        body = lambda x, c=cross, ts=transformers: iteration(x, c, ts)
+        latents, outs = _repeat(body, latents, len(list(run)))
+        logits.extend(outs)
+    return latents, logits
+
+
+def _repeat(
+  body: Callable[[jax.Array], tuple[jax.Array, Any]],
+  carry: jax.Array,
+  times: int,
+) -> tuple[jax.Array, list[Any]]:
+  """Applies `body` again and again, to its own result."""
+  if times == 1:
+    carry, out = body(carry)
+    return carry, [out]
+  carry, outs = hk.scan(lambda x, _: body(x), carry, None, length=times)
+  return carry, [
+    jax.tree.map(operator.itemgetter(i), outs) for i in range(times)
+  ]
+
+
+def _remat(
+  function: Callable[[jax.Array], Any], policy: str | None
+) -> Callable[[jax.Array], Any]:
+  """Recomputes `function` in the backward pass, as far as `policy` says."""
+  if policy is None:
+    return function
+  if not hasattr(jax.checkpoint_policies, policy):
+    raise ValueError(
+      f'remat={policy!r} is no policy of jax.checkpoint_policies.'
+    )
+  return hk.remat(function, policy=getattr(jax.checkpoint_policies, policy))
+
+
+@contextlib.contextmanager
+def _float32_parameters():
+  """Keeps parameters in float32; modules see them in the dtype they ask for."""
+
+  def create(next_creator, shape, dtype, init, context):
+    del dtype, context
+    return next_creator(shape, jnp.float32, init)
+
+  def cast(next_getter, value, context):
+    return next_getter(value.astype(context.original_dtype))
+
+  with hk.custom_creator(create), hk.custom_getter(cast):
+    yield

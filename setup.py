@@ -1,0 +1,48 @@
+"""Installs the library; the laboratory runs from the checkout."""
+
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r"__version__ = '(.+)'", (ROOT / 'perceiver/__init__.py').read_text()
+).group(1)
+
+EXPERIMENTS = [
+  'absl-py>=2.3',
+  'array_record>=0.8.3',
+  'etils[epath]>=1.13',
+  'grain==0.2.18',  # Pinned: 0.2.17 changed the order of its shuffle.
+  'importlib_resources>=6.5',
+  'matplotlib>=3.10',
+  'ml-collections>=1.1',
+  'optax>=0.2.6',
+  'orbax-checkpoint>=0.12.8',
+  'pillow>=12.2',
+  'scikit-learn>=1.6',
+  'tensorboardX>=2.6.2',
+]
+TEST = ['hypothesis>=6.130', 'mypy>=1.18', 'pytest>=8.4', 'ruff>=0.14']
+
+setuptools.setup(
+  name='perceiver-haiku',  # `perceiver` on PyPI is somebody else's.
+  version=VERSION,
+  description='Perceiver: General Perception with Iterative Attention',
+  long_description=(ROOT / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  packages=setuptools.find_packages(include=['perceiver', 'perceiver.*']),
+  package_data={'perceiver': ['py.typed']},
+  python_requires='>=3.11',
+  install_requires=[
+    'dm-haiku>=0.0.16',
+    'jax>=0.10',
+    'jaxlib>=0.10',
+    'numpy>=2.0',
+  ],
+  extras_require={
+    'experiments': EXPERIMENTS,
+    'test': EXPERIMENTS + TEST,
+  },
+)

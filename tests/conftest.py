@@ -1,0 +1,15 @@
+"""Settings for all tests: the CPU, as eight devices, and strict."""
+
+import os
+import pathlib
+
+ROOT = pathlib.Path(__file__).parent.parent
+# Also for the processes that tests start; a compile costs more than a step.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
+
+import jax  # noqa: E402
+
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_numpy_rank_promotion', 'raise')

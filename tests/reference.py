@@ -1,0 +1,120 @@
+"""The Perceiver's forward pass in float64 NumPy, as the paper states it.
+
+Deliberately naive, and independent of the library: it shares nothing with it
+but the names of the parameters.
+
+Glossary of shapes: B batch, M inputs, C input channels, N latents, D latent
+channels, H heads.
+"""
+
+import math
+
+import numpy as np
+
+
+def layer_norm(x, params):
+  mean = x.mean(axis=-1, keepdims=True)
+  variance = ((x - mean) ** 2).mean(axis=-1, keepdims=True)
+  return (x - mean) / np.sqrt(variance + 1e-5) * params['scale'] + params[
+    'offset'
+  ]
+
+
+def linear(x, params):
+  return x @ params['w'] + params['b']
+
+
+def gelu(x):
+  return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def attention(q, k, v, heads, mask):
+  """One example: q [N, F], k and v [M, F], mask [M]."""
+  out = np.zeros_like(q)
+  width = q.shape[-1] // heads
+  for h in range(heads):
+    part = slice(h * width, (h + 1) * width)
+    logits = q[:, part] @ k[:, part].T / math.sqrt(width)  # [N, M]
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True)) * mask
+    weights /= weights.sum(axis=-1, keepdims=True)
+    out[:, part] = weights @ v[:, part]
+  return out
+
+
+def block(latents, queries, inputs, params, heads, mask):
+  """Attention and dense block, each with its residual; one example."""
+  q = linear(queries, params['query'])
+  k = linear(inputs, params['key'])
+  v = linear(inputs, params['value'])
+  attended = attention(q, k, v, heads, mask)
+  latents = latents + linear(attended, params['output'])
+  h = layer_norm(latents, params['dense_block/layer_norm'])
+  h = gelu(linear(h, params['dense_block/linear_0']))
+  return latents + linear(h, params['dense_block/linear_1'])
+
+
+def under(params, prefix):
+  """The parameters of a module, by their path below it, in float64."""
+  return {
+    path.removeprefix(f'{prefix}/'): {
+      name: np.asarray(x, np.float64) for name, x in leaves.items()
+    }
+    for path, leaves in params.items()
+    if path.startswith(prefix)
+  }
+
+
+def fourier(positions, num_bands, max_resolution):
+  """[..., d] -> [..., d (2K + 1)]: for each dimension sin, cos, position."""
+  features = []
+  for x in np.moveaxis(np.asarray(positions, np.float64), -1, 0):
+    bands = np.linspace(1, max_resolution / 2, num_bands)
+    features += [np.sin(math.pi * f * x) for f in bands]
+    features += [np.cos(math.pi * f * x) for f in bands]
+    features += [x]
+  return np.stack(features, axis=-1)
+
+
+def grid(*sizes):
+  """[*sizes, d] coordinates from -1 to 1."""
+  axes = [np.linspace(-1, 1, size) for size in sizes]
+  return np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1)
+
+
+def perceiver(
+  params,
+  inputs,  # [B, M, C]
+  mask,  # [B, M]
+  *,
+  stages,  # 'c' and 't': the order of cross-attends and latent Transformers.
+  self_attends,
+  cross_heads,
+  self_heads,
+  share_cross,
+  share_transformers,
+):
+  """Returns the logits, [B, classes]."""
+  logits = []
+  for x, present in zip(np.asarray(inputs, np.float64), mask, strict=True):
+    z = under(params, 'perceiver')['perceiver']['latents']
+    crosses = transformers = 0
+    for stage in stages:
+      if stage == 'c':
+        i = min(crosses, 1) if share_cross else crosses
+        p = under(params, f'perceiver/~/cross_attend_{i}')
+        queries = layer_norm(z, p['latent_norm'])
+        keys = layer_norm(x, p['input_norm'])
+        z = block(z, queries, keys, p, cross_heads, present)
+        crosses += 1
+      else:
+        i = 0 if share_transformers else transformers
+        for j in range(self_attends):
+          p = under(
+            params, f'perceiver/~/latent_transformer_{i}/self_attend_{j}'
+          )
+          normed = layer_norm(z, p['layer_norm'])
+          z = block(z, normed, normed, p, self_heads, np.ones(len(z)))
+        transformers += 1
+    head = under(params, 'perceiver')['head']
+    logits.append(linear(z.mean(axis=0), head))
+  return np.stack(logits)

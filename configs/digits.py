@@ -34,14 +34,13 @@ def get_config(variant: str = '') -> ConfigDict:
       'name': 'digits',
       'num_bands': 4,
       'max_resolution': 8,
-      'max_shift': 1.0,  # Pixels.
-      'max_rotation': 15.0,  # Degrees.
+      'max_shift': 0.5,  # Pixels.
+      'max_rotation': 10.0,  # Degrees.
       'max_scaling': 0.15,
     }
   )
   config.data = ConfigDict(
     {
-      'dir': '',  # The digits come with scikit-learn.
       'num_workers': 0,  # Processes; 0: threads of this one.
     }
   )
@@ -55,9 +54,13 @@ def get_config(variant: str = '') -> ConfigDict:
       'num_cross_attends': 2,
       'cross_attend_placement': 'interleaved',
       'cross_attend_heads': 1,
+      'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
       'self_attend_heads': 4,
       'share_cross_attends': True,
       'share_latent_transformers': True,
+      'widening_factor': 1,
+      'latent_init_scale': 0.02,
+      'weight_init_scale': 1.0,
       'dropout_rate': 0.0,
       'compute_dtype': 'float32',
       'remat': config_dict.placeholder(str),
@@ -81,7 +84,7 @@ def get_config(variant: str = '') -> ConfigDict:
   config.train = ConfigDict(
     {
       'batch_size': 64,
-      'epochs': 60.0,
+      'epochs': 90.0,
       'steps': config_dict.placeholder(int),  # Instead of epochs, if given.
       'accumulate': 1,  # Micro-batches in a step.
       'log_every': 10,

@@ -59,9 +59,13 @@ def get_config(variant: str = '') -> ConfigDict:
       'num_cross_attends': 8,
       'cross_attend_placement': 'interleaved',
       'cross_attend_heads': 1,
+      'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
       'self_attend_heads': 8,
       'share_cross_attends': True,
       'share_latent_transformers': True,
+      'widening_factor': 1,
+      'latent_init_scale': 0.02,
+      'weight_init_scale': 1.0,
       'dropout_rate': 0.0,
       'compute_dtype': 'bfloat16',
       'remat': 'dots_with_no_batch_dims_saveable',

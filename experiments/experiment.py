@@ -50,7 +50,7 @@ class Experiment:
 
   def source(self, split: str) -> Sequence[Any]:
     """Records of a split. Raises `tasks.DataNotFoundError`."""
-    return self.task.source(split, self.config.data.dir)
+    return self.task.source(split, self.config.data.get('dir'))
 
 
 def transform_model(

@@ -90,7 +90,7 @@ def make_train_step(
       grads, state.opt_state, state.params
     )
     metrics |= {
-      'grad_norm': optax.global_norm(grads),
+      'grad_norm': optax.tree.norm(grads),
       'learning_rate': experiment.schedule(state.step),
     }
     params = optax.apply_updates(state.params, updates)
@@ -254,7 +254,7 @@ def evaluate_checkpoint(
   if step is None:
     raise FileNotFoundError(f'No intact checkpoint in --workdir={workdir}.')
   log.info('Evaluating the checkpoint of step %d.', step)
-  state, _ = checkpoints.restore(step, _abstract_state(experiment))
+  state, _ = checkpoints.restore(step, abstract_state(experiment))
   checkpoints.close()
   return evaluate.evaluate(
     experiment,
@@ -282,7 +282,7 @@ def summary(split: str, metrics: dict[str, float]) -> str:
   return f'{split} {", ".join(values)} ({metrics["count"]} examples)'
 
 
-def _abstract_state(experiment: Experiment) -> TrainState:
+def abstract_state(experiment: Experiment) -> TrainState:
   """The state's shapes, dtypes and shardings."""
   shapes = experiment.state_shapes
   shardings = sharding.state_shardings(experiment.mesh, shapes)
@@ -300,7 +300,7 @@ def _restore_or_init(
   step = checkpoints.step('latest')
   if step is not None:
     log.info('Going on from the checkpoint of step %d.', step)
-    return checkpoints.restore(step, _abstract_state(experiment))
+    return checkpoints.restore(step, abstract_state(experiment))
   shardings = sharding.state_shardings(experiment.mesh, experiment.state_shapes)
   init = jax.jit(experiment.init_state, out_shardings=shardings)
   return init(jax.random.key(experiment.config.seed)), 0

@@ -325,8 +325,10 @@ def test_remat_changes_the_program_but_not_the_gradient(data, remat):
     return jax.jit(jax.grad(lambda p: apply(p, None, data).sum()))
 
   plain, recomputed = gradient(None), gradient(remat)
-  assert 'checkpoint' not in str(plain.trace(params).jaxpr)
-  assert 'checkpoint' in str(recomputed.trace(params).jaxpr)
+  products = [
+    str(f.trace(params).jaxpr).count('dot_general') for f in (plain, recomputed)
+  ]
+  assert products[1] > products[0]
   jax.tree.map(
     functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
     recomputed(params),

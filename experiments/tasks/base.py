@@ -35,7 +35,7 @@ class Task(abc.ABC):
     """The size of a split of the whole data set, known without having it."""
 
   @abc.abstractmethod
-  def source(self, split: str, data_dir: str) -> Sequence[Any]:
+  def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     """Records by index. Raises DataNotFoundError where there is no data."""
 
   @abc.abstractmethod

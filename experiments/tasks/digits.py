@@ -33,7 +33,7 @@ class Digits(Task):
   def num_examples(self, split: str) -> int:
     return {'train': NUM_TRAIN, 'test': NUM_TEST}[split]
 
-  def source(self, split: str, data_dir: str) -> Sequence[Any]:
+  def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     del data_dir  # The images come with scikit-learn.
     digits = datasets.load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))

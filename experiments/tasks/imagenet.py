@@ -29,7 +29,7 @@ class ImageNet(Task):
   def num_examples(self, split: str) -> int:
     return {'train': 1_281_167, 'validation': 50_000}[split]
 
-  def source(self, split: str, data_dir: str) -> Sequence[Any]:
+  def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     raise DataNotFoundError(
       f'No ImageNet ({split}) at data.dir={data_dir!r}: this version has no'
       ' reader for its images yet. It counts and benchmarks this model'

@@ -123,7 +123,7 @@ class Checkpoints:
     """Opens a workdir's checkpoints.
 
     Args:
-      workdir: the run's directory, local or gs://.
+      workdir: the run's directory, the same for all processes.
       best_metric: the metric that the best checkpoint has the most of.
       keep: how many of the latest checkpoints to keep, beside the best one.
       read_only: write nothing (evaluation, perhaps beside a running training).

@@ -21,7 +21,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
-  'Where checkpoints and metrics go, local or gs://.',
+  'Where checkpoints and metrics go; the same for all hosts.',
   required=True,
 )
 _MODE = flags.DEFINE_enum(

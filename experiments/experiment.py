@@ -4,13 +4,14 @@ Everything that can be wrong with a config is found here, in seconds, before
 anything is compiled or written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import math
 from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import optax
@@ -39,14 +40,8 @@ class Experiment:
   total_steps: int
   schedule: optax.Schedule
   optimizer: optax.GradientTransformation
+  init_state: Callable[[jax.Array], TrainState]  # From a random key.
   state_shapes: TrainState
-
-  def init_state(self, key: jax.Array) -> TrainState:
-    """A fresh state (traceable)."""
-    batch = jax.tree.map(
-      lambda x: jax.numpy.zeros(x.shape, x.dtype), self.task.batch_spec(1)
-    )
-    return init_state(self.forward, self.optimizer, batch, key)
 
   def source(self, split: str) -> Sequence[Any]:
     """Records of a split. Raises `tasks.DataNotFoundError`."""
@@ -89,15 +84,23 @@ def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
   )
 
 
-def init_state(
+def make_init_state(
   forward: hk.TransformedWithState,
   optimizer: optax.GradientTransformation,
-  batch: tasks.Batch,
-  key: jax.Array,
-) -> TrainState:
-  params, model_state = forward.init(key, batch, True)
-  step = jax.numpy.zeros((), jax.numpy.int32)
-  return TrainState(step, params, model_state, optimizer.init(params))
+  task: tasks.Task,
+) -> Callable[[jax.Array], TrainState]:
+  """A traceable function from a random key to a fresh state."""
+
+  def init_state(key: jax.Array) -> TrainState:
+    batch = {
+      name: jnp.zeros(x.shape, x.dtype)
+      for name, x in task.batch_spec(1).items()
+    }
+    params, model_state = forward.init(key, batch, True)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, model_state, optimizer.init(params))
+
+  return init_state
 
 
 def total_steps(config: ConfigDict, num_examples: int) -> int:
@@ -130,8 +133,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     if mesh is None:
       mesh = sharding.make_mesh(config.train.model_parallel)
     _check_batch_sizes(config, mesh)
-    _check_positive(config, 'train', ('log_every', 'eval_every'))
-    _check_positive(config, 'train', ('checkpoint_every', 'keep_checkpoints'))
+    _check_positive(config)
     if config.eval.checkpoint not in ('latest', 'best'):
       raise ValueError(
         f'eval.checkpoint={config.eval.checkpoint!r} is neither'
@@ -140,31 +142,22 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     steps = total_steps(config, task.num_examples(task.train_split))
     if steps < 1:
       raise ValueError(f'train.steps={steps} must be at least 1.')
-    settings = dict(config.optimizer)
-    schedule = optimizers.learning_rate_schedule(
-      steps,
-      **{
-        name: settings.pop(name)
-        for name in (
-          'learning_rate',
-          'schedule',
-          'warmup',
-          'decay_at',
-          'decay_factor',
-        )
-      },
-    )
-    optimizer = optimizers.create(schedule, **settings)
+    optimizer, schedule = optimizers.create(steps, **config.optimizer)
     forward = transform_model(config, task)
-    shapes = jax.eval_shape(
-      lambda key, batch: init_state(forward, optimizer, batch, key),
-      jax.random.key(0),
-      task.batch_spec(1),
-    )
+    init_state = make_init_state(forward, optimizer, task)
+    shapes = jax.eval_shape(init_state, jax.random.key(0))
   except TypeError as error:  # A section with a key that no argument has.
     raise ValueError(f'Bad config: {error}') from error
   return Experiment(
-    config, task, forward, mesh, steps, schedule, optimizer, shapes
+    config,
+    task,
+    forward,
+    mesh,
+    steps,
+    schedule,
+    optimizer,
+    init_state,
+    shapes,
   )
 
 
@@ -183,9 +176,12 @@ def _check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
       raise ValueError(f'{key}={size} is not divisible by {what}.')
 
 
-def _check_positive(
-  config: ConfigDict, section: str, keys: Sequence[str]
-) -> None:
-  for key in keys:
-    if config[section][key] < 1:
-      raise ValueError(f'{section}.{key}={config[section][key]} must be >= 1.')
+def _check_positive(config: ConfigDict) -> None:
+  for key in (
+    'log_every',
+    'eval_every',
+    'checkpoint_every',
+    'keep_checkpoints',
+  ):
+    if config.train[key] < 1:
+      raise ValueError(f'train.{key}={config.train[key]} must be >= 1.')

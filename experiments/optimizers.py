@@ -71,7 +71,7 @@ def weight_decay_mask(params: Any) -> Any:
 
 
 def create(
-  schedule: optax.Schedule,
+  total_steps: int,
   *,
   name: str,
   b1: float,
@@ -79,23 +79,29 @@ def create(
   eps: float,
   weight_decay: float,
   clip_norm: float,
-) -> optax.GradientTransformation:
+  **schedule_settings: Any,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """LAMB or AdamW, after clipping by the global norm.
 
   Args:
-    schedule: the learning rate by step.
+    total_steps: of the run.
     name: 'lamb' or 'adamw'.
     b1: decay of the first moment.
     b2: decay of the second moment.
     eps: added to the root of the second moment.
     weight_decay: on weights, not on biases and layer norms.
     clip_norm: the largest global norm that a gradient keeps.
+    **schedule_settings: of `learning_rate_schedule`.
+
+  Returns:
+    The optimizer, and the schedule of its learning rate.
 
   Raises:
-    ValueError: for an unknown name.
+    ValueError: for an unknown name, or what the schedule does not take.
   """
   if name not in OPTIMIZERS:
     raise ValueError(f'optimizer.name={name!r} is none of {OPTIMIZERS}.')
+  schedule = learning_rate_schedule(total_steps, **schedule_settings)
   optimizer = optax.lamb if name == 'lamb' else optax.adamw
   return optax.chain(
     optax.clip_by_global_norm(clip_norm),
@@ -107,4 +113,4 @@ def create(
       weight_decay=weight_decay,
       mask=weight_decay_mask,
     ),
-  )
+  ), schedule

@@ -276,7 +276,7 @@ def summary(split: str, metrics: dict[str, float]) -> str:
   """'test top1 97.50 %, loss 0.1031 (360 examples)'."""
   values = [
     f'{name} {value:.4f}' if name == 'loss' else f'{name} {100 * value:.2f} %'
-    for name, value in metrics.items()
+    for name, value in sorted(metrics.items(), key=lambda m: m[0] == 'loss')
     if name != 'count'
   ]
   return f'{split} {", ".join(values)} ({metrics["count"]} examples)'

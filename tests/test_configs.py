@@ -92,21 +92,7 @@ def program(config):
 
 def optimized(config):
   """Weights after 40 steps down a fixed slope."""
-  settings = dict(config.optimizer)
-  schedule = optimizers.learning_rate_schedule(
-    40,
-    **{
-      k: settings.pop(k)
-      for k in (
-        'learning_rate',
-        'schedule',
-        'warmup',
-        'decay_at',
-        'decay_factor',
-      )
-    },
-  )
-  optimizer = optimizers.create(schedule, **settings)
+  optimizer, _ = optimizers.create(40, **config.optimizer)
   params = {'layer': {'w': jnp.ones(3), 'b': jnp.ones(3)}}
   rng = np.random.default_rng(0)
   gradients = [

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from sklearn import datasets
 
-from experiments.tasks.base import Batch, Task
+from experiments.tasks.base import Batch, DataNotFoundError, Task
 import perceiver
 
 SIZE = 8
@@ -35,6 +34,13 @@ class Digits(Task):
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     del data_dir  # The images come with scikit-learn.
+    try:
+      from sklearn import datasets
+    except ImportError as error:
+      raise DataNotFoundError(
+        'The digits come with scikit-learn, which is not installed:'
+        " pip install -e '.[experiments]'"
+      ) from error
     digits = datasets.load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))
     start, stop = {

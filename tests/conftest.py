@@ -9,7 +9,10 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
+from absl import flags  # noqa: E402
 import jax  # noqa: E402
+
+flags.FLAGS.mark_as_parsed()  # Grain's worker processes read some.
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -11,7 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.ops.attention import attend
+from perceiver.ops import attention, cross_attention
 
 
 def layer_norm(x: jax.Array, name: str) -> jax.Array:
@@ -60,33 +60,15 @@ class AttentionBlock(Block):
   num_heads: int = 1
 
   @hk.transparent
-  def attend(
+  def add(
     self,
     latents: jax.Array,  # [B, N, D]
-    queries: jax.Array,  # [B, N, D], normed.
-    inputs: jax.Array,  # [B, M, C], normed.
-    num_channels: int,  # H F, of queries, keys and values.
-    mask: jax.Array | None,  # [B, M]
+    attended: jax.Array,  # [B, N, H, F]
     is_training: bool,
-  ) -> tuple[jax.Array, jax.Array]:  # [B, N, D], logits [B, H, N, M]
-    if num_channels % self.num_heads:
-      raise ValueError(
-        f'{self.name}: {num_channels} channels of queries, keys and values'
-        f' are not divisible by {self.num_heads} heads.'
-      )
-
-    def project(x: jax.Array, name: str) -> jax.Array:
-      x = self.linear(num_channels, name)(x)
-      return x.reshape(*x.shape[:-1], self.num_heads, -1)  # [B, ., H, F]
-
-    attended, logits = attend(
-      project(queries, 'query'),
-      project(inputs, 'key'),
-      project(inputs, 'value'),
-      mask,
-    )
-    attended = attended.reshape(*latents.shape[:-1], num_channels)
-    out = self.linear(latents.shape[-1], 'output')(attended)  # [B, N, D]
+  ) -> jax.Array:  # [B, N, D]
+    """Adds the output layer's result, then the dense block's."""
+    attended = attended.reshape(*latents.shape[:-1], -1)
+    out = self.linear(latents.shape[-1], 'output')(attended)
     latents = latents + self.dropout(out, is_training)
     dense_block = DenseBlock(
       self.widening_factor,
@@ -94,7 +76,43 @@ class AttentionBlock(Block):
       self.dropout_rate,
       name='dense_block',
     )
-    return dense_block(latents, is_training), logits
+    return dense_block(latents, is_training)
+
+  @hk.transparent
+  def split_heads(self, x: jax.Array) -> jax.Array:  # [B, ., H, F]
+    if x.shape[-1] % self.num_heads:
+      raise ValueError(
+        f'{self.name}: {x.shape[-1]} channels of queries, keys and values'
+        f' are not divisible by {self.num_heads} heads.'
+      )
+    return x.reshape(*x.shape[:-1], self.num_heads, -1)
+
+
+@dataclasses.dataclass
+class LayerNormParameters(hk.Module):
+  """Those of `hk.LayerNorm`, for a norm that is computed elsewhere."""
+
+  name: str | None = None
+
+  def __call__(self, size: int) -> tuple[jax.Array, jax.Array]:
+    scale = hk.get_parameter('scale', [size], init=jnp.ones)
+    offset = hk.get_parameter('offset', [size], init=jnp.zeros)
+    return scale, offset
+
+
+@dataclasses.dataclass
+class LinearParameters(hk.Module):
+  """Those of `hk.Linear`, for a product that is computed elsewhere."""
+
+  output_size: int
+  w_init: hk.initializers.Initializer
+  name: str | None = None
+
+  def __call__(self, input_size: int) -> tuple[jax.Array, jax.Array]:
+    shape = [input_size, self.output_size]
+    w = hk.get_parameter('w', shape, init=self.w_init)
+    b = hk.get_parameter('b', [self.output_size], init=jnp.zeros)
+    return w, b
 
 
 @dataclasses.dataclass
@@ -102,21 +120,29 @@ class CrossAttention(AttentionBlock):
   """Latents attend to the input; the paper uses one head, min(C, D) wide."""
 
   num_channels: int | None = None  # Of queries, keys and values: min(C, D).
+  tile: int | None = None  # See `ops.cross_attention.cross_attend`.
 
   def __call__(
     self,
     latents: jax.Array,  # [B, N, D]
-    inputs: jax.Array,  # [B, M, C]
-    mask: jax.Array | None,  # [B, M], True where an element exists.
+    inputs: cross_attention.Inputs,  # Of M elements with C channels.
     is_training: bool,
-  ) -> tuple[jax.Array, jax.Array]:  # [B, N, D], logits [B, H, N, M]
-    """Returns the new latents and the attention logits (float32)."""
+  ) -> tuple[jax.Array, jax.Array | None]:  # [B, N, D], [B, H, N, M]
+    """Returns the new latents; and the logits, if inputs are 'plain'."""
+    input_channels = inputs.num_channels
+    num_channels = self.num_channels or min(input_channels, latents.shape[-1])
     queries = layer_norm(latents, 'latent_norm')
-    inputs = layer_norm(inputs, 'input_norm')
-    num_channels = self.num_channels or min(inputs.shape[-1], latents.shape[-1])
-    return self.attend(
-      latents, queries, inputs, num_channels, mask, is_training
+    query = self.split_heads(self.linear(num_channels, 'query')(queries))
+    w_init = hk.initializers.VarianceScaling(self.weight_init_scale)
+    parameters = cross_attention.Parameters(
+      *LayerNormParameters('input_norm')(input_channels),
+      *LinearParameters(num_channels, w_init, 'key')(input_channels),
+      *LinearParameters(num_channels, w_init, 'value')(input_channels),
     )
+    attended, logits = cross_attention.cross_attend(
+      query, inputs, parameters, self.tile
+    )
+    return self.add(latents, attended, is_training), logits
 
 
 @dataclasses.dataclass
@@ -126,7 +152,9 @@ class SelfAttention(AttentionBlock):
   def __call__(self, latents: jax.Array, is_training: bool) -> jax.Array:
     """Returns the new latents, [B, N, D]."""
     normed = layer_norm(latents, 'layer_norm')
-    latents, _ = self.attend(
-      latents, normed, normed, latents.shape[-1], None, is_training
+    query, key, value = (
+      self.split_heads(self.linear(latents.shape[-1], name)(normed))
+      for name in ('query', 'key', 'value')
     )
-    return latents
+    attended, _ = attention.attend(query, key, value)
+    return self.add(latents, attended, is_training)

@@ -46,12 +46,18 @@ class Segment:
     return math.prod(self.grid)
 
   @property
+  def tables(self) -> tuple[jax.Array, ...]:
+    """[S, P_axis] for each axis; none if positions are not separable."""
+    if isinstance(self.positions, tuple):
+      return tuple(jnp.asarray(table) for table in self.positions)
+    return ()
+
+  @property
   def num_channels(self) -> int:
-    tables = (
-      self.positions if isinstance(self.positions, tuple) else (self.positions,)
-    )
-    channels = self.content.shape[-1] + sum(jnp.shape(t)[-1] for t in tables)
-    return channels + (0 if self.encoding is None else self.encoding.shape[-1])
+    positions = self.positions
+    tables = positions if isinstance(positions, tuple) else (positions,)
+    parts = [p for p in (self.content, *tables, self.encoding) if p is not None]
+    return sum(jnp.shape(part)[-1] for part in parts)
 
   def validate(self) -> None:
     """Raises ValueError if the parts' shapes do not fit each other."""
@@ -77,18 +83,21 @@ class Segment:
         ' expected [B, *grid].'
       )
 
+  def masked_content(self) -> jax.Array:
+    """The content, 0 where there is no element: NaN there goes no further."""
+    if self.mask is None:
+      return self.content
+    return jnp.where(self.mask[..., None], self.content, 0)
+
   def to_array(self) -> jax.Array:
     """Concatenates content, positions and encoding: [B, elements, C]."""
-    content = self.content
-    if self.mask is not None:
-      # Whatever a masked element holds, NaN included, must not get further.
-      content = jnp.where(self.mask[..., None], content, 0)
+    content = self.masked_content()
     parts = [content]
     if isinstance(self.positions, tuple):
-      for axis, table in enumerate(self.positions):
-        table = jnp.asarray(table, content.dtype)
+      for axis, table in enumerate(self.tables):
         shape = [1] * (len(self.grid) + 1)
         shape[axis + 1] = table.shape[0]
+        table = table.astype(content.dtype)
         parts.append(table.reshape(*shape, table.shape[-1]))
     else:
       parts.append(self.positions.astype(content.dtype))

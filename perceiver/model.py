@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from perceiver.attention import CrossAttention, SelfAttention
 from perceiver.inputs import ByteArray
+from perceiver.ops import cross_attention, factored
 
 PLACEMENTS = ('interleaved', 'at_start')
 
@@ -98,6 +99,10 @@ class Perceiver(hk.Module):
   cross_attend_heads: int = 1
   cross_attend_channels: int | None = None  # Of Q, K and V; None: min(C, D).
   self_attend_heads: int = 8
+  # How cross-attends are computed: 'plain', 'no_kv' or 'factored' (see
+  # `ops.cross_attention`), or by what is cheapest. It changes no result.
+  attention: str = 'auto'
+  attention_tile: int | None = None  # Rows at once; None: by the backend.
   share_cross_attends: bool = True  # From the second on; the first has its own.
   share_latent_transformers: bool = True  # All of them.
   widening_factor: int = 1  # Of the dense blocks.
@@ -159,6 +164,7 @@ class Perceiver(hk.Module):
       CrossAttention(
         num_heads=self.cross_attend_heads,
         num_channels=self.cross_attend_channels,
+        tile=self.attention_tile,
         name=f'cross_attend_{i}',
         **block_options,
       )
@@ -199,18 +205,31 @@ class Perceiver(hk.Module):
       done += count
     return plan
 
+  def _form(self, inputs: ByteArray) -> str:
+    if self.attention != 'auto':
+      return self.attention
+    return cross_attention.choose_form(
+      inputs,
+      self.num_latents,
+      self.cross_attend_heads,
+      self.cross_attend_channels
+      or min(inputs.num_channels, self.latent_channels),
+    )
+
   def _iterate(
     self, inputs: ByteArray, is_training: bool, with_logits: bool
   ) -> tuple[jax.Array, list[Any]]:
     inputs.validate()
     dtype = jnp.dtype(self.compute_dtype)
-    mask = inputs.mask()  # [B, M] or None
-    array = inputs.to_array().astype(dtype)  # [B, M, C]
+    # Once for all cross-attends: what depends on no parameters of theirs.
+    prepared = cross_attention.prepare(
+      inputs, 'plain' if with_logits else self._form(inputs), dtype
+    )
 
     def iteration(latents, cross, transformers):
       def cross_attend(latents):
         latents, logits = self._cross_attends[cross](
-          latents, array, mask, is_training
+          latents, prepared, is_training
         )
         return latents, logits if with_logits else None
 
@@ -265,7 +284,14 @@ def _remat(
     raise ValueError(
       f'remat={policy!r} is no policy of jax.checkpoint_policies.'
     )
-  return hk.remat(function, policy=getattr(jax.checkpoint_policies, policy))
+  policies = jax.checkpoint_policies
+  return hk.remat(
+    function,
+    policy=policies.save_from_both_policies(
+      getattr(policies, policy),
+      policies.save_only_these_names(factored.SAVED),
+    ),
+  )
 
 
 @contextlib.contextmanager

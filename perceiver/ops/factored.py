@@ -1,0 +1,242 @@
+"""Softmax attention to layer-normed elements on grids, without keys or values.
+
+The elements' position channels are separable over the grid's axes, so that both
+the logits and the weighted sums need but a few operations for each pair of a
+row and an element. With x the concatenation of content and positions, μ and ρ
+the mean and the inverse standard deviation of an element's channels:
+
+  logits_rm = u_r · ρ_m (x_m - μ_m)
+            = (content columns of u_r) · (ρ_m content_m)  - (Σ u_r) ρ_m μ_m
+              + ρ_m Σ_axes α_axis[r, index of m on the axis]
+
+where α = (position columns of u_r) · (the axis's table)ᵀ. What a row gathers
+from the elements has the same form: sums of ρ content and of ρ μ, and for each
+axis the marginals of its weights times ρ. So has the backward pass: its logits
+are of the cotangents instead of u, its weights are those of the softmax's
+derivative. `attend` is that core; all around it is linear and left to JAX.
+
+Glossary of shapes:
+- B: batch; R: rows, one for each latent and head; M: elements of a segment.
+- K: columns, the content channels and one for the mean; S: size of a grid axis.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+
+SAVED = 'gathered'  # Name of the residuals, for policies of jax.checkpoint.
+FLOOR = -1e30  # The logit of a masked element; its weight is set to 0 anyway.
+# Logits that a tile may have: on a CPU they stay in a core's cache.
+TILE_ELEMENTS = {'cpu': 400_000, 'default': 2**26}
+# Where content is wide, a tile needs rows for the matrix products to pay.
+WIDE_COLUMNS, WIDE_TILE_FACTOR = 16, 16
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Elements:
+  """What the core needs to know of a segment's elements.
+
+  All in float32, but wide columns in the compute dtype.
+  """
+
+  columns: jax.Array  # [B, K, M]: ρ content, then ρ μ.
+  scale: jax.Array  # [B, M]: ρ
+  mask: jax.Array | None  # [B, M] bool, True where an element exists.
+  grid: tuple[int, ...] = dataclasses.field(metadata={'static': True})
+
+
+class Rows(NamedTuple):
+  """One segment's part of each row: of a query, a sum, or a cotangent."""
+
+  columns: jax.Array  # [B, R, K]
+  axes: tuple[jax.Array, ...]  # [B, R, S] for each axis with a table.
+
+
+def _on_grid(rows: Rows, elements: Elements) -> jax.Array:
+  """Σ over axes of each element's entry: [B, R, *grid], or 0 without axes."""
+  total: jax.Array | float = 0.0
+  for axis, values in enumerate(rows.axes):
+    shape = [1] * len(elements.grid)
+    shape[axis] = elements.grid[axis]
+    total = total + values.reshape(*values.shape[:2], *shape)
+  return jnp.asarray(total)
+
+
+def _product(equation: str, x: jax.Array, columns: jax.Array) -> jax.Array:
+  """A float32 result of what is multiplied in the columns' dtype."""
+  return jnp.einsum(
+    equation,
+    x.astype(columns.dtype),
+    columns,
+    preferred_element_type=jnp.float32,
+  )
+
+
+def _scores(rows: Rows, elements: Elements) -> jax.Array:
+  """The product of each row with each normed element: [B, R, M]."""
+  batch, num_rows, _ = rows.columns.shape
+  scores = _product('brk,bkm->brm', rows.columns, elements.columns)
+  if rows.axes:
+    positions = _on_grid(rows, elements).reshape(batch, num_rows, -1)
+    scores += elements.scale[:, None, :] * positions
+  return scores
+
+
+def _sums(weights: jax.Array, elements: Elements, num_axes: int) -> Rows:
+  """What rows with weights [B, R, M] gather; the transpose of `_scores`."""
+  columns = _product('brm,bkm->brk', weights, elements.columns)
+  scaled = weights * elements.scale[:, None, :]
+  scaled = scaled.reshape(*weights.shape[:2], *elements.grid)
+  axes = tuple(
+    scaled.sum([i + 2 for i in range(len(elements.grid)) if i != axis])
+    for axis in range(num_axes)
+  )
+  return Rows(columns, axes)
+
+
+def _masked(x: jax.Array, elements: Elements, value: float) -> jax.Array:
+  if elements.mask is None:
+    return x
+  return jnp.where(elements.mask[:, None, :], x, value)
+
+
+def rows_per_tile(
+  batch: int, num_rows: int, segments: tuple[Elements, ...]
+) -> int:
+  """How many rows to treat at once, by what fits the backend."""
+  budget = TILE_ELEMENTS.get(jax.default_backend(), TILE_ELEMENTS['default'])
+  if max(e.columns.shape[1] for e in segments) > WIDE_COLUMNS:
+    budget *= WIDE_TILE_FACTOR
+  elements = batch * sum(math.prod(e.grid) for e in segments)
+  count = max(1, min(num_rows, budget // elements))
+  return -(-num_rows // -(-num_rows // count))  # As even as can be.
+
+
+def _tiled(function, carry, rows, num_rows: int, tile: int):
+  """Scans over tiles of the rows (axis 1 of all leaves), padded with zeros."""
+  num_tiles = -(-num_rows // tile)
+  if num_tiles == 1:
+    return function(carry, rows)
+  padding = num_tiles * tile - num_rows
+
+  def split(x):
+    x = jnp.pad(x, [(0, 0), (0, padding), *[(0, 0)] * (x.ndim - 2)])
+    return x.reshape(x.shape[0], num_tiles, tile, *x.shape[2:]).swapaxes(0, 1)
+
+  def join(x):
+    x = x.swapaxes(0, 1)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :num_rows]
+
+  carry, out = jax.lax.scan(function, carry, jax.tree.map(split, rows))
+  return carry, jax.tree.map(join, out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def attend(
+  queries: tuple[Rows, ...], segments: tuple[Elements, ...], tile: int
+) -> tuple[Rows, ...]:
+  """Softmax over the elements of all segments; what each row gathers.
+
+  Neither pass keeps an array of rows × elements: they go through tiles of rows,
+  and the backward pass computes the weights again.
+
+  Args:
+    queries: for each segment its part of the rows, scaled as logits are.
+    segments: the elements.
+    tile: rows to treat at once.
+
+  Returns:
+    For each segment its part of what the rows gather; 0 where no element of any
+    segment exists.
+  """
+  return _attend_forward(queries, segments, tile)[0]
+
+
+def _attend_forward(queries, segments, tile):
+  def body(carry, queries):
+    scores = [
+      _masked(_scores(q, e), e, FLOOR)
+      for q, e in zip(queries, segments, strict=True)
+    ]
+    peak = functools.reduce(
+      jnp.maximum, [s.max(axis=-1, keepdims=True) for s in scores]
+    )
+    weights = [
+      _masked(jnp.exp(s - peak), e, 0.0)
+      for s, e in zip(scores, segments, strict=True)
+    ]
+    total = sum(w.sum(axis=-1, keepdims=True) for w in weights)  # [B, R, 1]
+    total = jnp.where(total == 0, 1.0, total)
+    gathered = tuple(
+      jax.tree.map(lambda x: x / total, _sums(w, e, len(q.axes)))
+      for w, e, q in zip(weights, segments, queries, strict=True)
+    )
+    return carry, (gathered, peak + jnp.log(total))
+
+  num_rows = queries[0].columns.shape[1]
+  _, (out, log_total) = _tiled(body, None, queries, num_rows, tile)
+  # Small beside what they are made from, so worth keeping in any remat policy.
+  out, log_total = checkpoint_name((out, log_total), SAVED)
+  return out, (queries, segments, out, log_total)
+
+
+def _attend_backward(tile, residuals, cotangents):
+  queries, segments, out, log_total = residuals
+  # Σ_m weight_rm (cotangent_r · element_m), for each row: [B, R, 1]
+  products = jax.tree.map(
+    lambda x, y: (x * y).sum(axis=-1, keepdims=True), out, cotangents
+  )
+  mean = functools.reduce(jnp.add, jax.tree.leaves(products))
+
+  def body(segment_gradients, rows):
+    queries, cotangents, log_total, mean = rows
+    row_gradients, sums = [], []
+    for q, c, e, g in zip(
+      queries, cotangents, segments, segment_gradients, strict=True
+    ):
+      weights = _masked(jnp.exp(_scores(q, e) - log_total), e, 0.0)
+      slopes = weights * (_scores(c, e) - mean)  # Of the logits, [B, R, M]
+      row_gradients.append(_sums(slopes, e, len(q.axes)))
+      sums.append(
+        jax.tree.map(jnp.add, g, _element_gradients(q, c, e, slopes, weights))
+      )
+    return tuple(sums), tuple(row_gradients)
+
+  num_rows = queries[0].columns.shape[1]
+  zeros = tuple(
+    (jnp.zeros(e.columns.shape), jnp.zeros(e.scale.shape)) for e in segments
+  )
+  gradients, row_gradients = _tiled(
+    body, zeros, (queries, cotangents, log_total, mean), num_rows, tile
+  )
+  return row_gradients, tuple(
+    dataclasses.replace(
+      e, columns=columns.astype(e.columns.dtype), scale=scale, mask=None
+    )
+    for e, (columns, scale) in zip(segments, gradients, strict=True)
+  )
+
+
+def _element_gradients(queries, cotangents, elements, slopes, weights):
+  """One tile's part of the gradients of a segment's columns and scale."""
+  columns = jnp.einsum('brm,brk->bkm', slopes, queries.columns) + jnp.einsum(
+    'brm,brk->bkm', weights, cotangents.columns
+  )
+  scale = jnp.zeros_like(elements.scale)
+  if queries.axes:
+    shape = slopes.shape
+    scale += jnp.sum(
+      slopes * _on_grid(queries, elements).reshape(shape)
+      + weights * _on_grid(cotangents, elements).reshape(shape),
+      axis=1,
+    )
+  return columns, scale
+
+
+attend.defvjp(_attend_forward, _attend_backward)

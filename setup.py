@@ -44,5 +44,6 @@ setuptools.setup(
   extras_require={
     'experiments': EXPERIMENTS,
     'test': EXPERIMENTS + TEST,
+    'peers': ['perceiver-pytorch>=0.8.8', 'torch>=2.6', 'transformers>=4.56'],
   },
 )

@@ -55,6 +55,8 @@ def get_config(variant: str = '') -> ConfigDict:
       'cross_attend_placement': 'interleaved',
       'cross_attend_heads': 1,
       'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
+      'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
+      'attention_tile': config_dict.placeholder(int),
       'self_attend_heads': 4,
       'share_cross_attends': True,
       'share_latent_transformers': True,
@@ -63,7 +65,7 @@ def get_config(variant: str = '') -> ConfigDict:
       'weight_init_scale': 1.0,
       'dropout_rate': 0.0,
       'compute_dtype': 'float32',
-      'remat': config_dict.placeholder(str),
+      'remat': 'none',
     }
   )
   config.optimizer = ConfigDict(

@@ -60,6 +60,8 @@ def get_config(variant: str = '') -> ConfigDict:
       'cross_attend_placement': 'interleaved',
       'cross_attend_heads': 1,
       'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
+      'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
+      'attention_tile': config_dict.placeholder(int),
       'self_attend_heads': 8,
       'share_cross_attends': True,
       'share_latent_transformers': True,
@@ -68,7 +70,7 @@ def get_config(variant: str = '') -> ConfigDict:
       'weight_init_scale': 1.0,
       'dropout_rate': 0.0,
       'compute_dtype': 'bfloat16',
-      'remat': 'dots_with_no_batch_dims_saveable',
+      'remat': 'none',  # Or, to save memory, see `Perceiver.remat`.
     }
   )
   # The paper names LAMB, the learning rate and its decay; the rest is from the

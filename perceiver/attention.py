@@ -13,11 +13,27 @@ import jax.numpy as jnp
 
 from perceiver.ops import attention, cross_attention
 
+# What is inside layer norm, GELU and self-attention (N x N weights) is most of
+# what a backward pass would keep, and little work: it is done again instead.
+_recompute = jax.checkpoint
+
+
+@dataclasses.dataclass
+class LayerNormParameters(hk.Module):
+  """Those of `hk.LayerNorm`, for a norm that is computed elsewhere."""
+
+  name: str | None = None
+
+  def __call__(self, size: int) -> tuple[jax.Array, jax.Array]:
+    scale = hk.get_parameter('scale', [size], init=jnp.ones)
+    offset = hk.get_parameter('offset', [size], init=jnp.zeros)
+    return scale, offset
+
 
 def layer_norm(x: jax.Array, name: str) -> jax.Array:
-  """Layer norm over the channels, its statistics in float32."""
-  norm = hk.LayerNorm(-1, create_scale=True, create_offset=True, name=name)
-  return norm(x.astype(jnp.float32)).astype(x.dtype)
+  """Layer norm over the channels, in float32; x's dtype again afterwards."""
+  scale, offset = LayerNormParameters(name)(x.shape[-1])
+  return _recompute(attention.layer_norm)(x, scale, offset)
 
 
 @dataclasses.dataclass
@@ -48,7 +64,7 @@ class DenseBlock(Block):
     channels = x.shape[-1]
     h = layer_norm(x, 'layer_norm')
     h = self.linear(self.widening_factor * channels, 'linear_0')(h)
-    h = jax.nn.gelu(h)  # The tanh form, as in GPT-2.
+    h = _recompute(jax.nn.gelu)(h)  # The tanh form, as in GPT-2.
     h = self.linear(channels, 'linear_1')(h)
     return x + self.dropout(h, is_training)  # [B, N, D]
 
@@ -86,18 +102,6 @@ class AttentionBlock(Block):
         f' are not divisible by {self.num_heads} heads.'
       )
     return x.reshape(*x.shape[:-1], self.num_heads, -1)
-
-
-@dataclasses.dataclass
-class LayerNormParameters(hk.Module):
-  """Those of `hk.LayerNorm`, for a norm that is computed elsewhere."""
-
-  name: str | None = None
-
-  def __call__(self, size: int) -> tuple[jax.Array, jax.Array]:
-    scale = hk.get_parameter('scale', [size], init=jnp.ones)
-    offset = hk.get_parameter('offset', [size], init=jnp.zeros)
-    return scale, offset
 
 
 @dataclasses.dataclass
@@ -156,5 +160,6 @@ class SelfAttention(AttentionBlock):
       self.split_heads(self.linear(latents.shape[-1], name)(normed))
       for name in ('query', 'key', 'value')
     )
-    attended, _ = attention.attend(query, key, value)
+    attend = _recompute(lambda *qkv: attention.attend(*qkv)[0])
+    attended = attend(query, key, value)
     return self.add(latents, attended, is_training)

@@ -63,7 +63,7 @@ class LatentTransformer(hk.Module):
   num_self_attends: int  # L
   num_heads: int
   block_options: dict[str, Any]  # The fields of `attention.Block`.
-  remat: str | None = None
+  remat: str = 'none'
   name: str | None = None
 
   def __call__(
@@ -110,10 +110,10 @@ class Perceiver(hk.Module):
   weight_init_scale: float = 1.0  # Variance scaling of the linear layers.
   dropout_rate: float = 0.0  # On what blocks add to the latents; none in paper.
   compute_dtype: str = 'float32'  # Or 'bfloat16'; parameters stay float32.
-  # What the backward pass keeps of each attention block: everything (None), or
-  # what a policy of `jax.checkpoint_policies` says, such as 'nothing_saveable'
-  # or 'dots_with_no_batch_dims_saveable'.
-  remat: str | None = None
+  # What the backward pass keeps of each attention block: 'none' computes next
+  # to nothing again; or a policy of `jax.checkpoint_policies`, such as
+  # 'nothing_saveable' or 'dots_with_no_batch_dims_saveable'.
+  remat: str = 'none'
   name: str | None = None
 
   def __call__(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
@@ -275,14 +275,15 @@ def _repeat(
 
 
 def _remat(
-  function: Callable[[jax.Array], Any], policy: str | None
+  function: Callable[[jax.Array], Any], policy: str
 ) -> Callable[[jax.Array], Any]:
   """Recomputes `function` in the backward pass, as far as `policy` says."""
-  if policy is None:
+  if policy == 'none':
     return function
   if not hasattr(jax.checkpoint_policies, policy):
     raise ValueError(
-      f'remat={policy!r} is no policy of jax.checkpoint_policies.'
+      f"remat={policy!r} is neither 'none' nor a policy of"
+      ' jax.checkpoint_policies.'
     )
   policies = jax.checkpoint_policies
   return hk.remat(

@@ -219,7 +219,7 @@ def test_every_key_changes_something(key):
     ({'optimizer.name': 'sgd'}, "optimizer.name='sgd' is none of"),
     ({'optimizer.schedule': 'linear'}, "schedule='linear' is none of"),
     ({'optimizer.warmup': 5.0}, 'optimizer.warmup=5.0 and'),
-    ({'model.remat': 'some'}, "remat='some' is no policy"),
+    ({'model.remat': 'some'}, "remat='some' is neither"),
     ({'model.compute_dtype': 'float17'}, 'Bad config: .*float17'),
   ],
 )

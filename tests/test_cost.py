@@ -80,7 +80,7 @@ def counted_flops(jaxpr) -> int:
 def test_the_rule_counts_what_the_model_computes(module, variant, overrides):
   config = module.get_config(variant)
   config.model.update(overrides)
-  config.model.remat = None
+  config.model.attention = 'plain'
   task = tasks.create(**config.task)
   forward = transform_model(config, task)
   batch = task.batch_spec(1)

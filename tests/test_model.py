@@ -324,7 +324,7 @@ def test_remat_changes_the_program_but_not_the_gradient(data, remat):
     apply = build(single, remat=remat).apply
     return jax.jit(jax.grad(lambda p: apply(p, None, data).sum()))
 
-  plain, recomputed = gradient(None), gradient(remat)
+  plain, recomputed = gradient('none'), gradient(remat)
   products = [
     str(f.trace(params).jaxpr).count('dot_general') for f in (plain, recomputed)
   ]
@@ -374,7 +374,7 @@ def test_the_latents_start_as_a_truncated_normal():
     ({'num_cross_attends': 5}, 'Cannot interleave 5 cross-attends'),
     ({'num_cross_attends': 0}, 'num_cross_attends=0 must be'),
     ({'cross_attend_placement': 'end'}, "'end' is none of"),
-    ({'remat': 'all'}, "remat='all' is no policy"),
+    ({'remat': 'all'}, "remat='all' is neither"),
   ],
 )
 def test_impossible_settings(data, settings, message):

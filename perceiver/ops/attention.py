@@ -1,4 +1,4 @@
-"""Attention as a pure function.
+"""Attention and layer norm as pure functions.
 
 Glossary of shapes:
 - B: batch; N: queries; M: keys; H: heads; F: channels per head.
@@ -6,6 +6,32 @@ Glossary of shapes:
 
 import jax
 import jax.numpy as jnp
+
+EPSILON = 1e-5  # Of layer norms, as in Haiku; the paper does not say.
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
+  """Layer norm over the last axis, in float32; returned in x's dtype.
+
+  Args:
+    x: [..., C].
+    scale: [C].
+    offset: [C].
+
+  Returns:
+    [..., C].
+  """
+  shape = (1,) * (x.ndim - 1) + (-1,)
+  y = normalize(x) * scale.reshape(shape) + offset.reshape(shape)
+  return y.astype(x.dtype)
+
+
+def normalize(x: jax.Array) -> jax.Array:
+  """Zero mean and unit variance over the last axis, float32."""
+  x = x.astype(jnp.float32)
+  centred = x - jnp.mean(x, axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  return centred * jax.lax.rsqrt(variance + EPSILON)
 
 
 def masked_softmax(logits: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -34,7 +34,6 @@ from perceiver.ops import attention, factored
 log = logging.getLogger(__name__)
 
 FORMS = ('plain', 'no_kv', 'factored')
-EPSILON = 1e-5  # Of the layer norm, as in Haiku.
 
 
 class Parameters(NamedTuple):
@@ -135,10 +134,7 @@ def prepare(inputs: ByteArray, form: str, dtype: jnp.dtype) -> Inputs:
   if form not in FORMS:
     raise ValueError(f'attention={form!r} is none of {("auto", *FORMS)}.')
   if form == 'plain':
-    array = inputs.to_array().astype(dtype).astype(jnp.float32)
-    mean = array.mean(axis=-1, keepdims=True)
-    variance = array.var(axis=-1, keepdims=True)
-    normed = (array - mean) * jax.lax.rsqrt(variance + EPSILON)
+    normed = attention.normalize(inputs.to_array().astype(dtype))
     return PlainInputs(normed.astype(dtype), inputs.mask())
   segments = tuple(
     s if s.tables and form == 'factored' else _unstructured(s)
@@ -266,7 +262,7 @@ def _elements(segment: Segment, dtype: jnp.dtype) -> factored.Elements:
     variance += (count / segment.num_channels) * (
       group_variance + jnp.square(group_mean - mean)
     )
-  scale = jax.lax.rsqrt(variance + EPSILON)
+  scale = jax.lax.rsqrt(variance + attention.EPSILON)
   columns = jnp.concatenate(
     [content * scale[..., None], (scale * mean)[..., None]], axis=-1
   )

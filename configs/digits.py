@@ -57,6 +57,7 @@ def get_config(variant: str = '') -> ConfigDict:
       'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
       'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
       'attention_tile': config_dict.placeholder(int),
+      'attention_kernel': False,
       'self_attend_heads': 4,
       'share_cross_attends': True,
       'share_latent_transformers': True,

@@ -136,7 +136,7 @@ def record_launch(workdir: str, config: Any, start_step: int) -> None:
     'time': datetime.datetime.now(datetime.UTC).isoformat(),
     'start_step': start_step,
     'command': sys.argv,
-    'commit': _commit(),
+    'commit': commit(),
     'python': sys.version.split()[0],
     'packages': {p: importlib.metadata.version(p) for p in PACKAGES},
     'devices': [d.device_kind for d in jax.devices()],
@@ -146,7 +146,7 @@ def record_launch(workdir: str, config: Any, start_step: int) -> None:
     f.write(json.dumps(launch) + '\n')
 
 
-def _commit() -> str:
+def commit() -> str:
   """The checkout's commit, marked if files differ from it."""
   directory = epath.Path(__file__).parent
   try:

@@ -125,6 +125,7 @@ class CrossAttention(AttentionBlock):
 
   num_channels: int | None = None  # Of queries, keys and values: min(C, D).
   tile: int | None = None  # See `ops.cross_attention.cross_attend`.
+  use_kernel: bool = False  # Likewise.
 
   def __call__(
     self,
@@ -144,7 +145,7 @@ class CrossAttention(AttentionBlock):
       *LinearParameters(num_channels, w_init, 'value')(input_channels),
     )
     attended, logits = cross_attention.cross_attend(
-      query, inputs, parameters, self.tile
+      query, inputs, parameters, self.tile, self.use_kernel
     )
     return self.add(latents, attended, is_training), logits
 

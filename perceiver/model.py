@@ -103,6 +103,7 @@ class Perceiver(hk.Module):
   # `ops.cross_attention`), or by what is cheapest. It changes no result.
   attention: str = 'auto'
   attention_tile: int | None = None  # Rows at once; None: by the backend.
+  attention_kernel: bool = False  # The GPU kernel, where it takes the inputs.
   share_cross_attends: bool = True  # From the second on; the first has its own.
   share_latent_transformers: bool = True  # All of them.
   widening_factor: int = 1  # Of the dense blocks.
@@ -165,6 +166,7 @@ class Perceiver(hk.Module):
         num_heads=self.cross_attend_heads,
         num_channels=self.cross_attend_channels,
         tile=self.attention_tile,
+        use_kernel=self.attention_kernel,
         name=f'cross_attend_{i}',
         **block_options,
       )

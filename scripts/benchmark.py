@@ -12,6 +12,7 @@ memory. The input is random.
 
 from collections.abc import Callable
 import dataclasses
+import datetime
 import json
 import math
 import multiprocessing
@@ -27,7 +28,7 @@ import jax.numpy as jnp
 from ml_collections import config_flags, ConfigDict
 import numpy as np
 
-from experiments import experiment, sharding, train
+from experiments import experiment, sharding, telemetry, train
 from perceiver import cost
 from perceiver.ops import cross_attention
 from scripts import peers
@@ -175,6 +176,7 @@ def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
       cross_attention.prepare(inputs, form, dtype),
       cross_attention.Parameters(*parameters),
       model.attention_tile,
+      model.attention_kernel,
     )[0]
 
   flops = contender.batch_size * (
@@ -200,7 +202,7 @@ def _work(contender: Contender, pipe: Any) -> None:
     prepared = Prepared(
       **peers.prepare(contender.name, contender.mode, contender.batch_size)
     )
-    platform = 'cpu'
+    platform, device = 'cpu', 'cpu'
   else:
     prepare = {
       'model': _prepare_model,
@@ -208,8 +210,9 @@ def _work(contender: Contender, pipe: Any) -> None:
     }[contender.part]
     prepared = prepare(contender, ConfigDict(contender.config))
     platform = jax.default_backend()
+    device = jax.devices()[0].device_kind
   prepared.step()  # Not timed: caches, allocations.
-  facts = {**vars(prepared), 'platform': platform}
+  facts = {**vars(prepared), 'platform': platform, 'device': device}
   del facts['step']
   pipe.send(facts)
   while pipe.recv():
@@ -362,8 +365,14 @@ def main(argv: list[str]) -> None:
   )
   print(_as_text(results))
   if _JSON.value:
+    report = {
+      'command': ' '.join(['python -m scripts.benchmark', *sys.argv[1:]]),
+      'commit': telemetry.commit(),
+      'time': datetime.datetime.now(datetime.UTC).isoformat(),
+      'results': results,
+    }
     with open(_JSON.value, 'w') as f:
-      json.dump(results, f, indent=1)
+      json.dump(report, f, indent=1)
 
 
 if __name__ == '__main__':

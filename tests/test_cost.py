@@ -29,6 +29,14 @@ def test_every_cost_is_the_papers_to_the_printed_digit(table):
       assert not figure['note']
 
 
+def test_table_5_tells_what_its_last_row_took_here():
+  report = json.loads(tables.MEASURED.read_text())
+  (result,) = report['results']
+  assert (result['mode'], result['batch_size']) == ('train', 8)
+  assert f'{result["peak_bytes"] / 1e9:.1f} GB' in tables.measured()
+  assert report['command'] in tables.measured()
+
+
 def test_the_command_prints_json_and_text():
   command = [sys.executable, '-m', 'scripts.tables', '--table=6']
   output = subprocess.run(

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 
 from perceiver.inputs import ByteArray, Segment
 from perceiver.ops import attention, factored
+from perceiver.ops.rows import Elements, Rows
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class FactoredInputs:
   """The segments, and what the core needs of them, float32."""
 
   segments: tuple[Segment, ...]
-  elements: tuple[factored.Elements, ...]
+  elements: tuple[Elements, ...]
 
   @property
   def num_channels(self) -> int:
@@ -148,6 +149,7 @@ def cross_attend(
   inputs: Inputs,
   parameters: Parameters,
   tile: int | None = None,
+  use_kernel: bool = False,
 ) -> tuple[jax.Array, jax.Array | None]:
   """Attends to the inputs, in the form that they were prepared for.
 
@@ -157,13 +159,15 @@ def cross_attend(
     parameters: in float32.
     tile: rows that the forms without keys and values treat at once; None: what
       suits the backend.
+    use_kernel: whether they run as a GPU kernel, where it takes the inputs.
 
   Returns:
     [B, N, H, F] attended values, in the query's dtype; and of 'plain' the
     logits [B, H, N, M] before mask and softmax, float32.
   """
   if isinstance(inputs, FactoredInputs):
-    return _cross_attend_factored(query, inputs, parameters, tile), None
+    out = _cross_attend_factored(query, inputs, parameters, tile, use_kernel)
+    return out, None
   dtype = inputs.normed.dtype
   p = Parameters(*(x.astype(dtype) for x in parameters))
   normed = inputs.normed * p.scale.reshape(1, 1, -1)
@@ -182,6 +186,7 @@ def _cross_attend_factored(
   inputs: FactoredInputs,
   parameters: Parameters,
   tile: int | None,
+  use_kernel: bool,
 ) -> jax.Array:
   batch, num_latents, num_heads, width = query.shape
   rows = num_latents * num_heads
@@ -198,7 +203,7 @@ def _cross_attend_factored(
   u = (u * scale / math.sqrt(width)).reshape(batch, rows, -1)  # [B, R, C]
   queries = tuple(_rows(u, segment) for segment in inputs.segments)
   tile = tile or factored.rows_per_tile(batch, rows, inputs.elements)
-  gathered = factored.attend(queries, inputs.elements, tile)
+  gathered = factored.attend(queries, inputs.elements, tile, use_kernel)
   y = jnp.zeros_like(u)
   for part, segment in zip(gathered, inputs.segments, strict=True):
     y += _channels(part, segment)
@@ -235,7 +240,7 @@ def _unstructured(segment: Segment) -> Segment:
   )
 
 
-def _elements(segment: Segment, dtype: jnp.dtype) -> factored.Elements:
+def _elements(segment: Segment, dtype: jnp.dtype) -> Elements:
   """A segment's normed content and the statistics of its layer norm.
 
   Wide content is kept in the compute dtype, for the matrix units; the rest is
@@ -271,7 +276,7 @@ def _elements(segment: Segment, dtype: jnp.dtype) -> factored.Elements:
   )
   if columns.shape[-1] > factored.WIDE_COLUMNS:
     columns = columns.astype(dtype)
-  return factored.Elements(
+  return Elements(
     flat(columns).swapaxes(1, 2),
     flat(scale),
     None if segment.mask is None else flat(segment.mask),
@@ -293,7 +298,7 @@ def _split(u: jax.Array, segment: Segment) -> list[jax.Array]:
   return jnp.split(u, ends, axis=-1)
 
 
-def _rows(u: jax.Array, segment: Segment) -> factored.Rows:
+def _rows(u: jax.Array, segment: Segment) -> Rows:
   """[B, R, C] vectors in the form that meets a segment's elements."""
   content, *positions, encoding = _split(u, segment)
   axes = [
@@ -304,10 +309,10 @@ def _rows(u: jax.Array, segment: Segment) -> factored.Rows:
     axes[0] += jnp.einsum('bre,e->br', encoding, segment.encoding)[..., None]
   minus_sum = -u.sum(axis=-1, keepdims=True)
   columns = jnp.concatenate([content, minus_sum], axis=-1)
-  return factored.Rows(columns, tuple(axes))
+  return Rows(columns, tuple(axes))
 
 
-def _channels(gathered: factored.Rows, segment: Segment) -> jax.Array:
+def _channels(gathered: Rows, segment: Segment) -> jax.Array:
   """What was gathered, as vectors of channels: the transpose of `_rows`."""
   content, minus_mean = gathered.columns[..., :-1], gathered.columns[..., -1:]
   parts = [content]

@@ -23,39 +23,20 @@ Glossary of shapes:
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
+from perceiver.ops import kernel
+from perceiver.ops.rows import Elements, Rows
+
 SAVED = 'gathered'  # Name of the residuals, for policies of jax.checkpoint.
 FLOOR = -1e30  # The logit of a masked element; its weight is set to 0 anyway.
 # Logits that a tile may have: on a CPU they stay in a core's cache.
-TILE_ELEMENTS = {'cpu': 400_000, 'default': 2**26}
+TILE_ELEMENTS = {'cpu': 8 * 50_176, 'default': 2**26}
 # Where content is wide, a tile needs rows for the matrix products to pay.
 WIDE_COLUMNS, WIDE_TILE_FACTOR = 16, 16
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Elements:
-  """What the core needs to know of a segment's elements.
-
-  All in float32, but wide columns in the compute dtype.
-  """
-
-  columns: jax.Array  # [B, K, M]: ρ content, then ρ μ.
-  scale: jax.Array  # [B, M]: ρ
-  mask: jax.Array | None  # [B, M] bool, True where an element exists.
-  grid: tuple[int, ...] = dataclasses.field(metadata={'static': True})
-
-
-class Rows(NamedTuple):
-  """One segment's part of each row: of a query, a sum, or a cotangent."""
-
-  columns: jax.Array  # [B, R, K]
-  axes: tuple[jax.Array, ...]  # [B, R, S] for each axis with a table.
 
 
 def _on_grid(rows: Rows, elements: Elements) -> jax.Array:
@@ -137,9 +118,12 @@ def _tiled(function, carry, rows, num_rows: int, tile: int):
   return carry, jax.tree.map(join, out)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def attend(
-  queries: tuple[Rows, ...], segments: tuple[Elements, ...], tile: int
+  queries: tuple[Rows, ...],
+  segments: tuple[Elements, ...],
+  tile: int,
+  use_kernel: bool,
 ) -> tuple[Rows, ...]:
   """Softmax over the elements of all segments; what each row gathers.
 
@@ -150,43 +134,62 @@ def attend(
     queries: for each segment its part of the rows, scaled as logits are.
     segments: the elements.
     tile: rows to treat at once.
+    use_kernel: run the GPU kernel instead, if it takes all segments.
 
   Returns:
     For each segment its part of what the rows gather; 0 where no element of any
     segment exists.
   """
-  return _attend_forward(queries, segments, tile)[0]
+  return _attend_forward(queries, segments, tile, use_kernel)[0]
 
 
-def _attend_forward(queries, segments, tile):
-  def body(carry, queries):
-    scores = [
-      _masked(_scores(q, e), e, FLOOR)
-      for q, e in zip(queries, segments, strict=True)
-    ]
-    peak = functools.reduce(
-      jnp.maximum, [s.max(axis=-1, keepdims=True) for s in scores]
+def _attend_forward(queries, segments, tile, use_kernel):
+  if use_kernel and all(map(kernel.suits, queries, segments)):
+    out, log_total = _merge(
+      [kernel.forward(q, e) for q, e in zip(queries, segments, strict=True)]
     )
-    weights = [
-      _masked(jnp.exp(s - peak), e, 0.0)
-      for s, e in zip(scores, segments, strict=True)
-    ]
-    total = sum(w.sum(axis=-1, keepdims=True) for w in weights)  # [B, R, 1]
-    total = jnp.where(total == 0, 1.0, total)
-    gathered = tuple(
-      jax.tree.map(lambda x: x / total, _sums(w, e, len(q.axes)))
-      for w, e, q in zip(weights, segments, queries, strict=True)
-    )
-    return carry, (gathered, peak + jnp.log(total))
-
-  num_rows = queries[0].columns.shape[1]
-  _, (out, log_total) = _tiled(body, None, queries, num_rows, tile)
+  else:
+    num_rows = queries[0].columns.shape[1]
+    forward = functools.partial(_forward_tile, segments)
+    _, (out, log_total) = _tiled(forward, None, queries, num_rows, tile)
   # Small beside what they are made from, so worth keeping in any remat policy.
   out, log_total = checkpoint_name((out, log_total), SAVED)
   return out, (queries, segments, out, log_total)
 
 
-def _attend_backward(tile, residuals, cotangents):
+def _merge(parts: list[tuple[Rows, jax.Array]]):
+  """One softmax from those of each segment and the logs of their totals."""
+  log_total = functools.reduce(jnp.logaddexp, [total for _, total in parts])
+  merged = []
+  for rows, total in parts:
+    share = jnp.exp(total - log_total)  # [B, R, 1]
+    merged.append(jax.tree.map(functools.partial(jnp.multiply, share), rows))
+  return tuple(merged), log_total
+
+
+def _forward_tile(segments, carry, queries):
+  """The joint softmax over all segments, for a tile of rows."""
+  scores = [
+    _masked(_scores(q, e), e, FLOOR)
+    for q, e in zip(queries, segments, strict=True)
+  ]
+  peak = functools.reduce(
+    jnp.maximum, [s.max(axis=-1, keepdims=True) for s in scores]
+  )
+  weights = [
+    _masked(jnp.exp(s - peak), e, 0.0)
+    for s, e in zip(scores, segments, strict=True)
+  ]
+  total = sum(w.sum(axis=-1, keepdims=True) for w in weights)  # [B, R, 1]
+  total = jnp.where(total == 0, 1.0, total)
+  gathered = tuple(
+    jax.tree.map(lambda x: x / total, _sums(w, e, len(q.axes)))
+    for w, e, q in zip(weights, segments, queries, strict=True)
+  )
+  return carry, (gathered, peak + jnp.log(total))
+
+
+def _attend_backward(tile, use_kernel, residuals, cotangents):
   queries, segments, out, log_total = residuals
   # Σ_m weight_rm (cotangent_r · element_m), for each row: [B, R, 1]
   products = jax.tree.map(
@@ -215,6 +218,13 @@ def _attend_backward(tile, residuals, cotangents):
   gradients, row_gradients = _tiled(
     body, zeros, (queries, cotangents, log_total, mean), num_rows, tile
   )
+  if use_kernel and all(map(kernel.suits, queries, segments)):
+    row_gradients = tuple(
+      kernel.backward(q, c, e, log_total, mean)
+      for q, c, e in zip(queries, cotangents, segments, strict=True)
+    )
+  # Of the gradients, the compiler drops those that nobody asks for: mostly the
+  # elements', and with the kernel then the whole loop.
   return row_gradients, tuple(
     dataclasses.replace(
       e, columns=columns.astype(e.columns.dtype), scale=scale, mask=None

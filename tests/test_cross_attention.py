@@ -1,0 +1,372 @@
+"""The three forms of cross-attention are one function of one set of weights."""
+
+import dataclasses
+import functools
+
+import haiku as hk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceiver
+from perceiver.ops import cross_attention, factored
+from perceiver.ops.rows import Elements
+
+OTHERS = ('no_kv', 'factored')
+
+
+def attend(query, inputs, parameters, form, tile=None, kernel=False):
+  prepared = cross_attention.prepare(inputs, form, query.dtype)
+  return cross_attention.cross_attend(
+    query, prepared, parameters, tile, kernel
+  )[0]
+
+
+def loss(query, inputs, parameters, form, tile, kernel):
+  out = attend(query, inputs, parameters, form, tile, kernel)
+  # No symmetric function: each entry has a weight of its own.
+  weights = jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+  return jnp.sum(weights * out), out
+
+
+@functools.partial(jax.jit, static_argnames=('form', 'tile', 'kernel'))
+def value_and_gradients(
+  query, inputs, parameters, *, form, tile=None, kernel=False
+):
+  """The output, and gradients of all that is a float."""
+  (_, out), gradients = jax.value_and_grad(
+    loss, argnums=(0, 1, 2), has_aux=True, allow_int=True
+  )(query, inputs, parameters, form, tile, kernel)
+  floats = [
+    g for g in jax.tree.leaves(gradients) if g.dtype != jax.dtypes.float0
+  ]
+  return out, floats
+
+
+def random_parameters(rng, c, channels):
+  draw = lambda *shape, mean=0.0, scale=1.0: jnp.asarray(
+    rng.normal(mean, scale, shape), jnp.float32
+  )
+  return cross_attention.Parameters(
+    scale=draw(c, mean=1.0, scale=0.2),
+    offset=draw(c, scale=0.2),
+    key_w=draw(c, channels, scale=c**-0.5),
+    key_b=draw(channels, scale=0.2),
+    value_w=draw(c, channels, scale=c**-0.5),
+    value_b=draw(channels, scale=0.2),
+  )
+
+
+def assert_close(actual, expected, relative, floor=0.0):
+  """In norm; `floor` is an absolute error per entry, for what is near 0."""
+  error = np.linalg.norm(np.asarray(actual, np.float64) - expected)
+  size = np.linalg.norm(np.asarray(expected, np.float64))
+  assert error <= relative * size + floor * np.sqrt(np.size(expected))
+
+
+def assert_same_gradients(actual, expected, relative):
+  # Relative to the largest: the gradient of the keys' bias is exactly zero in
+  # the forms without keys, and rounding noise in the plain one.
+  floor = relative * 1e-2 * max(np.abs(g).max(initial=0.0) for g in expected)
+  for one, other in zip(actual, expected, strict=True):
+    assert_close(one, other, relative, floor)
+
+
+IMAGENET = {'grid': (224, 224), 'channels': 3, 'bands': 64, 'latents': 512}
+
+
+@pytest.fixture(scope='module')
+def imagenet():
+  """One cross-attention at the full size: 512 latents, 50,176 x 261 inputs."""
+  rng = np.random.default_rng(0)
+  content = jnp.asarray(rng.normal(size=(1, 224, 224, 3)), jnp.float32)
+  inputs = perceiver.ByteArray(
+    (perceiver.Segment(content, perceiver.fourier_axes((224, 224), 64)),)
+  )
+  assert (inputs.num_elements, inputs.num_channels) == (50_176, 261)
+  query = jnp.asarray(rng.normal(size=(1, 512, 1, 261)), jnp.float32)
+  parameters = random_parameters(rng, 261, 261)
+  expected = value_and_gradients(query, inputs, parameters, form='plain')
+  return query, inputs, parameters, expected
+
+
+@pytest.mark.parametrize('form', OTHERS)
+def test_full_size_under_jit(imagenet, form):
+  query, inputs, parameters, (expected, gradients) = imagenet
+  out, others = value_and_gradients(query, inputs, parameters, form=form)
+  assert_close(out, expected, 1e-5)
+  # Query, content, tables of both axes, and the six parameters.
+  assert len(others) == len(gradients) == 10
+  assert_same_gradients(others, gradients, 1e-4)
+
+
+@pytest.mark.parametrize('form', OTHERS)
+def test_full_size_in_bfloat16(imagenet, form):
+  query, inputs, parameters, (expected, _) = imagenet
+
+  def error(form):
+    run = jax.jit(attend, static_argnames='form')
+    out = run(query.astype(jnp.bfloat16), inputs, parameters, form=form)
+    assert out.dtype == jnp.bfloat16
+    difference = np.asarray(out, np.float64) - expected
+    return np.linalg.norm(difference) / np.linalg.norm(expected)
+
+  assert error(form) <= min(1e-2, error('plain'))
+
+
+@st.composite
+def problems(draw):
+  """Byte arrays of 1 to 3 segments of different kind, and what attends."""
+  rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+  batch = draw(st.integers(1, 2))
+  heads = draw(st.integers(1, 3))
+  width = draw(st.integers(1, 4))
+  segments = {}
+  for i in range(draw(st.integers(1, 3))):
+    grid = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
+    channels = draw(st.integers(0, 20))
+    content = rng.normal(size=(batch, *grid, channels)).astype(np.float32)
+    bands = draw(st.integers(1, 3))
+    if draw(st.booleans()):
+      positions = tuple(
+        jnp.asarray(t) for t in perceiver.fourier_axes(grid, bands, 8)
+      )
+    else:
+      shape = (draw(st.sampled_from([1, batch])), *grid, bands)
+      positions = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    mask = None
+    if draw(st.booleans()):
+      mask = rng.uniform(size=(batch, *grid)) < draw(
+        st.sampled_from([0.0, 0.5, 1.0])
+      )
+    segments[f'segment{i}'] = perceiver.Segment(
+      jnp.asarray(content), positions, mask=mask
+    )
+  if len(segments) == 1 and draw(st.booleans()):
+    inputs = perceiver.ByteArray(tuple(segments.values()))
+  else:
+    fuse = hk.transform(
+      lambda: perceiver.ModalityEncoding(2, init_scale=1.0)(segments)
+    )
+    inputs = fuse.apply(fuse.init(jax.random.key(0)), None)
+  latents = draw(st.integers(1, 7))
+  query = rng.normal(size=(batch, latents, heads, width)).astype(np.float32)
+  parameters = random_parameters(rng, inputs.num_channels, heads * width)
+  tile = draw(st.sampled_from([None, 1, 2, 5]))
+  return jnp.asarray(query), inputs, parameters, tile
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(problems())
+def test_all_forms_agree_on_any_input(problem):
+  query, inputs, parameters, tile = problem
+  expected, gradients = value_and_gradients(
+    query, inputs, parameters, form='plain'
+  )
+  for form, kernel in (
+    ('no_kv', False),
+    ('factored', False),
+    ('factored', True),
+  ):
+    out, others = value_and_gradients(
+      query, inputs, parameters, form=form, tile=tile, kernel=kernel
+    )
+    assert_close(out, expected, 1e-5, floor=1e-5)
+    assert_same_gradients(others, gradients, 1e-4)
+
+
+@pytest.mark.parametrize('grid', [(5,), (6, 9), (2, 3, 4)])
+def test_the_gpu_kernel_interpreted(grid):
+  """More than a block of rows, a mask, and two segments merged."""
+  rng = np.random.default_rng(0)
+  segments = [
+    perceiver.Segment(
+      jnp.asarray(rng.normal(size=(2, *shape, 3)), jnp.float32),
+      tuple(map(jnp.asarray, perceiver.fourier_axes(shape, bands))),
+      mask=mask,
+    )
+    for shape, bands, mask in (
+      (grid, 6 // len(grid), rng.uniform(size=(2, *grid)) < 0.5),
+      ((7,), 6, None),
+    )
+  ]
+  width = max(segment.num_channels for segment in segments)
+  inputs = perceiver.ByteArray(
+    tuple(
+      dataclasses.replace(
+        segment, encoding=jnp.ones(1 + width - segment.num_channels)
+      )
+      for segment in segments
+    )
+  )
+  query = jnp.asarray(rng.normal(size=(2, 10, 2, 4)), jnp.float32)
+  parameters = random_parameters(rng, inputs.num_channels, 8)
+  run = functools.partial(value_and_gradients, query, inputs, parameters)
+  expected, gradients = run(form='plain')
+  out, others = run(form='factored', kernel=True)
+  assert 'pallas_call' in str(
+    jax.make_jaxpr(functools.partial(attend, form='factored', kernel=True))(
+      query, inputs, parameters
+    )
+  )
+  assert_close(out, expected, 1e-5)
+  assert_same_gradients(others, gradients, 1e-4)
+
+
+def largest_array(jaxpr):
+  """The number of entries of the largest array in a program."""
+  largest = 0
+  for equation in jaxpr.eqns:
+    sizes = [getattr(v.aval, 'size', 0) for v in equation.outvars]
+    inner = [
+      largest_array(x)
+      for x in jax.extend.core.jaxprs_in_params(equation.params)
+    ]
+    largest = max(largest, *sizes, *inner)
+  return largest
+
+
+def test_neither_pass_keeps_rows_times_elements():
+  """Nothing in the traced gradient is as large as the N x M logits."""
+  grid, latents = (64, 64), 256
+  content = jnp.zeros((1, *grid, 3))
+  inputs = perceiver.ByteArray(
+    (perceiver.Segment(content, perceiver.fourier_axes(grid, 4)),)
+  )
+  query = jnp.zeros((1, latents, 1, 21))
+  parameters = random_parameters(np.random.default_rng(0), 21, 21)
+
+  def largest(form):
+    program = jax.make_jaxpr(
+      functools.partial(value_and_gradients, form=form, tile=4)
+    )(query, inputs, parameters)
+    return largest_array(program.jaxpr)
+
+  logits = latents * 64 * 64
+  assert largest('plain') >= logits
+  assert largest('factored') <= logits // 8
+  assert largest('no_kv') <= logits // 8
+
+
+def small_model(**settings):
+  def forward(images):
+    positions = perceiver.fourier_axes(images.shape[1:3], 3, 6)
+    inputs = perceiver.ByteArray((perceiver.Segment(images, positions),))
+    model = perceiver.Perceiver(
+      **{
+        'num_classes': 5,
+        'num_latents': 4,
+        'latent_channels': 8,
+        'num_latent_transformers': 3,
+        'num_self_attends': 1,
+        'num_cross_attends': 3,
+        'self_attend_heads': 2,
+      }
+      | settings
+    )
+    return model(inputs)
+
+  return hk.transform(forward)
+
+
+def test_a_checkpoint_moves_between_the_forms():
+  images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 3)), 'f')
+  params = {
+    form: small_model(attention=form).init(jax.random.key(0), images)
+    for form in ('plain', *OTHERS, 'auto')
+  }
+  for form in (*OTHERS, 'auto'):
+    jax.tree.map(np.testing.assert_array_equal, params[form], params['plain'])
+  logits = {
+    form: jax.jit(small_model(attention=form).apply)(
+      params['plain'], None, images
+    )
+    for form in params
+  }
+  for form in (*OTHERS, 'auto'):
+    assert_close(logits[form], logits['plain'], 1e-5)
+
+
+def test_inputs_are_prepared_once_for_all_cross_attends():
+  """Their work is outside the scan over the shared cross-attends."""
+  images = jnp.zeros((2, 6, 7, 3))
+
+  def roots(form):
+    model = small_model(attention=form)
+    params = model.init(jax.random.key(0), images)
+    program = str(jax.make_jaxpr(model.apply)(params, None, images))
+    # An inverse root for each layer norm over the 42 inputs.
+    return sum(
+      '42' in line.split('=')[0] or '6,7' in line.split('=')[0]
+      for line in program.splitlines()
+      if ' rsqrt ' in line
+    )
+
+  for form in ('plain', *OTHERS):
+    assert roots(form) == 1
+
+
+@pytest.mark.parametrize(
+  ('segment', 'latents', 'heads', 'expected'),
+  [
+    # Images; the widths are ImageNet's.
+    (((224, 224), 3, 'axes'), 512, 1, 'factored'),
+    # Points and learned positions: no axes, but wide enough to skip the keys.
+    (((2048,), 387, 'none'), 512, 1, 'no_kv'),
+    # With many heads, each row would meet all channels again.
+    (((2048,), 387, 'none'), 512, 8, 'plain'),
+  ],
+)
+def test_auto_picks_by_structure_and_says_so(
+  segment, latents, heads, expected, caplog
+):
+  grid, channels, kind = segment
+  content = jnp.zeros((1, *grid, channels))
+  positions = (
+    perceiver.fourier_axes(grid, 64)
+    if kind == 'axes'
+    else jnp.zeros((1, *grid, 0))
+  )
+  inputs = perceiver.ByteArray((perceiver.Segment(content, positions),))
+  form = cross_attention.choose_form(
+    inputs, latents, heads, inputs.num_channels
+  )
+  assert form == expected
+  assert f'inputs: {expected} (' in caplog.text
+
+
+def test_tiles_are_even_and_fit_the_cache():
+  elements = Elements(
+    jnp.zeros((1, 4, 50_176)), jnp.zeros((1, 50_176)), None, (224, 224)
+  )
+  tile = factored.rows_per_tile(1, 512, (elements,))
+  assert tile * 50_176 <= factored.TILE_ELEMENTS['cpu']
+  assert 512 % tile == 0
+  assert factored.rows_per_tile(64, 512, (elements,)) == 1
+  small = Elements(jnp.zeros((1, 2, 64)), jnp.zeros((1, 64)), None, ())
+  assert factored.rows_per_tile(2, 16, (small,)) == 16
+
+
+def test_the_tile_can_be_set():
+  images = jnp.zeros((1, 6, 7, 3))
+  programs = [
+    str(
+      jax.make_jaxpr(small_model(attention_tile=tile, **only).apply)(
+        small_model(**only).init(jax.random.key(0), images), None, images
+      )
+    )
+    for only in ({'attention': 'factored', 'num_latents': 4},)
+    for tile in (None, 2)
+  ]
+  assert programs[0] != programs[1]
+
+
+def test_an_unknown_form_is_named():
+  with pytest.raises(ValueError, match="attention='flash' is none of"):
+    small_model(attention='flash').init(
+      jax.random.key(0), jnp.zeros((1, 6, 7, 3))
+    )

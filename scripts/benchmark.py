@@ -16,6 +16,7 @@ import datetime
 import json
 import math
 import multiprocessing
+import os
 import resource
 import statistics
 import sys
@@ -202,7 +203,7 @@ def _work(contender: Contender, pipe: Any) -> None:
     prepared = Prepared(
       **peers.prepare(contender.name, contender.mode, contender.batch_size)
     )
-    platform, device = 'cpu', 'cpu'
+    platform, device = 'cpu', ''
   else:
     prepare = {
       'model': _prepare_model,
@@ -212,6 +213,8 @@ def _work(contender: Contender, pipe: Any) -> None:
     platform = jax.default_backend()
     device = jax.devices()[0].device_kind
   prepared.step()  # Not timed: caches, allocations.
+  if platform == 'cpu':
+    device = f'{os.cpu_count()}-core CPU'
   facts = {**vars(prepared), 'platform': platform, 'device': device}
   del facts['step']
   pipe.send(facts)
@@ -356,7 +359,15 @@ def main(argv: list[str]) -> None:
   try:
     if _PEERS.value:
       peers.check_installed()
-    results = measure(contenders_for(_CONFIG.value), _REPETITIONS.value)
+    contenders = contenders_for(_CONFIG.value)
+    # The contenders of the other mode would only take memory meanwhile.
+    results = [
+      result
+      for mode in _MODE.value
+      for result in measure(
+        [c for c in contenders if c.mode == mode], _REPETITIONS.value
+      )
+    ]
   except (ImportError, ValueError, RuntimeError) as error:
     sys.exit(f'Error: {error}')
   print(

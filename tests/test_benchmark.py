@@ -1,0 +1,64 @@
+"""The benchmark measures what it says; its figures are asserted nowhere."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+COMMAND = [
+  sys.executable,
+  '-m',
+  'scripts.benchmark',
+  '--config=configs/digits.py:smoke',
+]
+
+
+def run(*arguments):
+  return subprocess.run(
+    [*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True
+  )
+
+
+@pytest.mark.parametrize('part', ['model', 'cross_attention'])
+def test_each_contender_is_measured(tmp_path, part):
+  path = tmp_path / 'report.json'
+  result = run(
+    f'--part={part}',
+    '--mode=forward,train',
+    '--attention=plain,factored',
+    '--batch_size=4',
+    '--dtype=bfloat16',
+    '--repetitions=2',
+    f'--json={path}',
+  )
+  assert result.returncode == 0, result.stderr
+  assert f'{part}, batch 4, bfloat16, medians of 2' in result.stdout
+  report = json.loads(path.read_text())
+  assert {'command', 'commit', 'time'} <= report.keys()
+  results = report['results']
+  assert [(r['mode'], r['name']) for r in results] == [
+    ('forward', 'plain'),
+    ('forward', 'factored'),
+    ('train', 'plain'),
+    ('train', 'factored'),
+  ]
+  for r in results:
+    assert len(r['step_s']) == 2
+    assert r['examples_per_s'] == 4 / r['median_s']
+    assert r['peak_bytes'] > r['compiler_bytes'] > 0
+  forward, _, train, _ = results
+  assert train['flops'] == 3 * forward['flops']
+  assert len({r['parameters'] for r in results}) == 1
+
+
+def test_bad_arguments():
+  result = run('--mode=backward')
+  assert "--mode=backward is neither 'forward' nor 'train'" in result.stderr
+  result = run('--attention=flash')
+  assert "attention='flash' is none of" in result.stderr
+  if importlib.util.find_spec('perceiver_pytorch') is None:
+    assert "pip install -e '.[peers]'" in run('--peers').stderr

@@ -1,6 +1,6 @@
 """Evaluation in which every example counts exactly once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import sharding
+from experiments.data import pipeline
 from experiments.experiment import Experiment
 
 Totals = dict[str, jax.Array]  # Sums over examples by metric, and 'count'.
@@ -32,12 +33,26 @@ def make_eval_step(experiment: Experiment) -> Callable[..., Totals]:
   return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
 
 
+def batches(
+  experiment: Experiment, source: Sequence[Any]
+) -> Iterator[pipeline.NumpyBatch]:
+  """This process's share of a split, each example once."""
+  return pipeline.eval_batches(
+    experiment.task,
+    source,
+    batch_size=experiment.config.eval.batch_size,
+    num_workers=experiment.config.data.num_workers,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
 def evaluate(
   experiment: Experiment,
   eval_step: Callable[..., Totals],
   params: Any,
   model_state: Any,
-  batches: Iterable[dict[str, np.ndarray]],
+  batches: Iterable[pipeline.NumpyBatch],
 ) -> dict[str, float]:
   """Means over all examples.
 

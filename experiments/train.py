@@ -126,10 +126,6 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
   total_steps = experiment.total_steps
   train_source = experiment.source(task.train_split)
   eval_source = experiment.source(task.eval_split)
-  processes = {
-    'process_index': jax.process_index(),
-    'process_count': jax.process_count(),
-  }
 
   checkpoints = Checkpoints(
     workdir,
@@ -146,7 +142,8 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
     seed=config.seed,
     position=position,
     num_workers=config.data.num_workers,
-    **processes,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
   )
   telemetry.record_launch(workdir, config, start_step)
   records = telemetry.Telemetry(
@@ -165,13 +162,7 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
       eval_step,
       state.params,
       state.model_state,
-      pipeline.eval_batches(
-        task,
-        eval_source,
-        batch_size=config.eval.batch_size,
-        num_workers=config.data.num_workers,
-        **processes,
-      ),
+      evaluate.batches(experiment, eval_source),
     )
 
   def record(step: int, metrics: dict[str, jax.Array]) -> None:
@@ -261,14 +252,7 @@ def evaluate_checkpoint(
     evaluate.make_eval_step(experiment),
     state.params,
     state.model_state,
-    pipeline.eval_batches(
-      task,
-      source,
-      batch_size=config.eval.batch_size,
-      num_workers=config.data.num_workers,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    ),
+    evaluate.batches(experiment, source),
   )
 
 

@@ -18,9 +18,7 @@ Glossary of shapes:
 - H: heads; F: channels per head; R = N H: rows.
 """
 
-from collections.abc import Sequence
 import dataclasses
-import functools
 import logging
 import math
 from typing import NamedTuple
@@ -29,8 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.inputs import ByteArray, Segment
-from perceiver.ops import attention, factored
-from perceiver.ops.rows import Elements, Rows
+from perceiver.ops import attention, factored, rows
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +64,7 @@ class FactoredInputs:
   """The segments, and what the core needs of them, float32."""
 
   segments: tuple[Segment, ...]
-  elements: tuple[Elements, ...]
+  elements: tuple[rows.Elements, ...]
 
   @property
   def num_channels(self) -> int:
@@ -92,16 +89,16 @@ def choose_form(
     One of `FORMS`.
   """
   m, c = inputs.num_elements, inputs.num_channels
-  rows = num_latents * num_heads
+  num_rows = num_latents * num_heads
   costs = {
     # Keys and values; logits and weighted values.
     'plain': 4 * m * c * num_channels + 4 * num_latents * m * num_channels,
-    'no_kv': 4 * rows * m * c,
+    'no_kv': 4 * num_rows * m * c,
     # Content alone has products; an axis costs about two operations each way.
     'factored': sum(
-      4 * rows * s.num_elements * (s.content.shape[-1] + 1 + len(s.tables))
+      4 * num_rows * s.num_elements * (s.content.shape[-1] + 1 + len(s.tables))
       if s.tables
-      else 4 * rows * s.num_elements * c
+      else 4 * num_rows * s.num_elements * c
       for s in inputs.segments
     ),
   }
@@ -138,10 +135,12 @@ def prepare(inputs: ByteArray, form: str, dtype: jnp.dtype) -> Inputs:
     normed = attention.normalize(inputs.to_array().astype(dtype))
     return PlainInputs(normed.astype(dtype), inputs.mask())
   segments = tuple(
-    s if s.tables and form == 'factored' else _unstructured(s)
+    s if s.tables and form == 'factored' else rows.unstructured(s)
     for s in inputs.segments
   )
-  return FactoredInputs(segments, tuple(_elements(s, dtype) for s in segments))
+  return FactoredInputs(
+    segments, tuple(rows.elements(s, dtype) for s in segments)
+  )
 
 
 def cross_attend(
@@ -189,7 +188,7 @@ def _cross_attend_factored(
   use_kernel: bool,
 ) -> jax.Array:
   batch, num_latents, num_heads, width = query.shape
-  rows = num_latents * num_heads
+  num_rows = num_latents * num_heads
   per_head = lambda w: w.reshape(-1, num_heads, width)  # [C, H, F]
   # The products with weights are in the compute dtype, the core in float32.
   u = jnp.einsum(
@@ -200,13 +199,13 @@ def _cross_attend_factored(
   )
   scale = parameters.scale.astype(jnp.float32).reshape(1, 1, 1, -1)
   offset = parameters.offset.astype(jnp.float32).reshape(1, 1, 1, -1)
-  u = (u * scale / math.sqrt(width)).reshape(batch, rows, -1)  # [B, R, C]
-  queries = tuple(_rows(u, segment) for segment in inputs.segments)
-  tile = tile or factored.rows_per_tile(batch, rows, inputs.elements)
+  u = (u * scale / math.sqrt(width)).reshape(batch, num_rows, -1)  # [B, R, C]
+  queries = tuple(rows.from_channels(u, segment) for segment in inputs.segments)
+  tile = tile or factored.rows_per_tile(batch, num_rows, inputs.elements)
   gathered = factored.attend(queries, inputs.elements, tile, use_kernel)
   y = jnp.zeros_like(u)
   for part, segment in zip(gathered, inputs.segments, strict=True):
-    y += _channels(part, segment)
+    y += rows.to_channels(part, segment)
   y = y.reshape(batch, num_latents, num_heads, -1) * scale + offset
   values = jnp.einsum(
     'bnhc,chf->bnhf',
@@ -227,98 +226,3 @@ def _any_element(inputs: FactoredInputs) -> jax.Array:
   if len(masks) < len(inputs.elements):
     return jnp.asarray(True)
   return jnp.stack(masks).any(axis=0)[:, None, None, None]
-
-
-def _unstructured(segment: Segment) -> Segment:
-  """The same elements in a row, with all their channels as content."""
-  array = segment.to_array()  # [B, elements, C]
-  mask = segment.mask
-  return Segment(
-    array,
-    jnp.zeros((1, *array.shape[1:2], 0)),
-    mask=None if mask is None else mask.reshape(array.shape[:2]),
-  )
-
-
-def _elements(segment: Segment, dtype: jnp.dtype) -> Elements:
-  """A segment's normed content and the statistics of its layer norm.
-
-  Wide content is kept in the compute dtype, for the matrix units; the rest is
-  float32.
-  """
-  content = segment.masked_content().astype(jnp.float32)  # [B, *grid, channels]
-  # Groups of channels: how many, their own mean and variance, by element.
-  groups = []
-  if content.shape[-1]:
-    groups.append((content.shape[-1], content.mean(-1), content.var(-1)))
-  for axis, table in enumerate(segment.tables):
-    along = functools.partial(_along, axis=axis, grid=segment.grid)
-    groups.append(
-      (table.shape[-1], along(table.mean(-1)), along(table.var(-1)))
-    )
-  if segment.encoding is not None:
-    encoding = segment.encoding
-    groups.append((encoding.shape[-1], encoding.mean(), encoding.var()))
-  mean = jnp.zeros(content.shape[:-1])  # [B, *grid]
-  for count, group_mean, _ in groups:
-    mean += count / segment.num_channels * group_mean
-  variance = jnp.zeros(content.shape[:-1])
-  for count, group_mean, group_variance in groups:
-    variance += (count / segment.num_channels) * (
-      group_variance + jnp.square(group_mean - mean)
-    )
-  scale = jax.lax.rsqrt(variance + attention.EPSILON)
-  columns = jnp.concatenate(
-    [content * scale[..., None], (scale * mean)[..., None]], axis=-1
-  )
-  flat = lambda x: x.reshape(
-    x.shape[0], segment.num_elements, *x.shape[1 + len(segment.grid) :]
-  )
-  if columns.shape[-1] > factored.WIDE_COLUMNS:
-    columns = columns.astype(dtype)
-  return Elements(
-    flat(columns).swapaxes(1, 2),
-    flat(scale),
-    None if segment.mask is None else flat(segment.mask),
-    segment.grid,
-  )
-
-
-def _along(values: jax.Array, axis: int, grid: Sequence[int]) -> jax.Array:
-  """[S] as [1, 1, …, S, …, 1], along an axis of [B, *grid]."""
-  shape = [1] * (len(grid) + 1)
-  shape[axis + 1] = grid[axis]
-  return values.reshape(shape)
-
-
-def _split(u: jax.Array, segment: Segment) -> list[jax.Array]:
-  """Channels by their origin: content, one part for each table, encoding."""
-  sizes = [segment.content.shape[-1], *(t.shape[-1] for t in segment.tables)]
-  ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-  return jnp.split(u, ends, axis=-1)
-
-
-def _rows(u: jax.Array, segment: Segment) -> Rows:
-  """[B, R, C] vectors in the form that meets a segment's elements."""
-  content, *positions, encoding = _split(u, segment)
-  axes = [
-    jnp.einsum('brp,sp->brs', part, table)
-    for part, table in zip(positions, segment.tables, strict=True)
-  ]
-  if segment.encoding is not None:  # The same for all: added to one axis.
-    axes[0] += jnp.einsum('bre,e->br', encoding, segment.encoding)[..., None]
-  minus_sum = -u.sum(axis=-1, keepdims=True)
-  columns = jnp.concatenate([content, minus_sum], axis=-1)
-  return Rows(columns, tuple(axes))
-
-
-def _channels(gathered: Rows, segment: Segment) -> jax.Array:
-  """What was gathered, as vectors of channels: the transpose of `_rows`."""
-  content, minus_mean = gathered.columns[..., :-1], gathered.columns[..., -1:]
-  parts = [content]
-  for sums, table in zip(gathered.axes, segment.tables, strict=True):
-    parts.append(jnp.einsum('brs,sp->brp', sums, table))
-  if segment.encoding is not None:
-    total = gathered.axes[0].sum(axis=-1)
-    parts.append(jnp.einsum('br,e->bre', total, segment.encoding))
-  return jnp.concatenate(parts, axis=-1) - minus_mean

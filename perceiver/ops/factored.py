@@ -29,14 +29,13 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from perceiver.ops import kernel
-from perceiver.ops.rows import Elements, Rows
+from perceiver.ops.rows import Elements, FLOOR, Rows, WIDE_COLUMNS
 
 SAVED = 'gathered'  # Name of the residuals, for policies of jax.checkpoint.
-FLOOR = -1e30  # The logit of a masked element; its weight is set to 0 anyway.
 # Logits that a tile may have: on a CPU they stay in a core's cache.
 TILE_ELEMENTS = {'cpu': 8 * 50_176, 'default': 2**26}
 # Where content is wide, a tile needs rows for the matrix products to pay.
-WIDE_COLUMNS, WIDE_TILE_FACTOR = 16, 16
+WIDE_TILE_FACTOR = 16
 
 
 def _on_grid(rows: Rows, elements: Elements) -> jax.Array:

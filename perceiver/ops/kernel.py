@@ -18,12 +18,10 @@ import jax
 from jax.experimental import pallas as pl
 import jax.numpy as jnp
 
-from perceiver.ops.rows import Elements, Rows
+from perceiver.ops.rows import Elements, FLOOR, Rows, WIDE_COLUMNS
 
 BLOCK = 16  # Rows of a program.
 NUM_WARPS = 4
-MAX_COLUMNS = 16  # Wider content belongs to the matrix units.
-FLOOR = -1e30
 
 
 @jax.tree_util.register_dataclass
@@ -38,7 +36,7 @@ class _Lines:
 
 def suits(rows: Rows, elements: Elements) -> bool:
   """Whether the kernel takes a segment."""
-  return bool(rows.axes) and elements.columns.shape[1] <= MAX_COLUMNS
+  return bool(rows.axes) and elements.columns.shape[1] <= WIDE_COLUMNS
 
 
 def _power_of_two(size: int) -> int:

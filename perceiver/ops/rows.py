@@ -1,14 +1,24 @@
-"""What attention in factored form works on.
+"""What attention in factored form works on, made from a byte array's segments.
 
 Glossary of shapes:
 - B: batch; R: rows, one for each latent and head; M: elements of a segment.
+- C: channels; P: those of an axis's table; E: those of a modality encoding.
 - K: columns, the content channels and one for the mean; S: size of a grid axis.
 """
 
+from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+
+from perceiver.inputs import Segment
+from perceiver.ops.attention import EPSILON
+
+FLOOR = -1e30  # The logit of a masked element; its weight is set to 0 anyway.
+WIDE_COLUMNS = 16  # More of them are for matrix units, in the compute dtype.
 
 
 @jax.tree_util.register_dataclass
@@ -30,3 +40,98 @@ class Rows(NamedTuple):
 
   columns: jax.Array  # [B, R, K]
   axes: tuple[jax.Array, ...]  # [B, R, S] for each axis with a table.
+
+
+def unstructured(segment: Segment) -> Segment:
+  """The same elements in a row, with all their channels as content."""
+  array = segment.to_array()  # [B, elements, C]
+  mask = segment.mask
+  return Segment(
+    array,
+    jnp.zeros((1, *array.shape[1:2], 0)),
+    mask=None if mask is None else mask.reshape(array.shape[:2]),
+  )
+
+
+def elements(segment: Segment, dtype: jnp.dtype) -> Elements:
+  """A segment's normed content and the statistics of its layer norm.
+
+  Wide content is kept in the compute dtype, for the matrix units; the rest is
+  float32.
+  """
+  content = segment.masked_content().astype(jnp.float32)  # [B, *grid, channels]
+  # Groups of channels: how many, their own mean and variance, by element.
+  groups = []
+  if content.shape[-1]:
+    groups.append((content.shape[-1], content.mean(-1), content.var(-1)))
+  for axis, table in enumerate(segment.tables):
+    along = functools.partial(_along, axis=axis, grid=segment.grid)
+    groups.append(
+      (table.shape[-1], along(table.mean(-1)), along(table.var(-1)))
+    )
+  if segment.encoding is not None:
+    encoding = segment.encoding
+    groups.append((encoding.shape[-1], encoding.mean(), encoding.var()))
+  mean = jnp.zeros(content.shape[:-1])  # [B, *grid]
+  for count, group_mean, _ in groups:
+    mean += count / segment.num_channels * group_mean
+  variance = jnp.zeros(content.shape[:-1])
+  for count, group_mean, group_variance in groups:
+    variance += (count / segment.num_channels) * (
+      group_variance + jnp.square(group_mean - mean)
+    )
+  scale = jax.lax.rsqrt(variance + EPSILON)
+  columns = jnp.concatenate(
+    [content * scale[..., None], (scale * mean)[..., None]], axis=-1
+  )
+  flat = lambda x: x.reshape(
+    x.shape[0], segment.num_elements, *x.shape[1 + len(segment.grid) :]
+  )
+  if columns.shape[-1] > WIDE_COLUMNS:
+    columns = columns.astype(dtype)
+  return Elements(
+    flat(columns).swapaxes(1, 2),
+    flat(scale),
+    None if segment.mask is None else flat(segment.mask),
+    segment.grid,
+  )
+
+
+def _along(values: jax.Array, axis: int, grid: Sequence[int]) -> jax.Array:
+  """[S] as [1, 1, …, S, …, 1], along an axis of [B, *grid]."""
+  shape = [1] * (len(grid) + 1)
+  shape[axis + 1] = grid[axis]
+  return values.reshape(shape)
+
+
+def _split(u: jax.Array, segment: Segment) -> list[jax.Array]:
+  """Channels by their origin: content, one part for each table, encoding."""
+  sizes = [segment.content.shape[-1], *(t.shape[-1] for t in segment.tables)]
+  ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+  return jnp.split(u, ends, axis=-1)
+
+
+def from_channels(u: jax.Array, segment: Segment) -> Rows:
+  """[B, R, C] vectors in the form that meets a segment's elements."""
+  content, *positions, encoding = _split(u, segment)
+  axes = [
+    jnp.einsum('brp,sp->brs', part, table)
+    for part, table in zip(positions, segment.tables, strict=True)
+  ]
+  if segment.encoding is not None:  # The same for all: added to one axis.
+    axes[0] += jnp.einsum('bre,e->br', encoding, segment.encoding)[..., None]
+  minus_sum = -u.sum(axis=-1, keepdims=True)
+  columns = jnp.concatenate([content, minus_sum], axis=-1)
+  return Rows(columns, tuple(axes))
+
+
+def to_channels(gathered: Rows, segment: Segment) -> jax.Array:
+  """What was gathered, [B, R, C]: the transpose of `from_channels`."""
+  content, minus_mean = gathered.columns[..., :-1], gathered.columns[..., -1:]
+  parts = [content]
+  for sums, table in zip(gathered.axes, segment.tables, strict=True):
+    parts.append(jnp.einsum('brs,sp->brp', sums, table))
+  if segment.encoding is not None:
+    total = gathered.axes[0].sum(axis=-1)
+    parts.append(jnp.einsum('br,e->bre', total, segment.encoding))
+  return jnp.concatenate(parts, axis=-1) - minus_mean

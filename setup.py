@@ -12,7 +12,7 @@ VERSION = re.search(
 
 EXPERIMENTS = [
   'absl-py>=2.3',
-  'array_record>=0.8.3',
+  'array_record>=0.8.6',  # Earlier ones lack options for random access.
   'etils[epath]>=1.13',
   'grain==0.2.18',  # Pinned: 0.2.17 changed the order of its shuffle.
   'importlib_resources>=6.5',
@@ -23,8 +23,14 @@ EXPERIMENTS = [
   'pillow>=12.2',
   'scikit-learn>=1.6',
   'tensorboardX>=2.6.2',
+  'tensorflow-datasets>=4.9.10',
 ]
-TEST = ['hypothesis>=6.130', 'mypy>=1.18', 'pytest>=8.4', 'ruff>=0.14']
+TEST = [
+  'hypothesis>=6.130',
+  'mypy>=1.18',
+  'pytest>=8.4',
+  'ruff>=0.14',
+]
 
 setuptools.setup(
   name='perceiver-haiku',  # `perceiver` on PyPI is somebody else's.

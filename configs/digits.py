@@ -32,8 +32,10 @@ def get_config(variant: str = '') -> ConfigDict:
   config.task = ConfigDict(
     {
       'name': 'digits',
+      'positions': 'fourier',
       'num_bands': 4,
       'max_resolution': 8,
+      'permuted': False,
       'max_shift': 0.5,  # Pixels.
       'max_rotation': 10.0,  # Degrees.
       'max_scaling': 0.15,
@@ -42,10 +44,12 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data = ConfigDict(
     {
       'num_workers': 0,  # Processes; 0: threads of this one.
+      'max_damaged': 0.0,  # Fraction of the records.
     }
   )
   config.model = ConfigDict(
     {
+      'name': 'perceiver',
       'num_classes': 10,
       'num_latents': 16,
       'latent_channels': 64,

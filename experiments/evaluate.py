@@ -1,34 +1,46 @@
 """Evaluation in which every example counts exactly once."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import sharding
+from experiments import sharding, telemetry
 from experiments.data import pipeline
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, TrainState
+from experiments.tasks.base import Summary
 
-Totals = dict[str, jax.Array]  # Sums over examples by metric, and 'count'.
+SplitMetrics = dict[str, dict[str, float]]  # By split and metric.
 
 
-def make_eval_step(experiment: Experiment) -> Callable[..., Totals]:
-  """A jitted (params, model_state, batch) -> sums over unmasked examples."""
+class BatchResult(NamedTuple):
+  """Of a global batch; each process has all of it."""
+
+  totals: Any  # Sums over unmasked examples by metric, and 'count'.
+  mask: Any  # [B] bool
+  outputs: Any  # The task's, [B, ...] by name.
+
+
+def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
+  """A jitted (params, model_state, batch) -> BatchResult."""
   task, mesh = experiment.task, experiment.mesh
 
-  def eval_step(params: Any, model_state: Any, batch: Any) -> Totals:
-    logits, _ = experiment.forward.apply(
-      params, model_state, None, batch, False
-    )
+  def eval_step(params: Any, model_state: Any, batch: Any) -> BatchResult:
+    def apply(batch: Any) -> jax.Array:
+      forward = experiment.forward.apply
+      return forward(params, model_state, None, batch, False)[0]
+
+    logits = task.predict(apply, batch)
     values = task.metrics(logits, batch) | {'loss': task.loss(logits, batch)}
     mask = batch['mask']  # [B]
     totals = {
       name: jnp.sum(jnp.where(mask, value, 0.0))
       for name, value in values.items()
     }
-    return totals | {'count': jnp.sum(mask)}
+    totals |= {'count': jnp.sum(mask)}
+    return BatchResult(totals, mask, task.outputs(logits, batch))
 
   return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
 
@@ -42,6 +54,7 @@ def batches(
     source,
     batch_size=experiment.config.eval.batch_size,
     num_workers=experiment.config.data.num_workers,
+    max_damaged=experiment.config.data.max_damaged,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
@@ -49,12 +62,12 @@ def batches(
 
 def evaluate(
   experiment: Experiment,
-  eval_step: Callable[..., Totals],
+  eval_step: Callable[..., BatchResult],
   params: Any,
   model_state: Any,
   batches: Iterable[pipeline.NumpyBatch],
-) -> dict[str, float]:
-  """Means over all examples.
+) -> Summary:
+  """Metrics over all examples.
 
   Args:
     experiment: its mesh is where the batches go.
@@ -64,16 +77,57 @@ def evaluate(
     batches: this process's share, each with a 'mask' [B].
 
   Returns:
-    The mean of each metric and of the loss, and 'count', the examples seen.
+    The mean of each metric and of the loss, and 'count', the examples seen;
+    and what the task makes of its outputs.
   """
-  totals = [
-    eval_step(params, model_state, sharding.put_batch(b, experiment.mesh))
-    for b in batches
-  ]
+  results: list[BatchResult] = []
+  for batch in batches:
+    batch = sharding.put_batch(batch, experiment.mesh)
+    results.append(eval_step(params, model_state, batch))
+    # One batch waits on the device while another is computed, no more.
+    results[-2:-1] = jax.device_get(results[-2:-1])
+  results = jax.device_get(results)
   # Summed on the host in float64: counts stay exact.
   sums = jax.tree.map(
-    lambda *x: np.sum(x, dtype=np.float64), *map(jax.device_get, totals)
+    lambda *x: np.sum(x, dtype=np.float64), *(r.totals for r in results)
   )
   count = sums.pop('count')
   means = {name: float(value / count) for name, value in sums.items()}
-  return means | {'count': int(count)}
+  outputs = jax.tree.map(
+    lambda *x: np.concatenate(x), *(r.outputs for r in results)
+  )
+  mask = np.concatenate([r.mask for r in results])
+  summary = experiment.task.summarize(
+    {name: x[mask] for name, x in outputs.items()}
+  )
+  metrics = means | summary.metrics | {'count': int(count)}
+  return Summary(metrics, summary.files)
+
+
+def open_sources(experiment: Experiment) -> dict[str, Sequence[Any]]:
+  """Records of each split that the task is evaluated on."""
+  return {
+    split: experiment.source(split) for split in experiment.task.eval_splits
+  }
+
+
+def evaluate_splits(
+  experiment: Experiment,
+  eval_step: Callable[..., BatchResult],
+  state: TrainState,
+  sources: Mapping[str, Sequence[Any]],
+  workdir: str,
+) -> SplitMetrics:
+  """Metrics of each of the splits; the task's files go to the workdir."""
+  metrics = {}
+  for split, source in sources.items():
+    summary = evaluate(
+      experiment,
+      eval_step,
+      state.params,
+      state.model_state,
+      batches(experiment, source),
+    )
+    telemetry.write_files(workdir, summary.files)
+    metrics[split] = summary.metrics
+  return metrics

@@ -18,6 +18,14 @@ import optax
 
 from experiments import optimizers, sharding, tasks
 import perceiver
+from perceiver import baselines, cost
+
+MODELS: dict[str, Callable[..., hk.Module]] = {
+  'perceiver': perceiver.Perceiver,
+  'resnet': baselines.ResNet,
+  'vit': baselines.VisionTransformer,
+  'transformer': baselines.Transformer,
+}
 
 
 class TrainState(NamedTuple):
@@ -44,7 +52,7 @@ class Experiment:
   state_shapes: TrainState
 
   def source(self, split: str) -> Sequence[Any]:
-    """Records of a split. Raises `tasks.DataNotFoundError`."""
+    """Records of a split. Raises `errors.DataNotFoundError`."""
     return self.task.source(split, self.config.data.get('dir'))
 
 
@@ -54,7 +62,7 @@ def transform_model(
   """The model as a pair of functions of (batch, is_training)."""
 
   def forward(batch: tasks.Batch, is_training: bool) -> jax.Array:
-    model = perceiver.Perceiver(**config.model)
+    model: Any = MODELS[config.model.name](**config.model)
     return model(task.byte_array(batch, is_training), is_training)
 
   return hk.transform_with_state(forward)
@@ -82,6 +90,27 @@ def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
   return jax.eval_shape(init, key, batch), jax.eval_shape(
     byte_array, key, batch
   )
+
+
+def forward_flops(config: ConfigDict) -> int:
+  """FLOPs of a forward pass of one example, by the paper's rule.
+
+  The Perceiver's follow from its config, whatever the form of its
+  cross-attention; a baseline's from its traced program.
+  """
+  if config.model.name == 'perceiver':
+    _, inputs = model_shapes(config)
+    return cost.perceiver_flops(
+      config.model, inputs.num_elements, inputs.num_channels
+    )
+  task = tasks.create(**config.task)
+  forward = transform_model(config, task)
+  batch = task.batch_spec(1)
+  params, state = jax.eval_shape(
+    lambda key, batch: forward.init(key, batch, True), jax.random.key(0), batch
+  )
+  logits = lambda p, s, b: forward.apply(p, s, None, b, False)[0]
+  return cost.program_flops(jax.make_jaxpr(logits)(params, state, batch).jaxpr)
 
 
 def make_init_state(
@@ -125,6 +154,10 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
   """
   try:
     task = tasks.create(**config.task)
+    if config.model.name not in MODELS:
+      raise ValueError(
+        f'model.name={config.model.name!r} is none of {sorted(MODELS)}.'
+      )
     if config.model.num_classes != task.num_classes:
       raise ValueError(
         f'model.num_classes={config.model.num_classes}, but the task'

@@ -27,7 +27,7 @@ def learning_rate_schedule(
     total_steps: of the run.
     learning_rate: at the start, or after the warm-up.
     schedule: 'constant'; 'step': times `decay_factor` at each of `decay_at`; or
-      'cosine': down to 0 at the end.
+      'cosine': down to 0 at the end, from the first of `decay_at` on, if any.
     warmup: fraction of the run over which the rate rises from 0.
     decay_at: fractions of the run (0.7: epoch 84 of 120).
     decay_factor: for 'step'.
@@ -54,8 +54,13 @@ def learning_rate_schedule(
     }
     after = optax.piecewise_constant_schedule(learning_rate, boundaries)
   else:
-    after = optax.cosine_decay_schedule(
-      learning_rate, max(1, total_steps - warmup_steps)
+    start = round(decay_at[0] * total_steps) if decay_at else warmup_steps
+    after = optax.join_schedules(
+      [
+        optax.constant_schedule(learning_rate),
+        optax.cosine_decay_schedule(learning_rate, max(1, total_steps - start)),
+      ],
+      [start - warmup_steps],
     )
   if not warmup_steps:
     return after

@@ -3,17 +3,15 @@
 python -m experiments.run --config=configs/digits.py --workdir=runs/digits
 """
 
-import logging
 import signal
 import socket
 import sys
 
 from absl import app, flags
-from absl import logging as absl_logging
 import jax
 from ml_collections import config_flags
 
-from experiments import experiment, train
+from experiments import experiment, telemetry, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'What to run: configs/NAME.py or configs/NAME.py:VARIANT.'
@@ -44,22 +42,13 @@ def initialize_distributed() -> None:
     jax.distributed.initialize(address, 1, 0, coordinator_bind_address=address)
 
 
-def initialize_logging() -> None:
-  """Shows what this project says, and of its libraries only the errors."""
-  absl_logging.set_verbosity(absl_logging.ERROR)
-  handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
-  for name in ('experiments', 'perceiver'):
-    logger = logging.getLogger(name)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-
-
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
-  initialize_logging()
+  telemetry.initialize_logging()
+  # Grain leaves the batches that workers had ready to Python's tracker, which
+  # frees them but warns of a leak.
+  sys.warnoptions.append('ignore:resource_tracker')
   initialize_distributed()
   try:
     run = experiment.create(_CONFIG.value)
@@ -73,7 +62,8 @@ def main(argv: list[str]) -> None:
   except (ValueError, FloatingPointError, FileNotFoundError) as error:
     sys.exit(f'Error: {error}')
   if jax.process_index() == 0:
-    print(train.summary(run.task.eval_split, metrics))
+    for split in run.task.eval_splits:
+      print(train.summary(split, metrics[split]))
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

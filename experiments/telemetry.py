@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+from absl import logging as absl_logging
 from etils import epath
 import jax
 import tensorboardX
@@ -28,6 +29,18 @@ PACKAGES = (
   'numpy',
   'ml-collections',
 )
+
+
+def initialize_logging() -> None:
+  """Shows what this project says, and of its libraries only the errors."""
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+  for name in ('experiments', 'perceiver'):
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 class Telemetry:
@@ -122,6 +135,17 @@ def read_metrics(workdir: str) -> list[dict[str, Any]]:
     except ValueError:
       log.warning('%s has a broken line, ignored: %r', METRICS, line[:80])
   return records
+
+
+def write_files(workdir: str, files: Mapping[str, str]) -> None:
+  """Writes texts by name, each whole or not at all; only process 0 does."""
+  if jax.process_index() != 0:
+    return
+  for name, text in files.items():
+    path = epath.Path(workdir) / name
+    temporary = path.with_name(f'{name}.tmp')
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def record_launch(workdir: str, config: Any, start_step: int) -> None:

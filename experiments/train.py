@@ -83,6 +83,8 @@ def make_train_step(
   def train_step(state: TrainState, batch: Any):
     # The key follows from the step, so a resumed run draws the same ones.
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    key, augment_key = jax.random.split(key)
+    batch = task.augment_batch(batch, augment_key)
     grads, model_state, sums = gradient(state, batch, key)
     count = jnp.maximum(jnp.sum(batch['mask']), 1).astype(jnp.float32)
     grads, metrics = jax.tree.map(lambda x: x / count, (grads, sums))
@@ -105,7 +107,7 @@ def make_train_step(
   )
 
 
-def train(experiment: Experiment, workdir: str) -> dict[str, float]:
+def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   """Trains to the end, from the workdir's latest checkpoint if there is one.
 
   Args:
@@ -113,19 +115,20 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
     workdir: checkpoints, metrics.jsonl and TensorBoard events go there.
 
   Returns:
-    The metrics of the last evaluation.
+    The metrics of the last evaluation, by split.
 
   Raises:
-    tasks.DataNotFoundError: before anything is written.
+    errors.DataNotFoundError: before anything is written.
     checkpoint.CheckpointMismatchError: likewise.
     NonFiniteError: at the first step whose loss or gradient is not finite; no
       checkpoint holds that step.
+    errors.DamagedDataError: if too many records turn out to be damaged.
     PreemptedError: after SIGTERM; the same command goes on from there.
   """
   task, config, mesh = experiment.task, experiment.config, experiment.mesh
   total_steps = experiment.total_steps
   train_source = experiment.source(task.train_split)
-  eval_source = experiment.source(task.eval_split)
+  eval_sources = evaluate.open_sources(experiment)
 
   checkpoints = Checkpoints(
     workdir,
@@ -142,6 +145,7 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
     seed=config.seed,
     position=position,
     num_workers=config.data.num_workers,
+    max_damaged=config.data.max_damaged,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
@@ -156,15 +160,6 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
   train_step = make_train_step(experiment)
   eval_step = evaluate.make_eval_step(experiment)
 
-  def run_evaluation() -> dict[str, float]:
-    return evaluate.evaluate(
-      experiment,
-      eval_step,
-      state.params,
-      state.model_state,
-      evaluate.batches(experiment, eval_source),
-    )
-
   def record(step: int, metrics: dict[str, jax.Array]) -> None:
     """Reads a step's metrics: waits until the step is done."""
     values = {name: float(x) for name, x in jax.device_get(metrics).items()}
@@ -178,7 +173,7 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
       records.write(step, 'train', values)
     records.progress(step, values)
 
-  eval_metrics: dict[str, float] = {}
+  eval_metrics: evaluate.SplitMetrics = {}
   pending = None  # The step dispatched last, and its metrics on the device.
   try:
     for step in range(start_step + 1, total_steps + 1):
@@ -199,38 +194,52 @@ def train(experiment: Experiment, workdir: str) -> dict[str, float]:
         record(*pending)
         pending = None
       if evaluates:
-        eval_metrics = run_evaluation()
-        records.write(step, task.eval_split, eval_metrics)
-        log.info('step %d: %s', step, summary(task.eval_split, eval_metrics))
-      if evaluates or saves:
-        checkpoints.save(
-          step, state, position, eval_metrics if evaluates else None
+        eval_metrics = evaluate.evaluate_splits(
+          experiment, eval_step, state, eval_sources, workdir
         )
+        for split, values in eval_metrics.items():
+          records.write(step, split, values)
+          log.info('step %d: %s', step, summary(split, values))
+      if evaluates or saves:
+        score = eval_metrics[task.eval_splits[0]] if evaluates else None
+        checkpoints.save(step, state, position, score)
       if preempted and not is_last:
         raise PreemptedError(
           f'Told to stop at step {step} of {total_steps}: the checkpoint is'
           ' saved. Run the same command to go on.'
         )
   finally:
+    batches.close()
     checkpoints.close()
     records.close()
   if start_step >= total_steps:
     log.info('Nothing to train: step %d of %d.', start_step, total_steps)
-    eval_metrics = run_evaluation()
+    eval_metrics = evaluate.evaluate_splits(
+      experiment, eval_step, state, eval_sources, workdir
+    )
   return eval_metrics
 
 
 def evaluate_checkpoint(
   experiment: Experiment, workdir: str
-) -> dict[str, float]:
-  """Evaluates a run's latest or best checkpoint, as `eval.checkpoint` says.
+) -> evaluate.SplitMetrics:
+  """Evaluates what `restore` restores; raises what it raises."""
+  sources = evaluate.open_sources(experiment)
+  state = restore(experiment, workdir)
+  eval_step = evaluate.make_eval_step(experiment)
+  return evaluate.evaluate_splits(
+    experiment, eval_step, state, sources, workdir
+  )
+
+
+def restore(experiment: Experiment, workdir: str) -> TrainState:
+  """A run's latest or best checkpoint, as `eval.checkpoint` says.
 
   Raises:
     FileNotFoundError: if the workdir has no intact checkpoint.
     checkpoint.CheckpointMismatchError: if it is of another model.
   """
   task, config = experiment.task, experiment.config
-  source = experiment.source(task.eval_split)
   if not (epath.Path(workdir) / 'checkpoints').exists():
     raise FileNotFoundError(
       f'No checkpoints in --workdir={workdir}: train first (--mode=train).'
@@ -247,19 +256,17 @@ def evaluate_checkpoint(
   log.info('Evaluating the checkpoint of step %d.', step)
   state, _ = checkpoints.restore(step, abstract_state(experiment))
   checkpoints.close()
-  return evaluate.evaluate(
-    experiment,
-    evaluate.make_eval_step(experiment),
-    state.params,
-    state.model_state,
-    evaluate.batches(experiment, source),
-  )
+  return state
 
 
 def summary(split: str, metrics: dict[str, float]) -> str:
   """'test top1 97.50 %, loss 0.1031 (360 examples)'."""
   values = [
-    f'{name} {value:.4f}' if name == 'loss' else f'{name} {100 * value:.2f} %'
+    f'{name} {value}'
+    if isinstance(value, int)  # A count.
+    else f'{name} {value:.4f}'
+    if name == 'loss'
+    else f'{name} {100 * value:.2f} %'
     for name, value in sorted(metrics.items(), key=lambda m: m[0] == 'loss')
     if name != 'count'
   ]

@@ -5,6 +5,7 @@ Glossary of shapes:
 - M: input elements; C: input channels; H: heads; F: channels per head.
 """
 
+import contextlib
 import dataclasses
 
 import haiku as hk
@@ -16,6 +17,21 @@ from perceiver.ops import attention, cross_attention
 # What is inside layer norm, GELU and self-attention (N x N weights) is most of
 # what a backward pass would keep, and little work: it is done again instead.
 _recompute = jax.checkpoint
+
+
+@contextlib.contextmanager
+def float32_parameters():
+  """Keeps parameters in float32; modules see them in the dtype they ask for."""
+
+  def create(next_creator, shape, dtype, init, context):
+    del dtype, context
+    return next_creator(shape, jnp.float32, init)
+
+  def cast(next_getter, value, context):
+    return next_getter(value.astype(context.original_dtype))
+
+  with hk.custom_creator(create), hk.custom_getter(cast):
+    yield
 
 
 @dataclasses.dataclass

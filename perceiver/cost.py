@@ -16,6 +16,7 @@ import math
 from typing import Any
 
 import jax
+import jax.extend
 import numpy as np
 
 from perceiver.model import Perceiver
@@ -94,3 +95,31 @@ def perceiver_flops(
     * self_attend
     + head
   )
+
+
+def program_flops(jaxpr: Any) -> int:
+  """The rule, applied to the operations of a traced program.
+
+  Args:
+    jaxpr: as `jax.make_jaxpr(f)(...).jaxpr`; each `exp` counts as a logit.
+
+  Returns:
+    FLOPs of matrix products, convolutions and softmaxes.
+  """
+  flops = 0
+  for equation in jaxpr.eqns:
+    outputs = [math.prod(v.aval.shape) for v in equation.outvars]
+    if equation.primitive.name == 'dot_general':
+      (contracted, _), _ = equation.params['dimension_numbers']
+      lhs = equation.invars[0].aval.shape
+      flops += 2 * math.prod(lhs[i] for i in contracted) * outputs[0]
+    elif equation.primitive.name == 'conv_general_dilated':
+      kernel = equation.invars[1].aval.shape
+      output_axis = equation.params['dimension_numbers'].rhs_spec[0]
+      flops += 2 * math.prod(kernel) // kernel[output_axis] * outputs[0]
+    elif equation.primitive.name == 'exp':
+      flops += 3 * outputs[0]
+    times = equation.params.get('length', 1)
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      flops += times * program_flops(inner)
+  return flops

@@ -89,6 +89,34 @@ class Segment:
       return self.content
     return jnp.where(self.mask[..., None], self.content, 0)
 
+  def permute(self, order: jax.typing.ArrayLike) -> 'Segment':
+    """Moves elements, with their positions, to other places of the grid.
+
+    Args:
+      order: [elements] indices; the element at order[i] comes to place i.
+
+    Returns:
+      The same elements; positions are of their own for each of them.
+    """
+
+    def move(x: jax.Array, num_channels: int) -> jax.Array:
+      flat = x.reshape(x.shape[0], self.num_elements, num_channels)
+      return jnp.take(flat, jnp.asarray(order), axis=1).reshape(x.shape)
+
+    positions = self.positions
+    if isinstance(positions, tuple):
+      positions = dataclasses.replace(
+        self, content=self.content[:1, ..., :0], encoding=None, mask=None
+      ).to_array()
+      positions = positions.reshape(1, *self.grid, -1)
+    mask = None if self.mask is None else move(self.mask[..., None], 1)[..., 0]
+    return dataclasses.replace(
+      self,
+      content=move(self.content, self.content.shape[-1]),
+      positions=move(positions, positions.shape[-1]),
+      mask=mask,
+    )
+
   def to_array(self) -> jax.Array:
     """Concatenates content, positions and encoding: [B, elements, C]."""
     content = self.masked_content()

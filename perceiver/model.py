@@ -7,7 +7,6 @@ Glossary of shapes:
 """
 
 from collections.abc import Callable
-import contextlib
 import dataclasses
 import itertools
 import operator
@@ -17,7 +16,11 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.attention import CrossAttention, SelfAttention
+from perceiver.attention import (
+  CrossAttention,
+  float32_parameters,
+  SelfAttention,
+)
 from perceiver.inputs import ByteArray
 from perceiver.ops import cross_attention, factored
 
@@ -242,7 +245,7 @@ class Perceiver(hk.Module):
         latents, _ = _repeat(body, latents, len(list(run)))
       return latents, logits
 
-    with _float32_parameters():
+    with float32_parameters():
       latents = hk.get_parameter(
         'latents',
         [self.num_latents, self.latent_channels],
@@ -295,18 +298,3 @@ def _remat(
       policies.save_only_these_names(factored.SAVED),
     ),
   )
-
-
-@contextlib.contextmanager
-def _float32_parameters():
-  """Keeps parameters in float32; modules see them in the dtype they ask for."""
-
-  def create(next_creator, shape, dtype, init, context):
-    del dtype, context
-    return next_creator(shape, jnp.float32, init)
-
-  def cast(next_getter, value, context):
-    return next_getter(value.astype(context.original_dtype))
-
-  with hk.custom_creator(create), hk.custom_getter(cast):
-    yield

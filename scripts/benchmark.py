@@ -113,10 +113,7 @@ def _prepare_model(contender: Contender, config: Any) -> Prepared:
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
   batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
   state = jax.jit(run.init_state)(jax.random.key(0))
-  _, inputs = experiment.model_shapes(config)
-  flops = contender.batch_size * cost.perceiver_flops(
-    config.model, inputs.num_elements, inputs.num_channels
-  )
+  flops = contender.batch_size * experiment.forward_flops(config)
   parameters = cost.count_parameters(state.params)
   if contender.mode == 'train':
     compiled, seconds, planned = _compile(
@@ -337,9 +334,14 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
   for mode in _MODE.value:
     if mode not in ('forward', 'train'):
       raise ValueError(f"--mode={mode} is neither 'forward' nor 'train'.")
-    for form in _ATTENTION.value:
+    is_perceiver = config.model.name == 'perceiver'
+    if not is_perceiver and _PART.value == 'cross_attention':
+      raise ValueError(f'model.name={config.model.name!r} has no such part.')
+    # A baseline has but one form.
+    for form in _ATTENTION.value if is_perceiver else [config.model.name]:
       ours = ConfigDict(config.to_dict())
-      ours.model.attention = form
+      if is_perceiver:
+        ours.model.attention = form
       ours.model.compute_dtype = _DTYPE.value
       ours.train.batch_size = ours.eval.batch_size = _BATCH_SIZE.value
       experiment.create(ours)

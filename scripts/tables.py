@@ -2,108 +2,172 @@
 
 Tables 5 to 7 have costs: parameters are counted from the shapes of the model
 that the config builds, FLOPs from the config by the paper's rule; nothing is
-allocated.
+allocated. Accuracies are read from the runs that are given:
+
+  python -m scripts.tables --table=2 --runs=runs/permuted,runs/resnet50
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
+import importlib
 import json
 import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
+from ml_collections import ConfigDict
 
-from configs import imagenet
-from experiments.experiment import model_shapes
+from experiments import experiment, tasks, telemetry
 from perceiver import cost
+from scripts.paper_tables import DIGITS, TABLES
 
-UNITS = {'GFLOPs': 1e9, 'M parameters': 1e6}
+UNITS = {
+  'GFLOPs': 1e9,
+  'M parameters': 1e6,
+  'top-1 %': 0.01,
+  'best top-1 %': 0.01,
+}
+METRICS = {'top-1 %': 'top1', 'best top-1 %': 'top1'}
 MEASURED = pathlib.Path(__file__).parent.parent / (
   'experiments/results/table5_12.json'
 )
-DIGITS = 1  # That the paper prints after the decimal point.
+COST_TABLES = (5, 6, 7)
+# Keys that change how a model is computed, not which one it is.
+COMPUTED = (
+  'attention',
+  'attention_tile',
+  'attention_kernel',
+  'compute_dtype',
+  'remat',
+)
+
+
+def costs(config: ConfigDict) -> dict[str, float]:
+  """FLOPs and parameters of a config's model."""
+  params, _ = experiment.model_shapes(config)
+  return {
+    'GFLOPs': experiment.forward_flops(config),
+    'M parameters': cost.count_parameters(params),
+  }
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-  """A row of the paper's tables that has costs."""
+class Run:
+  """What a run's directory tells of it."""
 
-  name: str
-  variant: str  # Of configs/imagenet.py.
-  flops: float  # In 1e9, for a forward pass of one image.
-  parameters: float  # In 1e6.
-  note: str = ''
+  workdir: str
+  config: dict[str, Any]
+  evaluations: list[dict[str, Any]]  # In the order of the steps.
 
+  def is_of(self, config: ConfigDict) -> bool:
+    """Whether it trained that config's model on that config's task."""
+    return _identity(self.config) == _identity(
+      json.loads(json.dumps(config.to_dict(), default=str))
+    )
 
-TABLES = {
-  5: (
-    Row('4 cross-attends alone', 'table5_4', 173.1, 12.7),
-    Row('8 cross-attends alone', 'table5_8', 346.1, 23.8),
-    Row('12 cross-attends alone', 'table5_12', 519.2, 34.9),
-  ),
-  6: (
-    Row(
-      '1 at start',
-      'table6_1_at_start',
-      404.3,
-      41.1,
-      'M parameters is a misprint in the paper: the same model'
-      ' interleaved, in its next row, has 42.1',
-    ),
-    Row('1 interleaved', 'table6_1_interleaved', 404.3, 42.1),
-    Row('2 at start', 'table6_2_at_start', 447.6, 44.9),
-    Row('2 interleaved', 'table6_2_interleaved', 447.6, 44.9),
-    Row('4 at start', 'table6_4_at_start', 534.1, 44.9),
-    Row('4 interleaved', 'table6_4_interleaved', 534.1, 44.9),
-    Row('8 at start', 'table6_8_at_start', 707.2, 44.9),
-    Row('8 interleaved', 'table6_8_interleaved', 707.2, 44.9),
-  ),
-  7: (
-    Row('no weight sharing', 'table7_not_shared', 707.2, 326.2),
-    Row('weight sharing', '', 707.2, 44.9),
-  ),
-}
+  def figure(self, quantity: str) -> tuple[float, str]:
+    """The value of one of `METRICS`, and a note on where it is from."""
+    name = METRICS[quantity]
+    chosen, note = self.evaluations[-1], ''
+    if quantity.startswith('best'):
+      score = lambda evaluation: evaluation[name]
+      tests = {e['step']: e for e in self.evaluations if e['split'] == 'test'}
+      chosen = max(tests.values(), key=score, default=chosen)
+      held_out = [
+        e
+        for e in self.evaluations
+        if e['split'] == 'validation' and e['step'] in tests
+      ]
+      if held_out:
+        picked = tests[max(held_out, key=score)['step']]
+        note = f'; {100 * picked[name]:.1f} where the validation split picks'
+    config = ConfigDict(self.config)
+    task = tasks.create(**config.task)
+    total = experiment.total_steps(config, task.num_examples(task.train_split))
+    note = f'{self.workdir}, step {chosen["step"]} of {total}{note}'
+    return chosen.get(name, float('nan')), note
 
 
-def costs(variant: str) -> dict[str, float]:
-  """FLOPs and parameters of a variant of configs/imagenet.py."""
-  config = imagenet.get_config(variant)
-  params, inputs = model_shapes(config)
-  flops = cost.perceiver_flops(
-    config.model, inputs.num_elements, inputs.num_channels
-  )
-  return {'GFLOPs': flops, 'M parameters': cost.count_parameters(params)}
+def read_run(workdir: str) -> Run:
+  """Reads a run. Raises ValueError if it is none or was never evaluated."""
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    raise ValueError(f'--runs: {workdir} is not the workdir of a run.')
+  evaluations = [
+    r for r in telemetry.read_metrics(workdir) if r['split'] != 'train'
+  ]
+  if not evaluations:
+    raise ValueError(f'--runs: {workdir} has no evaluation yet.')
+  return Run(workdir, json.loads(path.read_text()), evaluations)
 
 
-def compare(table: int) -> list[dict[str, Any]]:
-  """A table's figures: row, quantity, paper, ours, difference and note."""
+def _identity(config: Mapping[str, Any]) -> tuple[Any, Any]:
+  model = {k: v for k, v in config['model'].items() if k not in COMPUTED}
+  # A held-out part makes no other benchmark: the test set stays the same.
+  other = {'validation_fraction'}
+  return {k: v for k, v in config['task'].items() if k not in other}, model
+
+
+def compare(table: int, runs: Sequence[Run] = ()) -> list[dict[str, Any]]:
+  """A table's figures.
+
+  Args:
+    table: its number.
+    runs: to read metrics from; without any, Tables 5 to 7 have costs alone.
+
+  Returns:
+    For each figure: row, quantity, paper, ours and difference (None where it
+    was not run) and note.
+  """
+  name, rows = TABLES[table]
+  module = importlib.import_module(f'configs.{name}')
   figures = []
-  for row in TABLES[table]:
-    paper = {'GFLOPs': row.flops, 'M parameters': row.parameters}
-    for quantity, value in costs(row.variant).items():
-      ours = round(value / UNITS[quantity], DIGITS)
+  for row in rows:
+    has_costs = 'M parameters' in row.paper
+    ours: dict[str, float] = {}
+    notes = dict.fromkeys(row.paper, '')
+    if row.variant is None:
+      notes = dict.fromkeys(row.paper, 'from the literature, not run here')
+    else:
+      config = module.get_config(row.variant)
+      if has_costs:
+        ours = costs(config)
+      for run in runs:
+        if run.is_of(config):
+          for quantity in row.paper.keys() & METRICS.keys():
+            ours[quantity], notes[quantity] = run.figure(quantity)
+    for quantity, paper in row.paper.items():
+      if quantity in METRICS and table in COST_TABLES and not runs:
+        continue
+      value = None
+      if quantity in ours:
+        value = round(ours[quantity] / UNITS[quantity], DIGITS)
       figures.append(
         {
           'row': row.name,
           'quantity': quantity,
-          'paper': paper[quantity],
-          'ours': ours,
-          'difference': round(ours - paper[quantity], DIGITS),
-          'note': row.note if row.note.startswith(quantity) else '',
+          'paper': paper,
+          'ours': value,
+          'difference': None if value is None else round(value - paper, DIGITS),
+          'note': row.note
+          if row.note.startswith(quantity)
+          else notes[quantity],
         }
       )
   return figures
 
 
 def _as_text(figures: list[dict[str, Any]]) -> str:
-  lines = [f'{"":24}{"":14}{"paper":>8}{"ours":>8}{"diff.":>8}']
+  lines = [f'{"":26}{"":14}{"paper":>8}{"ours":>9}{"diff.":>8}']
   for f in figures:
-    line = (
-      f'{f["row"]:24}{f["quantity"]:14}{f["paper"]:8}{f["ours"]:8}'
-      f'{f["difference"]:8}'
-    )
+    line = f'{f["row"]:26}{f["quantity"]:14}{f["paper"]:8}'
+    if f['ours'] is None:
+      line += f'{"not run":>9}{"":8}'
+    else:
+      line += f'{f["ours"]:9}{f["difference"]:8}'
     lines.append(line + (f'  ({f["note"]})' if f['note'] else ''))
-  return '\n'.join(lines)
+  return '\n'.join(line.rstrip() for line in lines)
 
 
 def measured() -> str:
@@ -121,12 +185,17 @@ def measured() -> str:
 
 def main(argv: list[str]) -> None:
   del argv
-  figures = compare(int(_TABLE.value))
+  logging.set_verbosity(logging.ERROR)
+  try:
+    runs = [read_run(workdir) for workdir in _RUNS.value]
+  except ValueError as error:
+    sys.exit(f'Error: {error}')
+  figures = compare(int(_TABLE.value), runs)
   if _FORMAT.value == 'json':
     json.dump(figures, sys.stdout, indent=1)
     print()
   else:
-    print(f'Table {_TABLE.value}, forward pass of one 224x224 image')
+    print(f'Table {_TABLE.value} (costs: forward pass of one example)')
     print(_as_text(figures))
     if _TABLE.value == '5':
       print(measured())
@@ -139,4 +208,5 @@ if __name__ == '__main__':
   _FORMAT = flags.DEFINE_enum(
     'format', 'text', ['text', 'json'], 'How to print it.'
   )
+  _RUNS = flags.DEFINE_list('runs', [], 'Workdirs of runs, for their metrics.')
   app.run(main)

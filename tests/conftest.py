@@ -11,8 +11,19 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read some.
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='session')
+def mini_imagenet_dir(tmp_path_factory):
+  """Stand-ins for ImageNet, 24 + 12 images; tests change only copies."""
+  from experiments.data import mini_imagenet
+
+  data_dir = tmp_path_factory.mktemp('imagenet') / 'mini'
+  mini_imagenet.generate(str(data_dir), 24, 12, seed=3)
+  return data_dir

@@ -9,17 +9,15 @@ import pytest
 
 from tests.conftest import ROOT
 
-COMMAND = [
-  sys.executable,
-  '-m',
-  'scripts.benchmark',
-  '--config=configs/digits.py:smoke',
-]
+COMMAND = [sys.executable, '-m', 'scripts.benchmark']
 
 
-def run(*arguments):
+def run(*arguments, config='configs/digits.py:smoke'):
   return subprocess.run(
-    [*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True
+    [*COMMAND, f'--config={config}', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
   )
 
 
@@ -55,7 +53,21 @@ def test_each_contender_is_measured(tmp_path, part):
   assert len({r['parameters'] for r in results}) == 1
 
 
+def test_a_baseline_is_measured():
+  result = run(
+    '--config.model.blocks=(1, 1, 1, 1)',
+    '--mode=forward',
+    '--repetitions=1',
+    config='configs/fashion_mnist.py:resnet',
+  )
+  assert result.returncode == 0, result.stderr
+  assert 'forward' in result.stdout
+  assert 'resnet' in result.stdout
+
+
 def test_bad_arguments():
+  result = run('--part=cross_attention', config='configs/imagenet.py:resnet50')
+  assert "model.name='resnet' has no such part" in result.stderr
   result = run('--mode=backward')
   assert "--mode=backward is neither 'forward' nor 'train'" in result.stderr
   result = run('--attention=flash')

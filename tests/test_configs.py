@@ -1,5 +1,6 @@
 """Every config loads and fits its model; every key of one is read."""
 
+import functools
 import importlib
 
 import jax
@@ -7,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits
+from configs import digits, imagenet
 from experiments import experiment, optimizers, sharding, tasks
 from experiments.data import pipeline
+from tests.config_effects import OTHER_EFFECTS
 from tests.conftest import ROOT
 
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[a-z]*.py'))
@@ -133,6 +135,8 @@ EFFECTS = {
   'task.max_scaling': (first_batch, 0.0, {}),
   'task.num_bands': (inputs, 5, {}),
   'task.max_resolution': (inputs, 4, {}),
+  'task.positions': (program, 'learned', {}),
+  'task.permuted': (inputs, True, {}),
   'model.num_latents': (program, 9, {}),
   'model.latent_channels': (program, 18, {}),
   'model.num_latent_transformers': (program, 3, {}),
@@ -175,7 +179,13 @@ EFFECTS = {
 }
 ELSEWHERE = {  # Tested where a run is at hand.
   'task.name': 'test_runs.py: the imagenet config',
+  'task.num_classes': 'below',
+  'task.num_train': 'test_imagenet_source.py',
+  'task.num_eval': 'test_imagenet_source.py',
+  'data.dir': 'test_imagenet_source.py',
   'data.num_workers': 'test_pipeline.py',
+  'data.max_damaged': 'test_pipeline.py',
+  'model.name': 'below',
   'model.num_classes': 'below',
   'train.model_parallel': 'test_training.py',
   'train.log_every': 'test_training.py',
@@ -195,20 +205,102 @@ def keys(config):
       yield name
 
 
-def test_every_key_has_a_test():
-  assert sorted(keys(digits.get_config())) == sorted(EFFECTS | ELSEWHERE)
+TRANSFORMER = {
+  'channels': (8, 12),
+  'num_self_attends': (1, 2),
+  'self_attend_heads': (2, 4),
+  'widening_factor': (1, 2),
+  'weight_init_scale': (1.0, 0.5),
+  'dropout_rate': (0.0, 0.5),
+  'compute_dtype': ('float32', 'bfloat16'),
+  'remat': ('none', 'nothing_saveable'),
+}
+# The keys of each baseline's section: a small value, and another one.
+BASELINES = {
+  'resnet': {
+    'blocks': ((1, 1, 1, 1), (1, 1, 1, 2)),
+    'channels': ((8, 8, 8, 8), (8, 8, 8, 12)),
+    'stem_channels': (4, 6),
+    'stem_stride': (1, 2),
+    'compute_dtype': ('float32', 'bfloat16'),
+  },
+  'vit': {'patch_size': (4, 2), **TRANSFORMER},
+  'transformer': TRANSFORMER,
+}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_key_has_a_test(name):
+  module = importlib.import_module(f'configs.{name}')
+  tested = {*EFFECTS, *ELSEWHERE}
+  tested |= {key for config, key in OTHER_EFFECTS if config is module}
+  for variant in module.VARIANTS:
+    config = module.get_config(variant)
+    baseline = BASELINES.get(config.model.name, {})
+    of_baseline = {f'model.{key}' for key in baseline}
+    assert set(keys(config)) <= tested | of_baseline
+
+
+def test_every_test_has_a_key():
+  assert set(keys(digits.get_config())) >= set(EFFECTS)
+  for module, key in OTHER_EFFECTS:
+    assert key in set(keys(module.get_config()))
+  for name, section in (
+    ('resnet', imagenet.RESNET_50),
+    ('vit', imagenet.VIT_B16),
+    ('transformer', imagenet.TRANSFORMER),
+  ):
+    assert section.keys() == {'name', *BASELINES[name]}
+
+
+@pytest.mark.parametrize(('module', 'key'), OTHER_EFFECTS)
+def test_every_key_of_other_configs_changes_something(module, key):
+  outcome, value, also = OTHER_EFFECTS[module, key]
+
+  def result(overrides):
+    variant = 'tiny' if 'tiny' in module.VARIANTS else ''
+    config = module.get_config(variant)
+    config.update_from_flattened_dict(overrides)
+    return outcome(config)
+
+  assert result(also) != result(also | {key: value})
+
+
+@pytest.mark.parametrize(
+  ('name', 'key'), [(n, key) for n, ks in BASELINES.items() for key in ks]
+)
+def test_every_key_of_a_baseline_changes_something(name, key):
+  other = {key: BASELINES[name][key][1]}
+  assert baseline_program(name) != baseline_program(name, **other)
+
+
+@functools.cache
+def baseline_program(name, **overrides):
+  section = {k: small for k, (small, _) in BASELINES[name].items()}
+  config = smoke()
+  with config.unlocked():
+    config.model = {'name': name, 'num_classes': 10, **section, **overrides}
+  return program(config)
 
 
 @pytest.mark.parametrize('key', EFFECTS)
 def test_every_key_changes_something(key):
   outcome, value, also = EFFECTS[key]
-  assert outcome(smoke(**also)) != outcome(smoke(**(also | {key: value})))
+  assert cached(outcome, **also) != outcome(smoke(**(also | {key: value})))
+
+
+@functools.cache
+def cached(outcome, **overrides):
+  return outcome(smoke(**overrides))
 
 
 @pytest.mark.parametrize(
   ('overrides', 'message'),
   [
     ({'task.name': 'cifar'}, "No task 'cifar'; there are"),
+    ({'task.positions': 'sine'}, "task.positions='sine' is none of"),
+    ({'model.name': 'mlp'}, "model.name='mlp' is none of"),
+    ({'model.name': 'vit'}, 'Bad config: .*unexpected keyword argument'),
     ({'model.num_classes': 11}, 'num_classes=11, but the task'),
     ({'model.self_attend_heads': 3}, 'not divisible by self_attend_heads=3'),
     ({'train.batch_size': 60}, r'train.batch_size=60 is not div.* 8 device'),

@@ -1,16 +1,14 @@
 """The paper's costs, and that the counting rule counts what is computed."""
 
 import json
-import math
 import subprocess
 import sys
 
 import jax
-import jax.extend
 import pytest
 
 from configs import digits, imagenet
-from experiments import tasks
+from experiments import tasks, telemetry
 from experiments.experiment import model_shapes, transform_model
 from perceiver import cost
 from scripts import tables
@@ -18,7 +16,15 @@ from scripts import tables
 MISPRINT = ('1 at start', 'M parameters')
 
 
-@pytest.mark.parametrize('table', tables.TABLES)
+def test_baselines_have_the_literatures_parameters_and_the_wider_inputs():
+  figures = tables.compare(1)
+  parameters = [f for f in figures if f['quantity'] == 'M parameters']
+  assert [f['row'] for f in parameters] == ['ResNet-50 (FF)', 'ViT-B/16 (FF)']
+  assert all(f['ours'] == f['paper'] for f in parameters)
+  assert all('literature' in f['note'] for f in parameters)
+
+
+@pytest.mark.parametrize('table', tables.COST_TABLES)
 def test_every_cost_is_the_papers_to_the_printed_digit(table):
   for figure in tables.compare(table):
     if (figure['row'], figure['quantity']) == MISPRINT:
@@ -37,6 +43,55 @@ def test_table_5_tells_what_its_last_row_took_here():
   assert report['command'] in tables.measured()
 
 
+RECORDS = [(7, 'train', 0.1), (7, 'validation', 0.6789)]
+
+
+def workdir_of(
+  path, variant, module=imagenet, records=RECORDS, metric='top1', **overrides
+):
+  """A directory as a run leaves it; of records: step, split and metric."""
+  config = module.get_config(variant)
+  config.update_from_flattened_dict(overrides)
+  path.mkdir()
+  telemetry.record_launch(str(path), config, 0)
+  lines = [
+    json.dumps({'step': step, 'split': split, metric: value}) + '\n'
+    for step, split, value in records
+  ]
+  (path / telemetry.METRICS).write_text(''.join(lines))
+  return str(path)
+
+
+def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
+  f32 = {'model.compute_dtype': 'float32'}
+  runs = [
+    tables.read_run(workdir_of(tmp_path / 'a', 'resnet50_permuted', **f32)),
+    # Another model than any row's.
+    tables.read_run(workdir_of(tmp_path / 'b', '', **{'task.num_bands': 3})),
+  ]
+  figures = tables.compare(2, runs)
+  ours = {i: f for i, f in enumerate(figures) if f['ours'] is not None}
+  assert list(ours) == [1]
+  assert ours[1]['row'] == '  permuted'
+  assert (ours[1]['paper'], ours[1]['ours']) == (39.4, 67.9)
+  assert ours[1]['difference'] == 28.5
+  assert 'step 7 of 150137' in ours[1]['note']
+  text = tables._as_text(tables.compare(1, runs))
+  assert text.count('not run ') + text.count('not run\n') >= 5
+  assert text.count('literature') == 4
+  quantities = [f['quantity'] for f in tables.compare(7, runs)]
+  assert quantities == 2 * ['GFLOPs', 'M parameters', 'top-1 %']
+
+
+def test_what_is_no_run_is_one_clear_error(tmp_path):
+  with pytest.raises(ValueError, match='is not the workdir of a run'):
+    tables.read_run(str(tmp_path))
+  workdir = workdir_of(tmp_path / 'a', '')
+  (tmp_path / 'a' / telemetry.METRICS).write_text('')
+  with pytest.raises(ValueError, match='has no evaluation yet'):
+    tables.read_run(workdir)
+
+
 def test_the_command_prints_json_and_text():
   command = [sys.executable, '-m', 'scripts.tables', '--table=6']
   output = subprocess.run(
@@ -48,24 +103,6 @@ def test_the_command_prints_json_and_text():
   text = subprocess.run(command, capture_output=True, text=True, check=True)
   assert 'misprint' in text.stdout
   assert '707.2' in text.stdout
-
-
-def counted_flops(jaxpr) -> int:
-  """The rule, applied to the operations of a traced program."""
-  flops = 0
-  for equation in jaxpr.eqns:
-    shapes = [v.aval.shape for v in equation.outvars]
-    if equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      lhs = equation.invars[0].aval.shape
-      terms = math.prod(lhs[i] for i in contracted)
-      flops += 2 * terms * math.prod(shapes[0])
-    elif equation.primitive.name == 'exp':  # One for each logit.
-      flops += 3 * math.prod(shapes[0])
-    times = equation.params.get('length', 1)
-    for inner in jax.extend.core.jaxprs_in_params(equation.params):
-      flops += times * counted_flops(inner)
-  return flops
 
 
 @pytest.mark.parametrize(
@@ -102,4 +139,4 @@ def test_the_rule_counts_what_the_model_computes(module, variant, overrides):
   expected = cost.perceiver_flops(
     config.model, inputs.num_elements, inputs.num_channels
   )
-  assert counted_flops(program.jaxpr) == expected
+  assert cost.program_flops(program.jaxpr) == expected

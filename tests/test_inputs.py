@@ -63,6 +63,27 @@ def test_learned_positions_have_scale_one():
   np.testing.assert_allclose(table.std(), 0.8796, rtol=0.02)
 
 
+def test_permuting_moves_elements_with_all_they_have():
+  key = jax.random.key(0)
+  grid, order = (3, 4), np.random.default_rng(0).permutation(12)
+  segment = perceiver.Segment(
+    jax.random.normal(key, (2, *grid, 5)),
+    perceiver.fourier_axes(grid, 2),
+    encoding=jnp.ones(3),
+    mask=jnp.arange(24).reshape(2, *grid) % 5 != 0,
+  )
+  permuted = segment.permute(order)
+  permuted.validate()
+  np.testing.assert_array_equal(
+    permuted.to_array(), segment.to_array()[:, order]
+  )
+  np.testing.assert_array_equal(
+    permuted.mask.reshape(2, -1), segment.mask.reshape(2, -1)[:, order]
+  )
+  back = permuted.permute(np.argsort(order))
+  np.testing.assert_array_equal(back.to_array(), segment.to_array())
+
+
 def test_fusion_gives_the_channels_of_audioset():
   """Section 4.2: video of 384 + 387 channels gets 4 more, audio the rest."""
 

@@ -10,6 +10,7 @@ import pytest
 from configs import digits
 from experiments import tasks
 from experiments.data import pipeline
+from experiments.data.errors import DamagedDataError, DamagedRecordError
 
 BATCH = 64
 
@@ -114,6 +115,12 @@ def test_processes_share_each_batch(task, source, processes):
     )
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_batch_may_be_one_example(task, source, workers):
+  (batch,) = train(task, source, 1, batch_size=1, num_workers=workers)
+  assert batch['image'].shape == (1, 8, 8, 1)
+
+
 def test_augmentation_differs_between_epochs_and_seeds(task, source):
   images = collections.defaultdict(list)
   for batch in train(task, source, 46):
@@ -171,3 +178,57 @@ def test_evaluation_counts_every_example_once(task, batch_size, processes):
     if real
   ]
   assert sorted(seen) == sorted(int(r['index']) for r in test)
+
+
+class Damaged(type(tasks.create(**digits.get_config().task))):
+  """Cannot decode two of the digits."""
+
+  def eval_example(self, record):
+    if record['index'] in (3, 5):
+      raise DamagedRecordError(f'digit {record["index"]} is broken')
+    return super().eval_example(record)
+
+
+@pytest.fixture(scope='module')
+def damaged():
+  settings = dict(digits.get_config().task)
+  del settings['name']
+  return Damaged(**settings)
+
+
+def records(source, count):
+  return [{**source[i], 'index': np.int32(i)} for i in range(count)]
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_damaged_records_are_masked_named_and_counted(
+  damaged, source, workers, caplog
+):
+  few = records(source, 40)
+  batches = train(
+    damaged, few, 4, batch_size=20, max_damaged=0.05, num_workers=workers
+  )
+  for epoch in (batches[:2], batches[2:]):
+    masks = np.concatenate([b['mask'] for b in epoch])
+    images = np.concatenate([b['image'] for b in epoch])
+    assert masks.sum() == 38
+    assert not images[~masks].any()
+  named = [m for m in caplog.messages if 'is broken' in m]
+  assert len(named) == 2  # Once each, in spite of two epochs.
+  assert any('record 3 of 40' in m and 'digit 3' in m for m in named)
+  assert not any('damaged' in batch for batch in batches)
+
+
+def test_evaluation_leaves_damaged_records_out(damaged, source):
+  batches = pipeline.eval_batches(
+    damaged, records(source, 40), batch_size=16, max_damaged=0.05
+  )
+  assert sum(batch['mask'].sum() for batch in batches) == 38
+
+
+def test_too_many_damaged_records_end_the_run(damaged, source):
+  batches = pipeline.eval_batches(
+    damaged, records(source, 40), batch_size=8, max_damaged=0.049
+  )
+  with pytest.raises(DamagedDataError, match=r'2 of 40 .* digit 5 is broken'):
+    list(batches)

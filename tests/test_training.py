@@ -19,6 +19,7 @@ from experiments import (
   telemetry,
   train,
 )
+from experiments.tasks.base import Summary
 
 
 def smoke(**overrides):
@@ -55,7 +56,7 @@ def trained(tmp_path_factory):
   """A smoke run of 20 steps on one device."""
   workdir = tmp_path_factory.mktemp('trained')
   run = create()
-  metrics = train.train(run, str(workdir))
+  metrics = train.train(run, str(workdir))['test']
   return run, workdir, metrics
 
 
@@ -79,7 +80,7 @@ def test_devices_and_accumulation_change_no_result(
 ):
   _, workdir, metrics = trained
   run = create(devices, **overrides)
-  again = train.train(run, str(tmp_path))
+  again = train.train(run, str(tmp_path))['test']
   # 20 steps, each of which differs by the order of float32 sums.
   np.testing.assert_allclose(losses(tmp_path), losses(workdir), rtol=1e-5)
   assert len(losses(tmp_path)) == 20
@@ -200,7 +201,7 @@ def truncate_metadata(directory):
 def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil):
   run, workdir, _ = trained
   spoil(copy / 'checkpoints' / '20')
-  metrics = train.evaluate_checkpoint(run, str(copy))
+  metrics = train.evaluate_checkpoint(run, str(copy))['test']
   assert 'Checkpoint 20 is damaged' in caplog.text
   assert 'Evaluating the checkpoint of step 15' in caplog.text
   assert (copy / 'checkpoints' / '20').exists()  # Evaluation moves nothing.
@@ -219,7 +220,7 @@ def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil):
 
 def test_a_finished_run_is_left_alone(trained, copy):
   run, workdir, metrics = trained
-  assert train.train(run, str(copy)) == metrics
+  assert train.train(run, str(copy)) == {'test': metrics}
   assert losses(copy) == losses(workdir)
 
 
@@ -231,7 +232,7 @@ def test_eval_can_take_the_best_checkpoint(trained, caplog):
     if r['split'] == 'test'
   )
   run = create(**{'eval.checkpoint': 'best'})
-  metrics = train.evaluate_checkpoint(run, str(workdir))
+  metrics = train.evaluate_checkpoint(run, str(workdir))['test']
   assert f'checkpoint of step {best[1]}' in caplog.text
   assert metrics['top1'] == best[0]
 
@@ -351,6 +352,11 @@ def test_learning_rates():
   )
   rates = [float(cosine(step)) for step in (0, 5, 10, 55, 100)]
   np.testing.assert_allclose(rates, [0, 0.5, 1, 0.5, 0], atol=1e-6)
+  constant_first = optimizers.learning_rate_schedule(
+    100, learning_rate=1.0, schedule='cosine', decay_at=(0.5,), warmup=0.1
+  )
+  rates = [float(constant_first(step)) for step in (5, 10, 50, 75, 100)]
+  np.testing.assert_allclose(rates, [0.5, 1, 1, 0.5, 0], atol=1e-6)
   constant = optimizers.learning_rate_schedule(100, learning_rate=1.0)
   assert float(constant(99)) == 1.0
 
@@ -359,9 +365,9 @@ def test_sums_are_counted_not_averaged():
   """A batch that is nearly all padding weighs no more than its examples."""
   totals = [{'top1': 3.0, 'count': 4}, {'top1': 0.0, 'count': 1}]
   run = create()
-  steps = iter(totals)
+  steps = iter(evaluate.BatchResult(x, np.ones(1, bool), {}) for x in totals)
   means = evaluate.evaluate(run, lambda *_: next(steps), None, None, [{}, {}])
-  assert means == {'top1': 0.6, 'count': 5}
+  assert means == Summary({'top1': 0.6, 'count': 5})
 
 
 def test_when_a_run_logs_evaluates_and_saves(tmp_path):

@@ -2,13 +2,18 @@
 
 from typing import Any
 
-from experiments.tasks.base import Batch, DataNotFoundError, Task
+from experiments.tasks.base import Batch, Task
 from experiments.tasks.digits import Digits
+from experiments.tasks.fashion_mnist import FashionMnist
 from experiments.tasks.imagenet import ImageNet
 
-TASKS: dict[str, type[Task]] = {'digits': Digits, 'imagenet': ImageNet}
+TASKS: dict[str, type[Task]] = {
+  'digits': Digits,
+  'fashion_mnist': FashionMnist,
+  'imagenet': ImageNet,
+}
 
-__all__ = ['Batch', 'DataNotFoundError', 'Task', 'create']
+__all__ = ['Batch', 'Task', 'create']
 
 
 def create(name: str, **settings: Any) -> Task:

@@ -1,7 +1,8 @@
 """What a benchmark is: the only thing that differs between experiments."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,8 +15,13 @@ import perceiver
 Batch = Mapping[str, Any]  # Arrays [B, ...] by name; 'mask' [B] among them.
 
 
-class DataNotFoundError(FileNotFoundError):
-  """A data set is not where it was looked for; says how to prepare it."""
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What an evaluation tells."""
+
+  metrics: dict[str, float]
+  # Text by name, for the run's directory.
+  files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Task(abc.ABC):
@@ -27,8 +33,8 @@ class Task(abc.ABC):
 
   num_classes: int
   train_split = 'train'
-  eval_split = 'test'
-  best_metric = 'top1'  # What the best checkpoint has the most of.
+  eval_splits: tuple[str, ...] = ('test',)
+  best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
 
   @abc.abstractmethod
   def num_examples(self, split: str) -> int:
@@ -42,19 +48,37 @@ class Task(abc.ABC):
   def train_example(
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
-    """Decodes and augments one record."""
+    """Decodes and augments a record. Raises DamagedRecordError."""
 
   @abc.abstractmethod
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    """Decodes one record for evaluation."""
+    """Decodes a record for evaluation. Raises DamagedRecordError."""
 
   @abc.abstractmethod
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of an example."""
 
+  def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of an evaluation example."""
+    return self.example_spec()
+
+  def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
+    """Augments a training batch on the device, where examples meet."""
+    del key
+    return batch
+
   @abc.abstractmethod
   def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
     """The model's input; may have parameters (runs inside the transform)."""
+
+  def predict(
+    self, apply: Callable[[Batch], jax.Array], batch: Batch
+  ) -> jax.Array:
+    """Logits of an evaluation batch, from what gives those of a training one.
+
+    The loss, the metrics and the outputs take them as they are.
+    """
+    return apply(batch)
 
   def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
     """[B] losses for [B, classes] logits: softmax cross-entropy."""
@@ -66,6 +90,16 @@ class Task(abc.ABC):
     """Values [B] by name, to be averaged over examples."""
     correct = jnp.argmax(logits, axis=-1) == batch['label']
     return {'top1': correct.astype(jnp.float32)}
+
+  def outputs(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    """Arrays [B, ...] by name that `summarize` needs of an evaluation batch."""
+    del logits, batch
+    return {}
+
+  def summarize(self, outputs: Mapping[str, np.ndarray]) -> Summary:
+    """Metrics that are no averages over examples, from the outputs of all."""
+    del outputs
+    return Summary({})
 
   def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of a batch, with the mask that the pipeline adds."""

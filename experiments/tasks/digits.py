@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from experiments.tasks.base import Batch, DataNotFoundError, Task
-import perceiver
+from experiments.data.errors import DataNotFoundError
+from experiments.tasks.images import ImageTask
 
 SIZE = 8
 NUM_TRAIN, NUM_TEST = 1437, 360
@@ -19,11 +19,9 @@ SPLIT_SEED = 0  # The data set has no official split: ours is fixed by this.
 
 
 @dataclasses.dataclass
-class Digits(Task):
-  """Digits in grey; Fourier features for both axes."""
+class Digits(ImageTask):
+  """Digits in grey, moved, turned and scaled in training."""
 
-  num_bands: int
-  max_resolution: int
   max_shift: float  # Pixels, along each axis.
   max_rotation: float  # Degrees.
   max_scaling: float  # 0.1: from 90 % to 110 % of the size.
@@ -72,14 +70,6 @@ class Digits(Task):
       'image': jax.ShapeDtypeStruct((SIZE, SIZE, 1), jnp.float32),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
-
-  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
-    del is_training
-    positions = perceiver.fourier_axes(
-      (SIZE, SIZE), self.num_bands, self.max_resolution
-    )
-    segment = perceiver.Segment(batch['image'], positions)
-    return perceiver.ByteArray((segment,))
 
   def _random_affine(
     self, image: np.ndarray, rng: np.random.Generator

@@ -7,56 +7,122 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from PIL import Image
 
-from experiments.tasks.base import Batch, DataNotFoundError, Task
+from experiments import mixing
+from experiments.data import imagenet, images, randaugment
+from experiments.data.errors import DamagedRecordError
+from experiments.tasks.base import Batch
+from experiments.tasks.images import ImageTask
 import perceiver
+
+# Of ImageNet's pixels, from 0 to 255.
+MEAN = (123.675, 116.28, 103.53)
+STDDEV = (58.395, 57.12, 57.375)
 
 
 @dataclasses.dataclass
-class ImageNet(Task):
-  """RGB images; Fourier features for both axes.
-
-  This version has the model's side of the benchmark: parameter counts, FLOPs
-  and benchmarks on random input. It cannot read the images yet.
-  """
+class ImageNet(ImageTask):
+  """RGB images, Inception crops of them and RandAugment in training."""
 
   image_size: int
-  num_bands: int
-  max_resolution: int
-  num_classes = 1000
-  eval_split = 'validation'
+  num_classes: int
+  num_train: int  # Images; others than are found there are an error.
+  num_eval: int
+  rand_augment_layers: int
+  rand_augment_magnitude: float  # From 0 to 10.
+  label_smoothing: float
+  mixup_alpha: float  # Of the Beta distribution; 0: no mixup.
+  cutmix: bool
+  eval_splits = ('validation',)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    randaugment.check_settings(
+      self.rand_augment_layers, self.rand_augment_magnitude
+    )
 
   def num_examples(self, split: str) -> int:
-    return {'train': 1_281_167, 'validation': 50_000}[split]
+    return {'train': self.num_train, 'validation': self.num_eval}[split]
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
-    raise DataNotFoundError(
-      f'No ImageNet ({split}) at data.dir={data_dir!r}: this version has no'
-      ' reader for its images yet. It counts and benchmarks this model'
-      ' (python -m scripts.tables --table=6); to train, use'
-      ' --config=configs/digits.py, whose data needs no preparation.'
+    return imagenet.open_source(
+      data_dir,
+      split,
+      num_examples=self.num_examples(split),
+      num_classes=self.num_classes,
     )
 
   def train_example(
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
-    del rng
-    return self.eval_example(record)
+    image = _decode(record)
+    image = images.inception_crop(image, self.image_size, rng)
+    image = images.random_flip(image, rng)
+    image = randaugment.rand_augment(
+      image, rng, self.rand_augment_layers, self.rand_augment_magnitude
+    )
+    return {
+      'image': np.asarray(image),
+      'label': np.asarray(record['label'], np.int32),
+    }
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    return record
+    image = images.center_crop(_decode(record), self.image_size)
+    return {
+      'image': np.asarray(image),
+      'label': np.asarray(record['label'], np.int32),
+    }
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     shape = (self.image_size, self.image_size, 3)
     return {
-      'image': jax.ShapeDtypeStruct(shape, jnp.float32),
+      # Bytes up to the device: a quarter of what floats would be to move.
+      'image': jax.ShapeDtypeStruct(shape, jnp.uint8),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
 
-  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
-    del is_training
-    positions = perceiver.fourier_axes(
-      batch['image'].shape[1:3], self.num_bands, self.max_resolution
+  def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
+    """Adds 'targets' [B, classes]: smoothed, and mixed as the images are."""
+    if not (self.label_smoothing or self.mixup_alpha or self.cutmix):
+      return batch
+    image = batch['image'].astype(jnp.float32)
+    targets = optax.smooth_labels(
+      jax.nn.one_hot(batch['label'], self.num_classes), self.label_smoothing
     )
-    segment = perceiver.Segment(batch['image'], positions)
-    return perceiver.ByteArray((segment,))
+    image, targets = mixing.mix(
+      image,
+      targets,
+      batch['mask'],
+      key,
+      mixup_alpha=self.mixup_alpha,
+      use_cutmix=self.cutmix,
+    )
+    return {**batch, 'image': image, 'targets': targets}
+
+  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
+    image = batch['image'].astype(jnp.float32)  # [B, H, W, 3]
+    channels = (1, 1, 1, 3)
+    mean = jnp.reshape(jnp.array(MEAN), channels)
+    stddev = jnp.reshape(jnp.array(STDDEV), channels)
+    return super().byte_array(
+      {**batch, 'image': (image - mean) / stddev}, is_training
+    )
+
+  def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
+    if 'targets' in batch:
+      return optax.softmax_cross_entropy(logits, batch['targets'])
+    return super().loss(logits, batch)
+
+
+def _decode(record: Any) -> Image.Image:
+  try:
+    return images.decode(record['jpeg'])
+  except DamagedRecordError as error:
+    raise DamagedRecordError(f'{record["name"]}: {error}') from error
+
+
+def _example(image: Image.Image, record: Any) -> dict[str, np.ndarray]:
+  label = np.asarray(record['label'], np.int32)
+  return {'image': np.asarray(image), 'label': label}

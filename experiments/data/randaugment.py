@@ -1,0 +1,139 @@
+"""RandAugment (Cubuk et al. 2020): random distortions of a training image.
+
+Fourteen operations on one scale of magnitudes, 0 to 10, as in the authors'
+released code. Two things about that scale surprise:
+
+- Color, Contrast, Brightness and Sharpness blend by 0.1 to 1.9, so magnitude 5
+  leaves the image as it is, and both ends change it most.
+- Posterize and Solarize are strongest at 0. Below magnitude 2.5 Posterize keeps
+  no bit: the image is black.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+MAX_MAGNITUDE = 10
+MAX_ROTATION = 30.0  # Degrees.
+MAX_SHEAR = 0.3  # Pixels for each pixel of distance from the top left corner.
+MAX_TRANSLATION = 100 / 224  # Of the side: 100 pixels at the usual 224.
+GREY = (128, 128, 128)  # Where a moved image leaves a gap.
+
+
+def _posterize(image: Image.Image, bits: int) -> Image.Image:
+  """Keeps the highest bits; unlike Pillow's, none as well."""
+  mask = 256 - 2 ** (8 - bits)
+  return image.point([value & mask for value in range(256)] * 3)
+
+
+def _affine(
+  image: Image.Image, a: float, b: float, c: float, d: float
+) -> Image.Image:
+  """Output (x, y) is the nearest input pixel at (x + a y + b, c x + y + d)."""
+  return image.transform(
+    image.size,
+    Image.Transform.AFFINE,
+    (1, a, b, c, 1, d),
+    Image.Resampling.NEAREST,
+    fillcolor=GREY,
+  )
+
+
+def _blend(
+  enhancement: Callable[[Image.Image], ImageEnhance._Enhance],
+) -> Callable[[Image.Image, float, int], Image.Image]:
+  """From 0.1, almost the degenerate image, through 1, the image, to 1.9."""
+
+  def apply(image: Image.Image, m: float, sign: int) -> Image.Image:
+    factor = 0.1 + 1.8 * m
+    if factor == 1:  # At the default magnitude: spare the work.
+      return image
+    return enhancement(image).enhance(factor)
+
+  return apply
+
+
+# From an image, the magnitude as m in [0, 1] and a sign of -1 or 1.
+OPERATIONS: dict[str, Callable[[Image.Image, float, int], Image.Image]] = {
+  'Identity': lambda image, m, sign: image,
+  'AutoContrast': lambda image, m, sign: ImageOps.autocontrast(image),
+  'Equalize': lambda image, m, sign: ImageOps.equalize(image),
+  'Rotate': lambda image, m, sign: image.rotate(
+    sign * m * MAX_ROTATION, fillcolor=GREY
+  ),
+  'Solarize': lambda image, m, sign: ImageOps.solarize(image, int(256 * m)),
+  'Color': _blend(ImageEnhance.Color),  # Towards its own grey.
+  'Posterize': lambda image, m, sign: _posterize(image, int(4 * m)),
+  'Contrast': _blend(ImageEnhance.Contrast),  # Towards its mean grey.
+  'Brightness': _blend(ImageEnhance.Brightness),  # Towards black.
+  'Sharpness': _blend(ImageEnhance.Sharpness),  # Towards a smoothed image.
+  'ShearX': lambda image, m, sign: _affine(
+    image, sign * m * MAX_SHEAR, 0, 0, 0
+  ),
+  'ShearY': lambda image, m, sign: _affine(
+    image, 0, 0, sign * m * MAX_SHEAR, 0
+  ),
+  'TranslateX': lambda image, m, sign: _affine(
+    image, 0, sign * m * MAX_TRANSLATION * image.width, 0, 0
+  ),
+  'TranslateY': lambda image, m, sign: _affine(
+    image, 0, 0, 0, sign * m * MAX_TRANSLATION * image.height
+  ),
+}
+NAMES = tuple(OPERATIONS)
+
+
+def apply(
+  name: str, image: Image.Image, magnitude: float, sign: int = 1
+) -> Image.Image:
+  """Applies one operation.
+
+  Args:
+    name: a key of OPERATIONS.
+    image: in RGB.
+    magnitude: 0 to MAX_MAGNITUDE.
+    sign: -1 or 1, the direction of a geometric operation.
+
+  Returns:
+    An image of the same size; the same object where nothing changes.
+  """
+  return OPERATIONS[name](image, magnitude / MAX_MAGNITUDE, sign)
+
+
+def check_settings(num_layers: int, magnitude: float) -> None:
+  """Raises ValueError, naming what is out of range."""
+  if num_layers < 0:
+    raise ValueError(f'RandAugment: num_layers={num_layers} must be >= 0.')
+  if not 0 <= magnitude <= MAX_MAGNITUDE:
+    raise ValueError(
+      f'RandAugment: magnitude={magnitude} is not within 0 and {MAX_MAGNITUDE}.'
+    )
+
+
+def rand_augment(
+  image: Image.Image,
+  rng: np.random.Generator,
+  num_layers: int,
+  magnitude: float,
+) -> Image.Image:
+  """Applies operations that are drawn uniformly, one after the other.
+
+  Args:
+    image: in RGB.
+    rng: source of randomness: an operation and a sign for each layer.
+    num_layers: how many operations; the same one may come again.
+    magnitude: of all of them, 0 to MAX_MAGNITUDE.
+
+  Returns:
+    An image of the same size.
+
+  Raises:
+    ValueError: num_layers or magnitude is out of range.
+  """
+  check_settings(num_layers, magnitude)
+  for _ in range(num_layers):
+    name = NAMES[rng.integers(len(NAMES))]
+    sign = 1 - 2 * int(rng.integers(2))
+    image = apply(name, image, magnitude, sign)
+  return image

@@ -1,0 +1,193 @@
+"""Times the loading of ImageNet's training images, on generated photographs.
+
+  python -m scripts.benchmark_loader --workers=1,2 --json=loader.json
+
+The bare work is to decode a JPEG and to resize it; the training transform does
+everything up to the array that is batched. They take turns, A B A B …, in one
+process, so that a drift of the machine's speed meets both alike; so do the
+numbers of worker processes. The rates of workers say something only while
+nothing else runs.
+"""
+
+from collections.abc import Callable
+import contextlib
+import datetime
+import io
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+from absl import app, flags
+import numpy as np
+from PIL import Image, ImageDraw
+
+from configs import imagenet
+from experiments import tasks, telemetry
+from experiments.data import pipeline
+
+_WORKERS = flags.DEFINE_list(
+  'workers', [], 'Numbers of worker processes to time the pipeline with.'
+)
+_REPETITIONS = flags.DEFINE_integer('repetitions', 15, 'Timed turns of each.')
+_IMAGES = flags.DEFINE_integer('images', 64, 'Photographs, all in each turn.')
+_BATCHES = flags.DEFINE_integer(
+  'batches', 40, 'Timed batches for each worker process in each turn.'
+)
+_JSON = flags.DEFINE_string('json', None, 'File to write the results to.')
+
+WIDTH, HEIGHT = 500, 375  # ImageNet's most frequent size.
+SIZE = 224
+BATCH_SIZE = 32
+
+
+def photograph(rng: np.random.Generator) -> bytes:
+  """A JPEG of waves of light, discs and the sensor's noise, about 90 kB."""
+  y, x = np.mgrid[:HEIGHT, :WIDTH]
+  pixels = np.full((HEIGHT, WIDTH, 3), 128.0)
+  for _ in range(6):
+    fx, fy = rng.normal(scale=5, size=2)  # Waves across the image.
+    wave = np.sin(2 * np.pi * (fx * x / WIDTH + fy * y / HEIGHT))
+    pixels += wave[..., None] * rng.uniform(-30, 30, size=3)
+  image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+  draw = ImageDraw.Draw(image)
+  for _ in range(12):
+    centre = (rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT))
+    colour = tuple(rng.integers(256, size=3).tolist())
+    draw.circle(centre, rng.uniform(10, 70), fill=colour)
+  noise = rng.normal(scale=10, size=(HEIGHT, WIDTH, 1))
+  pixels = (np.asarray(image) + noise).clip(0, 255)
+  stream = io.BytesIO()
+  Image.fromarray(pixels.astype(np.uint8)).save(stream, 'JPEG', quality=90)
+  return stream.getvalue()
+
+
+def photographs(count: int) -> list[dict[str, Any]]:
+  """Records as the data source of ImageNet gives them."""
+  rng = np.random.default_rng(0)
+  return [{'jpeg': photograph(rng), 'label': i} for i in range(count)]
+
+
+def decode_and_resize(data: bytes) -> Image.Image:
+  """The bare work, without any of our code."""
+  image = Image.open(io.BytesIO(data))
+  return image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+
+
+def time_transforms(
+  records: list[dict[str, Any]], repetitions: int
+) -> dict[str, Any]:
+  """Seconds an image, medians over turns, of bare work and training."""
+  task, rng = (
+    tasks.create(**imagenet.get_config().task),
+    np.random.default_rng(0),
+  )
+  contenders: dict[str, Callable[[Any], Any]] = {
+    'bare': lambda record: decode_and_resize(record['jpeg']),
+    'training': lambda record: task.train_example(record, rng),
+  }
+  times: dict[str, list[float]] = {name: [] for name in contenders}
+  for _ in range(repetitions + 1):
+    for name, transform in contenders.items():
+      start = time.perf_counter()
+      for record in records:
+        transform(record)
+      times[name].append((time.perf_counter() - start) / len(records))
+  # The first turn warms up.
+  medians = {name: statistics.median(t[1:]) for name, t in times.items()}
+  return {
+    'kilobytes': sum(len(r['jpeg']) for r in records) / len(records) / 1e3,
+    'bare_s': medians['bare'],
+    'training_s': medians['training'],
+    'ratio': medians['training'] / medians['bare'],
+  }
+
+
+def examples_per_second(
+  records: list[dict[str, Any]], num_workers: int, num_batches: int
+) -> float:
+  """The pipeline's rate, once its processes run and its buffers are in use."""
+  batches: Any = pipeline.train_batches(
+    tasks.create(**imagenet.get_config().task),
+    records,
+    batch_size=BATCH_SIZE,
+    seed=0,
+    num_workers=num_workers,
+  )
+  with contextlib.closing(batches):
+    for _ in range(4 * num_workers):  # Those that wait in buffers, and more.
+      next(batches)
+    start = time.perf_counter()
+    for _ in range(num_batches * num_workers):
+      next(batches)
+    seconds = time.perf_counter() - start
+  return num_batches * num_workers * BATCH_SIZE / seconds
+
+
+def time_workers(
+  records: list[dict[str, Any]],
+  workers: list[int],
+  repetitions: int,
+  num_batches: int,
+) -> list[dict[str, Any]]:
+  """Examples a second for each number of workers; ratios to the first."""
+  rates: dict[int, list[float]] = {count: [] for count in workers}
+  for _ in range(repetitions):
+    for count in workers:
+      rates[count].append(examples_per_second(records, count, num_batches))
+  medians = {count: statistics.median(rates[count]) for count in workers}
+  return [
+    {
+      'workers': count,
+      'examples_per_s': medians[count],
+      'ratio': medians[count] / medians[workers[0]],
+    }
+    for count in workers
+  ]
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  for flag in (_REPETITIONS, _IMAGES, _BATCHES):
+    if flag.value < 1:
+      sys.exit(f'Error: --{flag.name}={flag.value} must be at least 1.')
+  try:
+    workers = [int(count) for count in _WORKERS.value]
+  except ValueError:
+    workers = [0]
+  if any(count < 1 for count in workers):
+    sys.exit(f'Error: --workers={_WORKERS.value} must be numbers from 1 on.')
+  records = photographs(_IMAGES.value)
+  transforms = time_transforms(records, _REPETITIONS.value)
+  print(
+    f'{os.cpu_count()}-core CPU, {WIDTH}x{HEIGHT} JPEGs of'
+    f' {transforms["kilobytes"]:.0f} kB, medians of {_REPETITIONS.value}\n'
+    f'decode and resize   {transforms["bare_s"] * 1e3:7.2f} ms an image\n'
+    f'training transform  {transforms["training_s"] * 1e3:7.2f} ms an image,'
+    f' {transforms["ratio"]:.2f} times as long'
+  )
+  loader = time_workers(records, workers, _REPETITIONS.value, _BATCHES.value)
+  for r in loader:
+    print(
+      f'{r["workers"]:2} worker processes {r["examples_per_s"]:9.1f}'
+      f' examples/s, {r["ratio"]:.2f} times the first'
+    )
+  if _JSON.value:
+    report = {
+      'command': ' '.join(
+        ['python -m scripts.benchmark_loader', *sys.argv[1:]]
+      ),
+      'commit': telemetry.commit(),
+      'time': datetime.datetime.now(datetime.UTC).isoformat(),
+      'cpu_cores': os.cpu_count(),
+      'transforms': transforms,
+      'loader': loader,
+    }
+    with open(_JSON.value, 'w') as f:
+      json.dump(report, f, indent=1)
+
+
+if __name__ == '__main__':
+  app.run(main)

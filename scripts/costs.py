@@ -1,0 +1,48 @@
+"""What each variant of a config costs: python -m scripts.costs.
+
+FLOPs are the paper's (`perceiver.cost`); training counts three times the
+forward pass. Device-hours suppose a rate, --tflops, in these FLOPs.
+"""
+
+import importlib
+
+from absl import app, flags, logging
+
+from experiments import experiment, tasks
+from perceiver import cost
+
+
+def training_flops(config) -> float:
+  """FLOPs of a whole training run."""
+  task = tasks.create(**config.task)
+  num_examples = task.num_examples(task.train_split)
+  steps = experiment.total_steps(config, num_examples)
+  examples = steps * config.train.batch_size
+  return 3 * experiment.forward_flops(config) * examples
+
+
+def row(module, variant: str, tflops: float) -> str:
+  """'variant  parameters in M  GFLOPs  training FLOPs  device-hours'."""
+  config = module.get_config(variant)
+  params, _ = experiment.model_shapes(config)
+  total = training_flops(config)
+  return (
+    f'{variant or "(default)":25}{cost.count_parameters(params) / 1e6:9.1f}'
+    f'{experiment.forward_flops(config) / 1e9:9.1f}{total:9.1e}'
+    f'{total / (tflops * 1e12) / 3600:9.3g}'
+  )
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  logging.set_verbosity(logging.ERROR)
+  module = importlib.import_module(f'configs.{_CONFIG.value}')
+  print(f'{"variant":25}{"M par.":>9}{"GFLOPs":>9}{"total":>9}{"hours":>9}')
+  for variant in module.VARIANTS:
+    print(row(module, variant, _TFLOPS.value))
+
+
+if __name__ == '__main__':
+  _CONFIG = flags.DEFINE_string('config', 'imagenet', 'configs/NAME.py.')
+  _TFLOPS = flags.DEFINE_float('tflops', 400.0, 'Of a device, in 1e12 FLOP/s.')
+  app.run(main)

@@ -1,0 +1,35 @@
+"""Writes a small stand-in for ImageNet, to try what reads the real one.
+
+  python -m scripts.generate_imagenet --data_dir=/data/mini_imagenet
+
+It has 12 classes, in data_dir's folders/, flat/ and tfds/: each is a data.dir
+for configs/imagenet.py.
+"""
+
+import sys
+
+from absl import app, flags, logging
+
+from experiments.data import mini_imagenet
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  logging.set_verbosity(logging.WARNING)  # TFDS logs each of its steps.
+  try:
+    mini_imagenet.generate(
+      _DATA_DIR.value, _NUM_TRAIN.value, _NUM_EVAL.value, _SEED.value
+    )
+  except (OSError, ValueError) as error:
+    sys.exit(f'Error: {error}')
+  print(f'Wrote {_DATA_DIR.value}')
+
+
+if __name__ == '__main__':
+  _DATA_DIR = flags.DEFINE_string(
+    'data_dir', None, 'Folder to write.', required=True
+  )
+  _NUM_TRAIN = flags.DEFINE_integer('num_train', 240, 'Images to train on.')
+  _NUM_EVAL = flags.DEFINE_integer('num_eval', 60, 'Images to validate on.')
+  _SEED = flags.DEFINE_integer('seed', 0, 'Of the images.')
+  app.run(main)

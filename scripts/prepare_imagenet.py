@@ -1,0 +1,42 @@
+"""Prepares ImageNet for training, once, from its two official tars.
+
+  python -m scripts.prepare_imagenet --manual_dir=/downloads --data_dir=/data
+
+In --manual_dir must be ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar,
+which image-net.org gives to those who sign up. Afterwards /data is the data.dir
+of configs/imagenet.py. TensorFlow is installed for this alone, apart.
+"""
+
+import sys
+
+from absl import app, flags
+
+from experiments.data.prepare_imagenet import PreparationError, prepare
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  try:
+    prepare(
+      _MANUAL_DIR.value,
+      _DATA_DIR.value,
+      environment=_ENVIRONMENT.value,
+      report=lambda line: print(line, flush=True),
+    )
+  except (PreparationError, OSError, ValueError) as error:
+    sys.exit(f'Error: {error}')
+
+
+if __name__ == '__main__':
+  _MANUAL_DIR = flags.DEFINE_string(
+    'manual_dir', None, 'Where the tars are.', required=True
+  )
+  _DATA_DIR = flags.DEFINE_string(
+    'data_dir', None, 'Where to write imagenet2012/.', required=True
+  )
+  _ENVIRONMENT = flags.DEFINE_string(
+    'environment',
+    None,
+    'Where TensorFlow is installed, and kept; by default a temporary folder.',
+  )
+  app.run(main)

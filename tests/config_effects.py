@@ -1,0 +1,52 @@
+"""What each key of a config changes, of the configs but the digits'."""
+
+import io
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from configs import fashion_mnist, imagenet
+from experiments import tasks
+
+
+def image_example(config):
+  """A training example, decoded, cropped and augmented."""
+  task = tasks.create(**config.task)
+  pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'JPEG')
+  record = {'image': pixels[..., 0], 'jpeg': file.getvalue(), 'label': 1}
+  examples = [
+    task.train_example(record, np.random.default_rng(seed))['image']
+    for seed in range(4)
+  ]
+  return np.stack(examples).tobytes()
+
+
+def mixed_batch(config):
+  """What the device makes of a training batch."""
+  task = tasks.create(**config.task)
+  spec = task.batch_spec(4)
+  batch = {
+    name: jnp.arange(math.prod(x.shape)).reshape(x.shape).astype(x.dtype)
+    for name, x in spec.items()
+  } | {'mask': jnp.ones(4, bool)}
+  batch = task.augment_batch(batch, jax.random.key(0))
+  return [np.asarray(x).tobytes() for x in jax.tree.leaves(dict(batch))]
+
+
+# Of other configs than the digits', on their smallest variant.
+IMAGES = {'task.image_size': 16, 'task.num_classes': 5}
+OTHER_EFFECTS = {
+  (fashion_mnist, 'task.max_shift'): (image_example, 3, {}),
+  (fashion_mnist, 'task.flip'): (image_example, False, {}),
+  (imagenet, 'task.image_size'): (image_example, 17, {}),
+  (imagenet, 'task.rand_augment_layers'): (image_example, 1, IMAGES),
+  (imagenet, 'task.rand_augment_magnitude'): (image_example, 9.0, IMAGES),
+  (imagenet, 'task.label_smoothing'): (mixed_batch, 0.0, IMAGES),
+  (imagenet, 'task.mixup_alpha'): (mixed_batch, 0.0, IMAGES),
+  (imagenet, 'task.cutmix'): (mixed_batch, False, IMAGES),
+}

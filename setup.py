@@ -25,6 +25,7 @@ EXPERIMENTS = [
   'tensorboardX>=2.6.2',
   'tensorflow-datasets>=4.9.10',
 ]
+MODELNET40 = ['h5py>=3.13', 'tqdm>=4.67']
 TEST = [
   'hypothesis>=6.130',
   'mypy>=1.18',
@@ -49,7 +50,8 @@ setuptools.setup(
   ],
   extras_require={
     'experiments': EXPERIMENTS,
-    'test': EXPERIMENTS + TEST,
+    'modelnet40': MODELNET40,
+    'test': EXPERIMENTS + MODELNET40 + TEST,
     'peers': ['perceiver-pytorch>=0.8.8', 'torch>=2.6', 'transformers>=4.56'],
   },
 )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from configs import fashion_mnist, imagenet
+from configs import fashion_mnist, imagenet, modelnet40
 from experiments import tasks
 
 
@@ -38,6 +38,18 @@ def mixed_batch(config):
   return [np.asarray(x).tobytes() for x in jax.tree.leaves(dict(batch))]
 
 
+def cloud_example(config):
+  """A training example of a point cloud."""
+  task = tasks.create(**config.task)
+  rng = np.random.default_rng(0)
+  record = {'points': rng.normal(size=(2048, 3)), 'label': 1}
+  return task.train_example(record, rng)['points'].tobytes()
+
+
+def train_size(config):
+  return tasks.create(**config.task).num_examples('train')
+
+
 # Of other configs than the digits', on their smallest variant.
 IMAGES = {'task.image_size': 16, 'task.num_classes': 5}
 OTHER_EFFECTS = {
@@ -49,4 +61,13 @@ OTHER_EFFECTS = {
   (imagenet, 'task.label_smoothing'): (mixed_batch, 0.0, IMAGES),
   (imagenet, 'task.mixup_alpha'): (mixed_batch, 0.0, IMAGES),
   (imagenet, 'task.cutmix'): (mixed_batch, False, IMAGES),
+  (modelnet40, 'task.dataset'): (train_size, 'solids', {}),
+  (modelnet40, 'task.validation_fraction'): (train_size, 0.1, {}),
+  (modelnet40, 'task.max_translation'): (cloud_example, 0.02, {}),
+  (modelnet40, 'task.vertical_axis'): (
+    cloud_example,
+    1,
+    {'task.max_rotation': 90.0},
+  ),
+  (modelnet40, 'task.grid'): (cloud_example, (44, 44), {}),
 }

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from configs import digits, imagenet
+from configs import digits, imagenet, modelnet40
 from experiments import tasks, telemetry
 from experiments.experiment import model_shapes, transform_model
 from perceiver import cost
@@ -81,6 +81,25 @@ def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
   assert text.count('literature') == 4
   quantities = [f['quantity'] for f in tables.compare(7, runs)]
   assert quantities == 2 * ['GFLOPs', 'M parameters', 'top-1 %']
+
+
+def test_table_4_picks_by_test_score_and_tells_what_validation_picks(tmp_path):
+  tests = [(1, 'test', 0.8), (2, 'test', 0.9), (3, 'test', 0.7)]
+  held_out = [(1, 'validation', 0.5), (3, 'validation', 0.6)]
+  runs = [
+    tables.read_run(workdir_of(tmp_path / name, '', modelnet40, *rest, **also))
+    for name, rest, also in (
+      ('a', [tests], {}),
+      ('b', [sorted(held_out + tests)], {'task.validation_fraction': 0.2}),
+    )
+  ]
+  for run, note in zip(
+    runs, ('000', '000; 70.0 where the validation split picks'), strict=True
+  ):
+    *others, perceiver = tables.compare(4, [run])
+    assert (perceiver['paper'], perceiver['ours']) == (85.7, 90.0)
+    assert perceiver['note'] == f'{run.workdir}, step 2 of 50{note}'
+    assert {figure['ours'] for figure in others} == {None}
 
 
 def test_what_is_no_run_is_one_clear_error(tmp_path):

@@ -6,11 +6,13 @@ from experiments.tasks.base import Batch, Task
 from experiments.tasks.digits import Digits
 from experiments.tasks.fashion_mnist import FashionMnist
 from experiments.tasks.imagenet import ImageNet
+from experiments.tasks.modelnet40 import ModelNet40
 
 TASKS: dict[str, type[Task]] = {
   'digits': Digits,
   'fashion_mnist': FashionMnist,
   'imagenet': ImageNet,
+  'modelnet40': ModelNet40,
 }
 
 __all__ = ['Batch', 'Task', 'create']

@@ -1,0 +1,94 @@
+"""Zip archives, read in place: nothing is ever unpacked to the disk."""
+
+import os
+import re
+import stat
+import zipfile
+import zlib
+
+MAX_BYTES = 512 * 2**20  # Of one entry, unpacked.
+MAX_RATIO = 200  # Unpacked to packed; meshes in text reach about 10.
+SMALL = 2**20  # Bytes that are harmless at any ratio.
+
+
+class ArchiveError(ValueError):
+  """An archive, or an entry of one, that cannot or should not be read."""
+
+
+def open_archive(path: str) -> zipfile.ZipFile:
+  """Opens a zip archive and looks at the names in it.
+
+  Args:
+    path: of the archive.
+
+  Returns:
+    The archive, to be closed by the caller.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ArchiveError: if it is no zip archive, or is damaged; or has two entries of
+      one name, links, or names that lead out of a directory: nobody who packed
+      a data set honestly has those.
+  """
+  if not os.path.isfile(path):
+    raise FileNotFoundError(f'There is no file {path!r}.')
+  try:
+    archive = zipfile.ZipFile(path)
+  except Exception as error:  # It raises whatever it stumbles on.
+    raise ArchiveError(
+      f'{path} is no whole zip archive ({error}): download it again.'
+    ) from error
+  names = set()
+  for entry in archive.infolist():
+    problem = _problem(entry)
+    if entry.filename in names:
+      problem = 'is there twice'
+    names.add(entry.filename)
+    if problem:
+      archive.close()
+      raise ArchiveError(f'{path}: entry {entry.filename[:80]!r} {problem}.')
+  return archive
+
+
+def _problem(entry: zipfile.ZipInfo) -> str | None:
+  name = entry.orig_filename.replace('\\', '/')
+  if name.startswith('/') or re.match('[A-Za-z]:', name):
+    return 'has an absolute name'
+  if '..' in name.split('/'):
+    return 'leads out of the archive'
+  if stat.S_ISLNK(entry.external_attr >> 16):
+    return 'is a link'
+  return None
+
+
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+  """Unpacks an entry in memory.
+
+  Args:
+    archive: as from `open_archive`.
+    entry: of it.
+
+  Returns:
+    Its bytes, whose checksum is right.
+
+  Raises:
+    ArchiveError: if it is damaged, too large or suspiciously well packed.
+  """
+  size, packed = entry.file_size, entry.compress_size
+  if size > MAX_BYTES or size > SMALL + MAX_RATIO * packed:
+    raise ArchiveError(
+      f'it claims {size} bytes, of {packed} bytes packed: too many.'
+    )
+  if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    raise ArchiveError(f'it is packed by method {entry.compress_type}.')
+  try:
+    return archive.read(entry)  # No more than file_size, whatever is in it.
+  except (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,  # It is encrypted.
+    ValueError,
+  ) as error:
+    raise ArchiveError(f'it cannot be unpacked: {error}') from error

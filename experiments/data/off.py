@@ -1,0 +1,149 @@
+"""Meshes in the Object File Format, and points on their surface.
+
+Glossary of shapes:
+- V: vertices; F: triangles; M: points.
+"""
+
+import re
+
+import numpy as np
+
+Mesh = tuple[np.ndarray, np.ndarray]  # Vertices [V, 3], triangles [F, 3].
+
+
+class MeshError(ValueError):
+  """Not a mesh in the Object File Format, or one without a surface."""
+
+
+def parse(data: bytes) -> Mesh:
+  """Reads a mesh.
+
+  Comments, blank lines, colours after the corners of a face and counts on the
+  line of the magic word ('OFF490 518 0', as in many files of ModelNet40) are
+  fine. Polygons become fans of triangles about their first corner; faces of
+  less than three corners have no area and are left out.
+
+  Args:
+    data: of an .off file in text form.
+
+  Returns:
+    Vertices [V, 3] float64 and triangles [F, 3] int64, indices of vertices.
+
+  Raises:
+    MeshError: what is wrong, and where.
+  """
+  lines = [
+    stripped
+    for line in data.decode('latin-1').splitlines()
+    if (stripped := line.partition('#')[0].strip())
+  ]
+  num_vertices, num_faces, lines = _read_header(lines)
+  # Before anything is allocated: counts can be no larger than the file.
+  if num_vertices + num_faces != len(lines):
+    raise MeshError(
+      f'The header announces {num_vertices} vertices and {num_faces} faces,'
+      f' but {len(lines)} lines follow it.'
+    )
+  if not num_vertices or not num_faces:
+    raise MeshError(f'{num_vertices} vertices and {num_faces} faces: empty.')
+  vertices = _read_table('vertices', lines[:num_vertices], np.float64)
+  if vertices.shape[1] < 3:
+    raise MeshError(f'Vertices of {vertices.shape[1]} coordinates.')
+  triangles = _read_triangles(lines[num_vertices:])
+  if len(triangles) and not (
+    triangles.min() >= 0 and triangles.max() < num_vertices
+  ):
+    raise MeshError(
+      f'Faces have vertices from {triangles.min()} to {triangles.max()}, but'
+      f' there are 0 to {num_vertices - 1}.'
+    )
+  return vertices[:, :3], triangles
+
+
+def _read_header(lines: list[str]) -> tuple[int, int, list[str]]:
+  """The numbers of vertices and of faces, and the lines after them."""
+  if not lines or not lines[0].startswith('OFF'):
+    start = lines[0][:20] if lines else ''
+    raise MeshError(f'It does not start with OFF but with {start!r}.')
+  counts, rest = lines[0][3:].strip(), lines[1:]
+  if not counts and rest:
+    counts, rest = rest[0], rest[1:]
+  # The third count is of edges, which nobody needs, so that some leave it out.
+  match = re.fullmatch(r'(\d{1,18})\s+(\d{1,18})(\s+\S+)?', counts, re.ASCII)
+  if not match:
+    raise MeshError(f'{counts[:40]!r} are no counts of vertices and faces.')
+  return int(match[1]), int(match[2]), rest
+
+
+def _read_triangles(lines: list[str]) -> np.ndarray:
+  """[F, 3] from one line for each polygon: its size, then its corners."""
+  sizes = _read_table('sizes of faces', lines, np.int64, columns=[0])[:, 0]
+  longest = max(map(len, lines))
+  if sizes.min() < 0 or 2 * sizes.max() > longest:
+    raise MeshError(
+      f'Faces have {sizes.min()} to {sizes.max()} corners, on lines of at most'
+      f' {longest} characters.'
+    )
+  rows = np.array(lines, object)
+  fans = [np.zeros((0, 3), np.int64)]
+  for size in np.unique(sizes[sizes >= 3]):
+    polygons = _read_table(
+      f'faces of {size} corners',
+      rows[sizes == size].tolist(),
+      np.int64,
+      columns=range(1, size + 1),
+    )
+    second, third = polygons[:, 1:-1], polygons[:, 2:]  # [polygons, size - 2]
+    first = np.broadcast_to(polygons[:, :1], second.shape)
+    fans.append(np.stack([first, second, third], axis=-1).reshape(-1, 3))
+  return np.concatenate(fans)
+
+
+def _read_table(what, lines, dtype, columns=None) -> np.ndarray:
+  """[lines, columns]: some columns of all lines, or all that they have."""
+  try:
+    return np.loadtxt(lines, dtype, usecols=columns, ndmin=2)
+  except ValueError as error:
+    raise MeshError(f'In the {what}: {error}') from None
+
+
+def sample_surface(
+  vertices: np.ndarray,
+  triangles: np.ndarray,
+  num_points: int,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Draws points from a surface, uniformly by area.
+
+  Args:
+    vertices: [V, 3].
+    triangles: [F, 3] indices of vertices; some may have no area.
+    num_points: M.
+    rng: what the points follow from.
+
+  Returns:
+    [M, 3] float64.
+
+  Raises:
+    MeshError: if the area is zero or not finite.
+  """
+  origins = vertices[triangles[:, 0]]  # [F, 3]
+  with np.errstate(over='ignore', invalid='ignore'):  # Checked below.
+    sides = [vertices[triangles[:, i]] - origins for i in (1, 2)]
+    areas = np.linalg.norm(np.cross(*sides), axis=-1) / 2  # [F]
+    area = areas.sum()
+  if not np.isfinite(area) or area == 0:
+    raise MeshError(f'Its {len(triangles)} triangles have an area of {area}.')
+  chosen = rng.choice(len(areas), num_points, p=areas / area)  # [M]
+  u, v = rng.random((2, num_points, 1))
+  # The parallelogram's far half is folded back onto the triangle.
+  u, v = np.where(u + v > 1, (1 - u, 1 - v), (u, v))
+  return origins[chosen] + u * sides[0][chosen] + v * sides[1][chosen]
+
+
+def write(vertices: np.ndarray, faces: list[list[int]], header: str) -> bytes:
+  """An .off file; the header is what stands before the counts."""
+  lines = [f'{header}{len(vertices)} {len(faces)} 0']
+  lines += [' '.join(f'{x:.6f}' for x in vertex) for vertex in vertices]
+  lines += [' '.join(map(str, [len(face), *face])) for face in faces]
+  return ('\n'.join(lines) + '\n').encode()

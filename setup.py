@@ -25,9 +25,14 @@ EXPERIMENTS = [
   'tensorboardX>=2.6.2',
   'tensorflow-datasets>=4.9.10',
 ]
+AUDIOSET = [
+  'av>=18.1',  # 18.0 crashes on truncated streams.
+  'tqdm>=4.67',
+]
 MODELNET40 = ['h5py>=3.13', 'tqdm>=4.67']
 TEST = [
   'hypothesis>=6.130',
+  'librosa>=0.11',
   'mypy>=1.18',
   'pytest>=8.4',
   'ruff>=0.14',
@@ -49,9 +54,10 @@ setuptools.setup(
     'numpy>=2.0',
   ],
   extras_require={
+    'audioset': AUDIOSET,
     'experiments': EXPERIMENTS,
     'modelnet40': MODELNET40,
-    'test': EXPERIMENTS + MODELNET40 + TEST,
+    'test': EXPERIMENTS + AUDIOSET + MODELNET40 + TEST,
     'peers': ['perceiver-pytorch>=0.8.8', 'torch>=2.6', 'transformers>=4.56'],
   },
 )

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from configs import fashion_mnist, imagenet, modelnet40
-from experiments import tasks
+from configs import audioset, fashion_mnist, imagenet, modelnet40
+from experiments import experiment, tasks
+from tests.audioset_clips import clip, SMALL
 
 
 def image_example(config):
@@ -46,13 +47,80 @@ def cloud_example(config):
   return task.train_example(record, rng)['points'].tobytes()
 
 
+def clip_examples(config):
+  """Of a clip with video and audio, for training and for evaluation."""
+  task = tasks.create(**config.task)
+  examples = (
+    task.train_example(clip(), np.random.default_rng(0)),
+    task.eval_example(clip()),
+  )
+  return [x.tobytes() for x in jax.tree.leaves(examples)]
+
+
+def input_shapes(config):
+  """The byte array's."""
+  return str(jax.tree.map(jnp.shape, experiment.model_shapes(config)[1]))
+
+
 def train_size(config):
   return tasks.create(**config.task).num_examples('train')
 
 
+def eval_size(config):
+  task = tasks.create(**config.task)
+  return task.num_examples(task.eval_splits[0])
+
+
 # Of other configs than the digits', on their smallest variant.
 IMAGES = {'task.image_size': 16, 'task.num_classes': 5}
+CLIPS_MEL = {**SMALL, 'task.inputs': ('mel',)}
 OTHER_EFFECTS = {
+  **{
+    (audioset, f'task.{key}'): (outcome, value, also)
+    for outcome, also, values in (
+      (
+        clip_examples,
+        SMALL,
+        {'num_frames': 6, 'image_size': 24, 'num_eval_windows': 4},
+      ),
+      (
+        input_shapes,
+        SMALL,
+        {
+          'inputs': ('mel', 'video'),
+          'patch_shape': (2, 4, 8),
+          'samples_per_element': 64,
+          'num_bands': 4,
+        },
+      ),
+      (input_shapes, CLIPS_MEL, {'num_mel_bins': 8, 'mel_hop': 960}),
+      (
+        mixed_batch,
+        SMALL,
+        {
+          'video_dropout': 0.9,
+          'color_probability': 0.1,
+          'max_brightness': 0.3,
+          'max_contrast': 0.3,
+          'max_saturation': 0.3,
+          'max_hue': 0.1,
+        },
+      ),
+      (
+        mixed_batch,
+        CLIPS_MEL,
+        {
+          'spectrogram_dropout': 0.5,
+          'spec_augment_masks': 2,
+          'spec_augment_bins': 8,
+          'spec_augment_frames': 8,
+        },
+      ),
+      (train_size, {}, {'num_train': 3}),
+      (eval_size, {}, {'num_eval': 3}),
+    )
+    for key, value in values.items()
+  },
   (fashion_mnist, 'task.max_shift'): (image_example, 3, {}),
   (fashion_mnist, 'task.flip'): (image_example, False, {}),
   (imagenet, 'task.image_size'): (image_example, 17, {}),

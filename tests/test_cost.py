@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from configs import digits, imagenet, modelnet40
+from configs import audioset, digits, imagenet, modelnet40
 from experiments import tasks, telemetry
 from experiments.experiment import model_shapes, transform_model
 from perceiver import cost
@@ -100,6 +100,25 @@ def test_table_4_picks_by_test_score_and_tells_what_validation_picks(tmp_path):
     assert (perceiver['paper'], perceiver['ours']) == (85.7, 90.0)
     assert perceiver['note'] == f'{run.workdir}, step 2 of 50{note}'
     assert {figure['ours'] for figure in others} == {None}
+
+
+def test_table_3_is_of_as_many_clips_as_there_still_are(tmp_path):
+  records = [(7, 'train', 0.1), (7, 'eval', 0.401)]
+  fewer = {'task.num_train': 1_000_000, 'task.num_eval': 15_000}
+  run = tables.read_run(
+    workdir_of(
+      tmp_path / 'a', 'av_mel_tuned', audioset, records, metric='mAP', **fewer
+    )
+  )
+  figures = tables.compare(3, [run])
+  assert [f['paper'] for f in figures] == [
+    *(38.3, 25.8, 43.5),
+    *(38.4, 25.8, 43.2),
+    *(44.2, 39.7, 39.9),
+  ]
+  assert {f['quantity'] for f in figures} == {'mAP'}
+  ours = [f for f in figures if f['ours'] is not None]
+  assert [(f['paper'], f['ours']) for f in ours] == [(44.2, 40.1)]
 
 
 def test_what_is_no_run_is_one_clear_error(tmp_path):

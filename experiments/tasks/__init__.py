@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from experiments.tasks.audioset import AudioSet
 from experiments.tasks.base import Batch, Task
 from experiments.tasks.digits import Digits
 from experiments.tasks.fashion_mnist import FashionMnist
@@ -9,6 +10,7 @@ from experiments.tasks.imagenet import ImageNet
 from experiments.tasks.modelnet40 import ModelNet40
 
 TASKS: dict[str, type[Task]] = {
+  'audioset': AudioSet,
   'digits': Digits,
   'fashion_mnist': FashionMnist,
   'imagenet': ImageNet,

@@ -1,0 +1,77 @@
+"""Random brightness, contrast, saturation and hue of videos, on the device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Luminance and two colour differences, I and Q: saturation and hue are their
+# length and direction.
+YIQ_FROM_RGB = np.array(
+  [
+    [0.299, 0.587, 0.114],
+    [0.596, -0.274, -0.322],
+    [0.211, -0.523, 0.312],
+  ]
+)
+RGB_FROM_YIQ = np.linalg.inv(YIQ_FROM_RGB)
+
+
+def color_jitter(
+  videos: jax.Array,
+  key: jax.Array,
+  *,
+  probability: float,
+  max_brightness: float,
+  max_contrast: float,
+  max_saturation: float,
+  max_hue: float,
+) -> jax.Array:
+  """Changes the colours of each video, all its frames alike.
+
+  Contrast is about the video's mean colour.
+
+  Args:
+    videos: [B, T, H, W, 3] floats, from 0 to 255.
+    key: of the draws, uniform within what follows.
+    probability: that a video is changed at all.
+    max_brightness: the most to add or to take, as a fraction of white.
+    max_contrast: 0.4: factors from 0.6 to 1.4.
+    max_saturation: likewise.
+    max_hue: the largest turn, as a fraction of a full one.
+
+  Returns:
+    The same shape, cut off at 0 and 255.
+  """
+  batch = videos.shape[0]
+  draws = jax.random.uniform(key, (5, batch), minval=-1.0)
+  brightness = 255 * max_brightness * draws[0]
+  contrast = 1 + max_contrast * draws[1]
+  saturation = 1 + max_saturation * draws[2]
+  angle = 2 * jnp.pi * max_hue * draws[3]
+  is_changed = (draws[4] + 1) / 2 < probability
+  cos, sin = saturation * jnp.cos(angle), saturation * jnp.sin(angle)
+  one, zero = jnp.ones(batch), jnp.zeros(batch)
+  turn = jnp.stack(
+    [one, zero, zero, zero, cos, -sin, zero, sin, cos], axis=-1
+  ).reshape(batch, 3, 3)
+  colors = jnp.einsum(
+    'rp,bpq,qc->bcr',
+    RGB_FROM_YIQ,
+    turn,
+    YIQ_FROM_RGB,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+
+  def per_video(x: jax.Array) -> jax.Array:
+    return x.reshape(batch, 1, 1, 1, -1)
+
+  mean = jnp.mean(videos, axis=(1, 2, 3), keepdims=True)
+  changed = mean + per_video(contrast) * (videos - mean)
+  # Written out, not as a matrix product: so the compiler fuses it with the rest
+  # and never stores the floats.
+  red, green, blue = (
+    changed[..., c, None] * per_video(colors[:, c]) for c in range(3)
+  )
+  changed = red + green + blue + per_video(brightness)
+  changed = jnp.clip(changed, 0, 255)
+  return jnp.where(per_video(is_changed), changed, videos)

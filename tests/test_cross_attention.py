@@ -76,9 +76,6 @@ def assert_same_gradients(actual, expected, relative):
     assert_close(one, other, relative, floor)
 
 
-IMAGENET = {'grid': (224, 224), 'channels': 3, 'bands': 64, 'latents': 512}
-
-
 @pytest.fixture(scope='module')
 def imagenet():
   """One cross-attention at the full size: 512 latents, 50,176 x 261 inputs."""

@@ -63,17 +63,11 @@ class ImageNet(ImageTask):
     image = randaugment.rand_augment(
       image, rng, self.rand_augment_layers, self.rand_augment_magnitude
     )
-    return {
-      'image': np.asarray(image),
-      'label': np.asarray(record['label'], np.int32),
-    }
+    return _example(image, record)
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
     image = images.center_crop(_decode(record), self.image_size)
-    return {
-      'image': np.asarray(image),
-      'label': np.asarray(record['label'], np.int32),
-    }
+    return _example(image, record)
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     shape = (self.image_size, self.image_size, 3)

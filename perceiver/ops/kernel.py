@@ -21,7 +21,6 @@ import jax.numpy as jnp
 from perceiver.ops.rows import Elements, FLOOR, Rows, WIDE_COLUMNS
 
 BLOCK = 16  # Rows of a program.
-NUM_WARPS = 4
 
 
 @jax.tree_util.register_dataclass

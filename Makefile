@@ -11,8 +11,9 @@ demo: $(READY)
 	$(BIN)/python -m experiments.run --config=configs/digits.py --workdir=runs/digits
 	$(BIN)/python -m scripts.learning_curves --workdir=runs/digits
 
+# A file's tests share what they compile, so they stay in one process.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -35,6 +35,7 @@ TEST = [
   'librosa>=0.11',
   'mypy>=1.18',
   'pytest>=8.4',
+  'pytest-xdist>=3.8',
   'ruff>=0.14',
 ]
 

@@ -172,7 +172,7 @@ def byte_array_reference(inputs, params, data):
       },
     ),
   ],
-  ids=str,
+  ids=lambda x: getattr(x, '__name__', str(x)),
 )
 def test_agrees_with_the_naive_reference(data, inputs, stages, settings):
   params = parameters(inputs, **settings)

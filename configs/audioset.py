@@ -35,7 +35,7 @@ that needs no download, through the same code:
       --workdir=runs/events_av
 
 Expected: mAP 60 % from the audio, 62 % from the video and 99 % from both, each
-in two minutes on two CPU cores.
+in at most two minutes on two CPU cores.
 """
 
 from typing import Any

@@ -34,7 +34,7 @@ the best checkpoint, and both splits are reported.
   python -m experiments.run --config=configs/modelnet40.py:solids \
       --workdir=runs/solids
 
-Expected: 95 to 97 % of the 240 test solids, by seed, in two minutes on two CPU
+Expected: 97.5 % of the 240 test solids, in two to three minutes on two CPU
 cores.
 """
 

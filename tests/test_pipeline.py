@@ -1,8 +1,11 @@
 """The data's order: each example once an epoch, wherever a run starts."""
 
 import collections
+import contextlib
 import itertools
+import multiprocessing
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -29,6 +32,22 @@ def train(task, source, count, **settings):
   settings = {'batch_size': BATCH, 'seed': 3} | settings
   batches = pipeline.train_batches(task, source, **settings)
   return list(itertools.islice(batches, count))
+
+
+def test_workers_leave_it_to_the_run_what_a_signal_means(task, source):
+  """Slurm and terminals send it to all processes."""
+  batches = pipeline.train_batches(
+    task, source, batch_size=BATCH, seed=3, num_workers=1
+  )
+  others = set(multiprocessing.active_children())
+  with contextlib.closing(batches):
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - others
+    for number in (signal.SIGTERM, signal.SIGINT):
+      os.kill(worker.pid, number)
+    for _ in range(50):  # More than wait in buffers.
+      next(batches)
+  assert not worker.is_alive()
 
 
 def test_the_split_is_fixed_and_disjoint(task, source):

@@ -13,6 +13,7 @@ and too many of them end the run.
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 import logging
+import signal
 from typing import Any
 
 import grain
@@ -162,4 +163,16 @@ def _iterate(
   # are 16 threads and 500 batches in each worker.
   read_options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
   options = grain.MultiprocessingOptions(num_workers=num_workers)
-  return iter(batches.to_iter_dataset(read_options).mp_prefetch(options))
+  return iter(
+    batches.to_iter_dataset(read_options).mp_prefetch(
+      options, worker_init_fn=_ignore_signals
+    )
+  )
+
+
+def _ignore_signals(worker_index: int, num_workers: int) -> None:
+  # Schedulers and terminals send them to all processes of a run. The main one
+  # decides what happens: it still needs batches up to the step it stops after.
+  del worker_index, num_workers
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)

@@ -9,26 +9,20 @@ import importlib
 from absl import app, flags, logging
 
 from experiments import experiment, tasks
-from perceiver import cost
-
-
-def training_flops(config) -> float:
-  """FLOPs of a whole training run."""
-  task = tasks.create(**config.task)
-  num_examples = task.num_examples(task.train_split)
-  steps = experiment.total_steps(config, num_examples)
-  examples = steps * config.train.batch_size
-  return 3 * experiment.forward_flops(config) * examples
+from scripts import tables
 
 
 def row(module, variant: str, tflops: float) -> str:
   """'variant  parameters in M  GFLOPs  training FLOPs  device-hours'."""
   config = module.get_config(variant)
-  params, _ = experiment.model_shapes(config)
-  total = training_flops(config)
+  costs = tables.costs(config)
+  flops, parameters = costs['GFLOPs'], costs['M parameters']
+  task = tasks.create(**config.task)
+  steps = experiment.total_steps(config, task.num_examples(task.train_split))
+  total = 3 * flops * steps * config.train.batch_size
   return (
-    f'{variant or "(default)":25}{cost.count_parameters(params) / 1e6:9.1f}'
-    f'{experiment.forward_flops(config) / 1e9:9.1f}{total:9.1e}'
+    f'{variant or "(default)":25}{parameters / 1e6:9.1f}'
+    f'{flops / 1e9:9.1f}{total:9.1e}'
     f'{total / (tflops * 1e12) / 3600:9.3g}'
   )
 

@@ -39,7 +39,7 @@ def draw(run: experiment.Experiment, workdir: str, num_shapes: int) -> str:
 
   Raises:
     ValueError: if the task has no point clouds.
-    tasks.DataNotFoundError: if they are not prepared.
+    errors.DataNotFoundError: if they are not prepared.
     FileNotFoundError: if the workdir has no intact checkpoint.
   """
   task = run.task

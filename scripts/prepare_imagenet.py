@@ -11,7 +11,7 @@ import sys
 
 from absl import app, flags
 
-from experiments.data.prepare_imagenet import PreparationError, prepare
+from experiments.data.prepare_imagenet import prepare
 
 
 def main(argv: list[str]) -> None:
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
       environment=_ENVIRONMENT.value,
       report=lambda line: print(line, flush=True),
     )
-  except (PreparationError, OSError, ValueError) as error:
+  except (OSError, ValueError) as error:
     sys.exit(f'Error: {error}')
 
 

@@ -5,6 +5,10 @@ class DataNotFoundError(FileNotFoundError):
   """A data set is not where it was looked for; says how to prepare it."""
 
 
+class PreparationError(ValueError):
+  """A data set cannot be prepared; says why."""
+
+
 class DamagedRecordError(ValueError):
   """A record cannot be decoded: it is skipped, counted and named."""
 

@@ -21,6 +21,7 @@ import tqdm
 
 from experiments.data import audioset, audioset_clips, audioset_csv, media
 from experiments.data.audioset_clips import Clip, Plan
+from experiments.data.errors import PreparationError
 from experiments.data.workers import Job, Lost, Workers
 
 CLIPS_PER_FILE = 512  # About 2.5 GB.
@@ -30,10 +31,6 @@ REPORT = 'report.csv'
 PARTS = 'parts'
 SKIPPED = '.skipped'  # After a part's name: why it is not there.
 PLAN = 'plan.sha256'  # In the same folder, which is removed in the end.
-
-
-class PreparationError(ValueError):
-  """A preparation cannot start, or go on; says why."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import tempfile
 import venv
 
 from experiments.data import imagenet
+from experiments.data.errors import PreparationError
 
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
 NUM_EXAMPLES = {'train': 1_281_167, 'validation': 50_000}
@@ -41,10 +42,6 @@ builder.download_and_prepare(
   download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
 )
 """
-
-
-class PreparationError(RuntimeError):
-  """A preparation cannot start, or failed; says why."""
 
 
 def prepare(

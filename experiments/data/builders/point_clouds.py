@@ -20,15 +20,12 @@ import tqdm
 from tqdm.contrib import logging as tqdm_logging
 
 from experiments.data import archives, modelnet40, shapes
+from experiments.data.errors import PreparationError
 from experiments.data.modelnet40 import Dataset
 
 log = logging.getLogger(__name__)
 
 MAX_SKIPPED = 0.01  # Of all shapes; with more, something else is wrong.
-
-
-class PreparationError(ValueError):
-  """The source is not the data set that it should be."""
 
 
 class PointClouds(tfds.core.GeneratorBasedBuilder):

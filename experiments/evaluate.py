@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import sharding, telemetry
-from experiments.data import pipeline
+from experiments import pipeline, sharding, telemetry
 from experiments.experiment import Experiment, TrainState
-from experiments.tasks.base import Summary
+from experiments.task import Summary
 
 SplitMetrics = dict[str, dict[str, float]]  # By split and metric.
 

@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import optax
 
-from experiments import optimizers, sharding, tasks
+from experiments import benchmarks as tasks
+from experiments import optimizers, sharding
 import perceiver
 from perceiver import baselines, cost
 

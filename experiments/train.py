@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import evaluate, sharding, telemetry
+from experiments import evaluate, pipeline, sharding, telemetry
 from experiments.checkpoint import Checkpoints
-from experiments.data import pipeline
 from experiments.experiment import Experiment, TrainState
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from configs import imagenet
-from experiments import tasks, telemetry
-from experiments.data import pipeline
+from experiments import benchmarks as tasks
+from experiments import pipeline, telemetry
 
 _WORKERS = flags.DEFINE_list(
   'workers', [], 'Numbers of worker processes to time the pipeline with.'

@@ -8,7 +8,8 @@ import importlib
 
 from absl import app, flags, logging
 
-from experiments import experiment, tasks
+from experiments import benchmarks as tasks
+from experiments import experiment
 from scripts import tables
 
 

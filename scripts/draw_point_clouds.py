@@ -19,7 +19,7 @@ from ml_collections import config_flags
 import numpy as np
 
 from experiments import experiment, telemetry, train
-from experiments.tasks.modelnet40 import ModelNet40
+from experiments.benchmarks.modelnet40.task import ModelNet40
 
 FILE = 'point_clouds.png'
 COLUMNS = 6

@@ -12,7 +12,7 @@ from absl import app, flags
 def main(argv: list[str]) -> None:
   del argv
   try:
-    from experiments.data import audioset_events
+    from experiments.benchmarks.audioset import standin as audioset_events
   except ImportError as error:
     sys.exit(
       f"Error: {error}: pip install -e '.[experiments,audioset]' brings it."

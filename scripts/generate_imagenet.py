@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags, logging
 
-from experiments.data import mini_imagenet
+from experiments.benchmarks.imagenet import standin as mini_imagenet
 
 
 def main(argv: list[str]) -> None:

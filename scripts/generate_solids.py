@@ -8,7 +8,7 @@ import sys
 
 from absl import app, flags
 
-from experiments.data import solids
+from experiments.benchmarks.modelnet40 import standin as solids
 
 
 def main(argv: list[str]) -> None:

@@ -18,7 +18,7 @@ from absl import app, flags
 def main(argv: list[str]) -> None:
   del argv
   try:
-    from experiments.data import prepare_audioset
+    from experiments.benchmarks.audioset import preparation as prepare_audioset
   except ImportError as error:
     sys.exit(
       f"Error: {error}: pip install -e '.[experiments,audioset]' brings it."

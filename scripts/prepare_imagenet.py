@@ -11,7 +11,7 @@ import sys
 
 from absl import app, flags
 
-from experiments.data.prepare_imagenet import prepare
+from experiments.benchmarks.imagenet.preparation import prepare
 
 
 def main(argv: list[str]) -> None:

@@ -13,7 +13,7 @@ import sys
 from absl import app, flags
 from absl import logging as absl_logging
 
-from experiments.data import modelnet40
+from experiments.benchmarks.modelnet40 import source as modelnet40
 
 
 def main(argv: list[str]) -> None:
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
   logging.basicConfig(format='%(message)s')
   logging.getLogger('experiments').setLevel(logging.INFO)
   try:
-    from experiments.data.builders import point_clouds
+    from experiments.benchmarks.modelnet40.builder import point_clouds
 
     print(point_clouds.prepare(_DATASET.value, _SOURCE.value, _DATA_DIR.value))
   except ImportError as error:

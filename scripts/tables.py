@@ -18,7 +18,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from experiments import experiment, tasks, telemetry
+from experiments import benchmarks as tasks
+from experiments import experiment, telemetry
 from perceiver import cost
 from scripts.paper_tables import DIGITS, TABLES
 

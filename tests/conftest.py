@@ -22,7 +22,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 @pytest.fixture(scope='session')
 def mini_imagenet_dir(tmp_path_factory):
   """Stand-ins for ImageNet, 24 + 12 images; tests change only copies."""
-  from experiments.data import mini_imagenet
+  from experiments.benchmarks.imagenet import standin as mini_imagenet
 
   data_dir = tmp_path_factory.mktemp('imagenet') / 'mini'
   mini_imagenet.generate(str(data_dir), 24, 12, seed=3)

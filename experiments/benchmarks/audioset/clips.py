@@ -1,0 +1,132 @@
+"""Files of clips, as people have them, and the segments that they are of."""
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+import csv
+import dataclasses
+import os
+import re
+
+from experiments.benchmarks.audioset.csv_files import Segment, VIDEO_ID
+
+SUFFIXES = ('.mp4', '.mkv', '.webm', '.wav')  # The first is preferred.
+NAME = re.compile(rf'({VIDEO_ID.pattern})(?:_(\d+(?:\.\d+)?))?')
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """A segment, and the file that it is to be read from."""
+
+  segment: Segment
+  path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What there is to do."""
+
+  clips: Sequence[Clip]  # By split, then by id.
+  skipped: Sequence[tuple[str, str]]  # Files that are none of them, and why.
+  missing: Sequence[Segment]  # Without a file.
+
+
+def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
+  """Finds the segments' clips.
+
+  Args:
+    clips: directory with the files, also in folders in it.
+    segments: as in the CSVs.
+
+  Returns:
+    The plan, the same for the same files and segments.
+  """
+  by_id = collections.defaultdict(list)
+  for segment in segments:
+    by_id[segment.id].append(segment)
+  skipped: list[tuple[str, str]] = []
+  paths: dict[Segment, str] = {}
+  for path in _media_files(clips):
+    found = _find(os.path.basename(path), by_id)
+    if isinstance(found, str):
+      skipped.append((path, found))
+    elif not os.path.exists(path):
+      skipped.append((path, 'It is a link to nothing.'))
+    elif found in paths:
+      skipped.append((path, f'{paths[found]} is the same clip.'))
+    else:
+      paths[found] = path
+  chosen = [Clip(segment, path) for segment, path in paths.items()]
+  chosen.sort(key=lambda c: (c.segment.split, c.segment.id, c.segment.start))
+  missing = [segment for segment in segments if segment not in paths]
+  return Plan(chosen, sorted(skipped), missing)
+
+
+def _media_files(folder: str) -> list[str]:
+  """Of preferred suffixes first, by name then."""
+  paths = [
+    os.path.join(parent, name)
+    for parent, _, names in os.walk(folder)
+    for name in names
+    if os.path.splitext(name)[1].lower() in SUFFIXES
+  ]
+  suffix = lambda path: os.path.splitext(path)[1].lower()
+  return sorted(paths, key=lambda path: (SUFFIXES.index(suffix(path)), path))
+
+
+def _find(name: str, by_id: dict[str, list[Segment]]) -> Segment | str:
+  """The segment that a file is of; or why there is none."""
+  match = NAME.fullmatch(os.path.splitext(name)[0])
+  if match is None:
+    return 'Its name is neither <video id> nor <video id>_<start>.'
+  video, start = match.groups()
+  if video not in by_id:
+    return f'No CSV has a row for {video}.'
+  segments = by_id[video]
+  if start is not None:
+    # In seconds, or in milliseconds as some downloaders have it.
+    starts = {float(start), float(start) / 1000}
+    segments = [segment for segment in segments if segment.start in starts]
+  if len(segments) == 1:
+    return segments[0]
+  return (
+    f'The CSVs have {len(segments)} rows for {video}'
+    + (f' at {start}' if start is not None else '')
+    + (': its name must say which (<video id>_<start>).' if segments else '.')
+  )
+
+
+def write_report(
+  path: str,
+  plan: Plan,
+  sizes: Mapping[str, int],
+  skipped: Sequence[tuple[Clip, str]],
+) -> None:
+  """Writes, as CSV, what became of each file and row that is not prepared.
+
+  Args:
+    path: to write to.
+    plan: that was prepared.
+    sizes: clips that were prepared, by split.
+    skipped: clips that could not be, and why.
+  """
+
+  def rows() -> Iterator[Sequence[object]]:
+    yield 'status', 'split', 'id', 'start_seconds', 'file', 'reason'
+    for split, size in sizes.items():
+      yield 'prepared', split, '', '', '', f'{size} clips'
+    files = len(skipped) + len(plan.skipped)
+    yield 'skipped', '', '', '', '', f'{files} files'
+    yield 'no clip', '', '', '', '', f'{len(plan.missing)} rows'
+    for clip, reason in skipped:
+      row = clip.segment
+      yield 'skipped', row.split, row.id, row.start, clip.path, reason
+    for file, reason in plan.skipped:
+      yield 'skipped', '', '', '', file, reason
+    for row in plan.missing:
+      yield 'no clip', row.split, row.id, row.start, '', ''
+
+  # Names of files need not be in UTF-8.
+  with open(
+    path, 'w', newline='', encoding='utf-8', errors='surrogateescape'
+  ) as output:
+    csv.writer(output).writerows(rows())

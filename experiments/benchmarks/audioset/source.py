@@ -1,0 +1,234 @@
+"""AudioSet's clips as they are stored, and the source that reads them.
+
+A split is some array_record files. A clip is RECORDS records in a row: one with
+its id, labels and sound, then one for the frames of each second. Training needs
+32 frames of 250, and reads no more than the seconds that they are in: a third
+of the clip's bytes, with all of the sound.
+"""
+
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import itertools
+import json
+import os
+from typing import Any, overload, TypedDict
+
+import numpy as np
+
+from experiments.errors import DamagedRecordError, DataNotFoundError
+
+FPS = 25  # Frames a second.
+SAMPLE_RATE = 48_000  # Samples a second.
+MAX_SECONDS = 10  # Of a clip.
+RECORDS = 1 + MAX_SECONDS  # Of array_record, for each clip.
+BUILDER = 'audioset'
+VERSION = '1.0.0'
+INFO = 'info.json'  # Classes, and the clips of each file by split.
+PREPARE = 'python -m scripts.prepare_audioset --clips=… --csv=… --data_dir=…'
+GENERATE = 'python -m scripts.generate_audioset --output=…'
+# Nothing is read but what was asked for, and 70 kB of an index.
+READER_OPTIONS = (
+  'readahead_buffer_size:0,max_parallelism:0,footer_prefetch_bytes:0'
+)
+
+
+class Record(TypedDict):
+  """A clip. Frame i and samples 1920 i to 1920 (i + 1) are of the same time."""
+
+  id: str  # Of the video.
+  labels: np.ndarray  # [k] int64, indices of classes, ascending.
+  frames: Sequence[bytes]  # JPEG files at 25 a second; empty without video.
+  audio: np.ndarray  # [samples] int16, mono, 48 kHz; empty without sound.
+
+
+def directory(data_dir: str) -> str:
+  """Where the data set is prepared."""
+  return os.path.join(data_dir, BUILDER, VERSION)
+
+
+def incomplete_directory(data_dir: str) -> str:
+  """Where it is until it is whole."""
+  return os.path.join(data_dir, BUILDER, f'incomplete-{VERSION}')
+
+
+def encode(record: Record) -> list[bytes]:
+  """The RECORDS records of a clip."""
+  header = {
+    'id': record['id'],
+    'labels': [int(label) for label in record['labels']],
+    'frames': len(record['frames']),
+  }
+  sound = record['audio'].astype('<i2').tobytes()
+  seconds = (
+    record['frames'][FPS * i : FPS * (i + 1)] for i in range(MAX_SECONDS)
+  )
+  return [
+    json.dumps(header).encode() + b'\n' + sound,
+    *(_join(frames) for frames in seconds),
+  ]
+
+
+def _join(frames: Sequence[bytes]) -> bytes:
+  sizes = np.array([len(frames), *map(len, frames)], '<u4')
+  return sizes.tobytes() + b''.join(frames)
+
+
+def _split(data: bytes) -> list[bytes]:
+  count = int(np.frombuffer(data, '<u4', 1)[0])
+  sizes = np.frombuffer(data, '<u4', count, offset=4)
+  ends = 4 + 4 * count + np.cumsum(sizes)
+  return [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frames(Sequence[bytes]):
+  """The frames of a stored clip, each second read when it is asked for."""
+
+  path: str
+  first: int  # Record of the clip in the file.
+  size: int
+  seconds: dict[int, list[bytes]] = dataclasses.field(default_factory=dict)
+
+  def __len__(self) -> int:
+    return self.size
+
+  @overload
+  def __getitem__(self, index: int) -> bytes: ...
+  @overload
+  def __getitem__(self, index: slice) -> list[bytes]: ...
+  def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+    chosen = range(self.size)[index]
+    if isinstance(chosen, int):
+      return self._read([chosen])[0]
+    return self._read(chosen)
+
+  def __iter__(self) -> Iterator[bytes]:
+    return iter(self[:])
+
+  def _read(self, indices: Sequence[int]) -> list[bytes]:
+    wanted = {i // FPS for i in indices} - set(self.seconds)
+    if wanted:
+      records = [self.first + 1 + second for second in sorted(wanted)]
+      read = _read(self.path, records)
+      self.seconds.update(zip(sorted(wanted), map(_split, read), strict=True))
+    return [self.seconds[i // FPS][i % FPS] for i in indices]
+
+
+def _read(path: str, indices: Sequence[int]) -> list[bytes]:
+  from array_record.python import array_record_module
+
+  try:
+    # Opened anew each time, which takes 0.1 ms: thousands of files that stayed
+    # open would be too many for most systems.
+    reader = array_record_module.ArrayRecordReader(path, READER_OPTIONS)
+    try:
+      return reader.read(list(indices))
+    finally:
+      reader.close()
+  except (RuntimeError, ValueError, IndexError, OSError) as error:
+    raise DamagedRecordError(
+      f'{path}, records {min(indices)} to {max(indices)}: {error}'
+    ) from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source(Sequence[Record]):
+  """The clips of a split."""
+
+  paths: Sequence[str]
+  sizes: Sequence[int]  # Clips in each.
+
+  @functools.cached_property
+  def _ends(self) -> list[int]:
+    return list(itertools.accumulate(self.sizes))
+
+  def __len__(self) -> int:
+    return sum(self.sizes)
+
+  def __getitem__(self, index: Any) -> Any:
+    # The range turns what is out of bounds into the IndexError of a sequence.
+    index = range(len(self))[index]
+    ends = self._ends
+    file = bisect.bisect_right(ends, index)
+    path = self.paths[file]
+    first = RECORDS * (index - ends[file] + self.sizes[file])
+    header, _, sound = _read(path, [first])[0].partition(b'\n')
+    fields = json.loads(header)
+    return Record(
+      id=fields['id'],
+      labels=np.array(fields['labels'], np.int64),
+      frames=Frames(path, first, fields['frames']),
+      audio=np.frombuffer(sound, '<i2').astype(np.int16, copy=False),
+    )
+
+
+def open_source(
+  data_dir: str | None,
+  split: str,
+  *,
+  num_examples: int | None,
+  num_classes: int,
+) -> Source:
+  """The clips of a split.
+
+  Args:
+    data_dir: as it was prepared to.
+    split: 'train' or 'eval'.
+    num_examples: how many clips there must be; None: what there is.
+    num_classes: how many classes there must be: 527 in the real one.
+
+  Returns:
+    Records by index. Can be pickled; files are opened when they are read.
+
+  Raises:
+    DataNotFoundError: if it is not prepared there, or not wholly; says how.
+    ValueError: if it has other numbers of clips or classes.
+  """
+  path = directory(data_dir or '')
+  info = read_info(data_dir)
+  files: Mapping[str, int] = info['splits'].get(split, {})
+  if not files:
+    raise DataNotFoundError(
+      f'{path} has no clips for {split!r}: there were none among the clips that'
+      f' it was prepared from. Remove it and prepare it again: {PREPARE}'
+    )
+  source = Source(
+    [os.path.join(path, name) for name in files], list(files.values())
+  )
+  if lost := [name for name in source.paths if not os.path.isfile(name)]:
+    raise DataNotFoundError(
+      f'{path} lacks {len(lost)} of its files, the first one {lost[0]}.'
+    )
+  if len(info['classes']) != num_classes:
+    raise ValueError(
+      f'{path} has {len(info["classes"])} classes;'
+      f' task.num_classes is {num_classes}.'
+    )
+  if num_examples is not None and len(source) != num_examples:
+    raise ValueError(
+      f'{path} has {len(source)} clips for {split!r} instead of {num_examples}.'
+    )
+  return source
+
+
+def read_info(data_dir: str | None) -> dict[str, Any]:
+  """What is prepared: 'classes' [[mid, name], …] and clips by split and file.
+
+  Raises DataNotFoundError if nothing is.
+  """
+  path = os.path.join(directory(data_dir or ''), INFO)
+  if not os.path.isfile(path):
+    begun = incomplete_directory(data_dir or '')
+    state = (
+      f'{begun} is half prepared: the same command goes on with it'
+      if os.path.isdir(begun)
+      else f'Make a stand-in ({GENERATE}), or take the clips that you have'
+    )
+    raise DataNotFoundError(
+      f'No AudioSet at data.dir={data_dir!r}: there is no {path}. {state}, and'
+      f' prepare it: {PREPARE}'
+    )
+  with open(path) as file:
+    return json.load(file)

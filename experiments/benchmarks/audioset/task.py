@@ -1,0 +1,295 @@
+"""AudioSet: sound and picture, any number of 527 labels (section 4.2)."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.benchmarks.audioset import average_precision as metrics
+from experiments.benchmarks.audioset import color_jitter, spectrogram
+from experiments.benchmarks.audioset import source as audioset
+from experiments.benchmarks.audioset import windows as clip_windows
+from experiments.task import Batch, Summary, Task
+import perceiver
+
+INPUTS = ('video', 'raw', 'mel')  # The last two are forms of the audio.
+
+
+@dataclasses.dataclass
+class AudioSet(Task):
+  """Windows of clips: their audio, their video, or both.
+
+  A stream that a clip lacks is zero where it enters the model, as is one that
+  dropout takes away in training: its elements stay, with their positions and
+  their modality encoding. So evaluation shows nothing that training has not.
+  """
+
+  inputs: tuple[str, ...]  # Some of INPUTS.
+  num_frames: int  # Of a window, at 25 Hz.
+  image_size: int
+  patch_shape: tuple[int, int, int]  # Frames, pixels, pixels.
+  samples_per_element: int  # Of raw audio, at 48 kHz.
+  num_mel_bins: int
+  mel_hop: int  # Samples.
+  num_bands: int  # Of Fourier features; their max resolution is the grid's.
+  num_classes: int
+  num_train: int  # Clips.
+  num_eval: int
+  num_eval_windows: int  # Of each clip; their scores are averaged.
+  video_dropout: float  # The probability that an example loses its video.
+  spectrogram_dropout: float  # Likewise, its mel spectrogram.
+  # SpecAugment: the masks on each axis, and the most that one covers.
+  spec_augment_masks: int
+  spec_augment_bins: int
+  spec_augment_frames: int
+  # As of `color_jitter`.
+  color_probability: float
+  max_brightness: float
+  max_contrast: float
+  max_saturation: float
+  max_hue: float
+  eval_splits = ('eval',)
+  best_metric = 'mAP'
+
+  def __post_init__(self) -> None:
+    if not self.inputs or not set(self.inputs) <= set(INPUTS):
+      raise ValueError(f'task.inputs={self.inputs!r} are not some of {INPUTS}.')
+    shape = self._video_shape[:3]
+    if any(
+      size % part for size, part in zip(shape, self.patch_shape, strict=True)
+    ):
+      raise ValueError(
+        f'task.patch_shape={self.patch_shape} does not divide {shape}.'
+      )
+    for key in ('samples_per_element', 'mel_hop'):
+      if self.num_samples % getattr(self, key):
+        raise ValueError(
+          f'task.{key}={getattr(self, key)} does not divide the'
+          f' {self.num_samples} samples of a window.'
+        )
+    bins, frames = self._mel_grid
+    if self.spec_augment_bins > bins or self.spec_augment_frames > frames:
+      raise ValueError(
+        f'task.spec_augment_bins={self.spec_augment_bins} and'
+        f' task.spec_augment_frames={self.spec_augment_frames} exceed the'
+        f' spectrogram of {bins} x {frames}.'
+      )
+
+  @property
+  def num_samples(self) -> int:
+    """Of a window."""
+    return self.num_frames * clip_windows.SAMPLES_PER_FRAME
+
+  @property
+  def _video_shape(self) -> tuple[int, int, int, int]:
+    return (self.num_frames, self.image_size, self.image_size, 3)
+
+  @property
+  def _mel_grid(self) -> tuple[int, int]:
+    return self.num_mel_bins, self.num_samples // self.mel_hop
+
+  @property
+  def _streams(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the inputs need of a window: as on disk, a quarter of floats."""
+    streams = {}
+    if 'video' in self.inputs:
+      streams['video'] = jax.ShapeDtypeStruct(self._video_shape, jnp.uint8)
+    if set(self.inputs) & {'raw', 'mel'}:
+      streams['audio'] = jax.ShapeDtypeStruct((self.num_samples,), jnp.int16)
+    return streams
+
+  def num_examples(self, split: str) -> int:
+    return {'train': self.num_train, 'eval': self.num_eval}[split]
+
+  def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
+    return audioset.open_source(
+      data_dir,
+      split,
+      num_examples=self.num_examples(split),
+      num_classes=self.num_classes,
+    )
+
+  def train_example(
+    self, record: Any, rng: np.random.Generator
+  ) -> dict[str, np.ndarray]:
+    last = max(clip_windows.clip_frames(record) - self.num_frames, 0)
+    start = rng.integers(last, endpoint=True)
+    return self._windows(record, np.asarray(start), rng)
+
+  def eval_example(self, record: Any) -> dict[str, np.ndarray]:
+    starts = clip_windows.even_starts(
+      clip_windows.clip_frames(record), self.num_frames, self.num_eval_windows
+    )
+    return self._windows(record, starts, None)
+
+  def _windows(
+    self, record: Any, starts: np.ndarray, rng: np.random.Generator | None
+  ) -> dict[str, np.ndarray]:
+    """An example; its streams have the axes of `starts` before their own."""
+    labels = np.zeros(self.num_classes, bool)
+    labels[record['labels']] = True
+    example: dict[str, Any] = {'labels': labels}
+    for name, spec in self._streams.items():
+      stream = record[{'video': 'frames', 'audio': 'audio'}[name]]
+      example[f'has_{name}'] = np.bool_(len(stream) > 0)
+      if len(stream) == 0:
+        example[name] = np.zeros((*starts.shape, *spec.shape), spec.dtype)
+      elif name == 'audio':
+        example[name] = clip_windows.cut_audio(record, starts, self.num_frames)
+      else:
+        example[name] = clip_windows.cut_video(
+          record, starts, self.num_frames, size=self.image_size, rng=rng
+        )
+    return example
+
+  def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    spec = {'labels': jax.ShapeDtypeStruct((self.num_classes,), jnp.bool_)}
+    for name, stream in self._streams.items():
+      spec[name] = stream
+      spec[f'has_{name}'] = jax.ShapeDtypeStruct((), jnp.bool_)
+    return spec
+
+  def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    windows = {
+      name: jax.ShapeDtypeStruct((self.num_eval_windows, *x.shape), x.dtype)
+      for name, x in self._streams.items()
+    }
+    return self.example_spec() | windows
+
+  def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
+    """Jitters colours, drops streams and adds SpecAugment's 'mel_mask'."""
+    color_key, video_key, mel_key, mask_key = jax.random.split(key, 4)
+    batch = dict(batch)
+    shape = batch['labels'].shape[:1]
+    if 'video' in self.inputs:
+      video = color_jitter.color_jitter(
+        batch['video'].astype(jnp.float32),
+        color_key,
+        probability=self.color_probability,
+        max_brightness=self.max_brightness,
+        max_contrast=self.max_contrast,
+        max_saturation=self.max_saturation,
+        max_hue=self.max_hue,
+      )
+      batch['video'] = jnp.round(video).astype(jnp.uint8)
+      is_kept = ~jax.random.bernoulli(video_key, self.video_dropout, shape)
+      batch['has_video'] &= is_kept
+    if 'mel' in self.inputs:
+      is_kept = ~jax.random.bernoulli(mel_key, self.spectrogram_dropout, shape)
+      mask = spectrogram.spec_augment_mask(
+        mask_key,
+        (*shape, *self._mel_grid),
+        num_masks=self.spec_augment_masks,
+        max_bins=self.spec_augment_bins,
+        max_frames=self.spec_augment_frames,
+      )
+      batch['mel_mask'] = mask & is_kept[:, None, None]
+    return batch
+
+  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
+    del is_training
+    contents = {'video': self._video, 'raw': self._raw, 'mel': self._mel}
+    segments = {}
+    for name in self.inputs:
+      content = contents[name](batch)
+      positions = perceiver.fourier_axes(content.shape[1:-1], self.num_bands)
+      segments[name] = perceiver.Segment(content, positions)
+    if len(segments) == 1:
+      return perceiver.ByteArray(tuple(segments.values()))
+    return perceiver.ModalityEncoding()(segments)
+
+  def _video(self, batch: Batch) -> jax.Array:
+    """[B, frames, height, width, channels] of patches, from -1 to 1."""
+    video = batch['video']
+    shape = [video.shape[0]]
+    for size, part in zip(video.shape[1:4], self.patch_shape, strict=True):
+      shape += [size // part, part]
+    patches = video.reshape(*shape, 3).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    content = patches.reshape(*patches.shape[:4], -1).astype(jnp.float32)
+    return _zero_unless(batch['has_video'], content / 127.5 - 1)
+
+  def _raw(self, batch: Batch) -> jax.Array:
+    """[B, elements, samples of each]."""
+    samples = _samples(batch)
+    content = samples.reshape(len(samples), -1, self.samples_per_element)
+    return _zero_unless(batch['has_audio'], content)
+
+  def _mel(self, batch: Batch) -> jax.Array:
+    """[B, bins, frames, 1]."""
+    mel = spectrogram.log_mel(
+      _samples(batch),
+      num_bins=self.num_mel_bins,
+      hop=self.mel_hop,
+      sample_rate=audioset.SAMPLE_RATE,
+    )
+    mel = (mel - spectrogram.MEAN) / spectrogram.STDDEV
+    if 'mel_mask' in batch:
+      mel = jnp.where(batch['mel_mask'], mel, 0)
+    return _zero_unless(batch['has_audio'], mel[..., None])
+
+  def predict(
+    self, apply: Callable[[Batch], jax.Array], batch: Batch
+  ) -> jax.Array:
+    """[B, W, classes] logits of W windows, in turn, for memory's sake."""
+
+    def one(window: jax.Array) -> jax.Array:
+      return apply(
+        {**batch, **{name: batch[name][:, window] for name in self._streams}}
+      )
+
+    logits = jax.lax.map(one, jnp.arange(self.num_eval_windows))
+    return jnp.swapaxes(logits, 0, 1)
+
+  def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
+    """[B] sigmoid cross-entropies: sums over classes, means over windows.
+
+    Their sum, not their mean: gradients are then of ImageNet's size, for which
+    LAMB's eps is.
+    """
+    batch_size, classes = batch['labels'].shape
+    logits = logits.reshape(batch_size, -1, classes)
+    labels = jnp.broadcast_to(batch['labels'][:, None], logits.shape)
+    losses = optax.sigmoid_binary_cross_entropy(
+      logits, labels.astype(jnp.float32)
+    )
+    return jnp.mean(jnp.sum(losses, axis=-1), axis=-1)
+
+  def metrics(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    del logits, batch  # Average precision is no average over examples.
+    return {}
+
+  def outputs(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    scores = jnp.mean(jax.nn.sigmoid(logits), axis=1)
+    return {'scores': scores, 'labels': batch['labels']}
+
+  def summarize(self, outputs: Mapping[str, np.ndarray]) -> Summary:
+    """The mean average precision, and that of each class as a table."""
+    labels = outputs['labels']
+    precisions = metrics.average_precision(outputs['scores'], labels)
+    left_out = int(np.sum(np.isnan(precisions)))
+    if left_out == self.num_classes:
+      raise ValueError('No clip of the evaluation split has a label.')
+    lines = ['index,positives,average_precision']
+    for i, (count, value) in enumerate(
+      zip(labels.sum(axis=0), precisions, strict=True)
+    ):
+      lines.append(f'{i},{count},{"" if math.isnan(value) else f"{value:.6f}"}')
+    return Summary(
+      {'mAP': float(np.nanmean(precisions)), 'classes_left_out': left_out},
+      {'average_precision.csv': '\n'.join(lines) + '\n'},
+    )
+
+
+def _samples(batch: Batch) -> jax.Array:
+  """[B, samples] floats in [-1, 1)."""
+  return batch['audio'].astype(jnp.float32) / 32768
+
+
+def _zero_unless(exists: jax.Array, content: jax.Array) -> jax.Array:
+  """Zeros for examples [B] whose stream does not exist."""
+  return jnp.where(exists.reshape(-1, *(1,) * (content.ndim - 1)), content, 0)

@@ -1,0 +1,117 @@
+"""Windows of clips: a picture and a sound that stay in step.
+
+Time is counted in frames of the picture; a frame lasts SAMPLES_PER_FRAME
+samples. A clip is as long as the longer of its streams: of the other, the last
+frame stays, or silence follows. A clip that is shorter than a window is
+repeated from its start.
+"""
+
+import numpy as np
+from PIL import Image
+
+from experiments.benchmarks.audioset.source import FPS, Record, SAMPLE_RATE
+from experiments.benchmarks.images import decoding as images
+from experiments.errors import DamagedRecordError
+
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+
+def clip_frames(record: Record) -> int:
+  """A clip's length in frames. Raises DamagedRecordError for an empty one."""
+  length = max(
+    len(record['frames']), -(-len(record['audio']) // SAMPLES_PER_FRAME)
+  )
+  if length == 0:
+    raise DamagedRecordError(f'{record["id"]}: neither video nor audio')
+  return length
+
+
+def even_starts(length: int, window: int, count: int) -> np.ndarray:
+  """Evenly spaced windows over a clip, from its first to its last frame.
+
+  Args:
+    length: of the clip, in frames.
+    window: length of a window, in frames.
+    count: number of windows.
+
+  Returns:
+    [count] frames that they start at.
+  """
+  last = max(length - window, 0)
+  return np.round(np.linspace(0, last, count)).astype(int)
+
+
+def _places(starts: np.ndarray, window: int, length: int) -> np.ndarray:
+  return (starts[..., None] + np.arange(window)) % length
+
+
+def cut_audio(record: Record, starts: np.ndarray, window: int) -> np.ndarray:
+  """Cuts windows out of a clip's audio.
+
+  Args:
+    record: of the clip.
+    starts: [...] of the windows, in frames.
+    window: their length, in frames.
+
+  Returns:
+    [..., window * SAMPLES_PER_FRAME] int16.
+  """
+  length = clip_frames(record)
+  padded = np.zeros(length * SAMPLES_PER_FRAME, np.int16)
+  padded[: len(record['audio'])] = record['audio']
+  frames = padded.reshape(length, SAMPLES_PER_FRAME)
+  windows = frames[_places(starts, window, length)]
+  return windows.reshape(*starts.shape, window * SAMPLES_PER_FRAME)
+
+
+def cut_video(
+  record: Record,
+  starts: np.ndarray,
+  window: int,
+  *,
+  size: int,
+  rng: np.random.Generator | None,
+) -> np.ndarray:
+  """Decodes windows of a clip's video and crops their frames, all alike.
+
+  Args:
+    record: of the clip; it has video.
+    starts: [...] of the windows, in frames.
+    window: their length, in frames.
+    size: of the result, pixels.
+    rng: draws one Inception crop and one flip; None: the central square.
+
+  Returns:
+    [..., window, size, size, 3] uint8.
+
+  Raises:
+    DamagedRecordError: a frame is damaged or differs from others in size.
+  """
+  last = len(record['frames']) - 1
+  indices = np.minimum(_places(starts, window, clip_frames(record)), last)
+  needed, inverse = np.unique(indices, return_inverse=True)
+  decoded = [_decode(record, int(i)) for i in needed]
+  sizes = {image.size for image in decoded}
+  if len(sizes) > 1:
+    raise DamagedRecordError(
+      f'{record["id"]}: frames of different sizes: {sorted(sizes)}'
+    )
+  box, is_flipped = images.central_box(*decoded[0].size), False
+  if rng is not None:
+    box = images.inception_box(*decoded[0].size, rng)
+    is_flipped = rng.random() < 0.5
+  pixels = np.stack(
+    [np.asarray(images.crop(image, size, box)) for image in decoded]
+  )
+  if is_flipped:
+    pixels = pixels[:, :, ::-1]
+  return pixels[inverse.reshape(indices.shape)]
+
+
+def _decode(record: Record, index: int) -> Image.Image:
+  try:
+    return images.decode(record['frames'][index])
+  except DamagedRecordError as error:
+    raise DamagedRecordError(
+      f'{record["id"]}: frame {index}: {error}'
+    ) from error

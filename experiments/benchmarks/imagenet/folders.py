@@ -1,0 +1,281 @@
+"""ImageNet as folders of JPEG files, as its tars unpack and as on Kaggle.
+
+  train/<wnid>/*.JPEG
+  val/<wnid>/*.JPEG, or val/*.JPEG with a file that has the labels
+
+`validation/` may stand for `val/`. Kaggle's archive, which has both under
+ILSVRC/Data/CLS-LOC/, is found from its top.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import importlib.util
+import os
+import pathlib
+from typing import Any, TypedDict
+
+import numpy as np
+
+from experiments.errors import DataNotFoundError
+
+NUM_CLASSES, NUM_VALIDATION = 1000, 50_000  # Of the real ImageNet.
+FOLDERS = {'train': ('train',), 'validation': ('val', 'validation')}
+KAGGLE = 'ILSVRC/Data/CLS-LOC'
+LABEL_FILES = ('LOC_val_solution.csv', 'val.txt')
+COUNT_KEYS = {'train': 'task.num_train', 'validation': 'task.num_eval'}
+_SHOWN = 5  # Names in an error message.
+
+
+class Record(TypedDict):
+  """An image as it is stored."""
+
+  name: str  # Of the file, without folders.
+  jpeg: bytes  # A few files of the real ImageNet are something else.
+  label: int  # Index of the image's wnid among the sorted wnids.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderSource(Sequence[Record]):
+  """Records by index, read from one file each when asked for.
+
+  Names are kept in an array: 1.28 million take 36 MB, here and in each of the
+  processes that this is sent to.
+  """
+
+  folder: str
+  subfolders: tuple[str, ...]  # By label; none where all files are together.
+  names: np.ndarray  # [n] bytes
+  labels: np.ndarray  # [n] int32
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def __getitem__(self, index: Any) -> Any:
+    name, label = os.fsdecode(self.names[index]), int(self.labels[index])
+    subfolder = self.subfolders[label] if self.subfolders else ''
+    path = os.path.join(self.folder, subfolder, name)
+    with open(path, 'rb') as file:
+      return Record(name=name, jpeg=file.read(), label=label)
+
+
+def open_folders(
+  data_dir: str, split: str, *, num_examples: int, num_classes: int
+) -> FolderSource | None:
+  """A split's images in the order of their classes, then of their names.
+
+  Args:
+    data_dir: has the folders.
+    split: 'train' or 'validation'.
+    num_examples: how many images there must be.
+    num_classes: how many classes there must be.
+
+  Returns:
+    The records; None where there is no folder for the split.
+
+  Raises:
+    DataNotFoundError: if nothing gives the classes or the labels.
+    ValueError: if there are more or fewer images or classes, or bad labels.
+  """
+  roots = (data_dir, os.path.join(data_dir, KAGGLE))
+  root = next((r for r in roots if _split_folder(r, split)), None)
+  if root is None:
+    return None
+  folder = _split_folder(root, split)
+  assert folder is not None
+  classes = _class_names(root, num_classes)
+  if split == 'train' or _subfolders(folder):
+    source = _open_by_class(folder, classes)
+  else:
+    places = dict.fromkeys((data_dir, root, folder))
+    source = _open_flat(folder, places, classes, num_examples)
+  found = {classes[i] for i in np.unique(source.labels)}
+  check_examples(folder, split, len(source), num_examples, found, classes)
+  return source
+
+
+def check_classes(
+  place: str, found: Sequence[str], num_classes: int, others: Sequence[str] = ()
+) -> None:
+  """Raises ValueError where there are not `num_classes` classes.
+
+  Args:
+    place: where they were found.
+    found: their wnids.
+    num_classes: how many there must be.
+    others: wnids to compare them with, unless they are to be ImageNet's.
+  """
+  if len(found) != num_classes:
+    expected = known_wnids() if num_classes == NUM_CLASSES else others
+    raise ValueError(
+      f'{place} has {len(found)} classes, but task.num_classes={num_classes}'
+      f'{_difference(found, expected) if expected else ""}.'
+    )
+
+
+def check_examples(
+  place: str,
+  split: str,
+  found: int,
+  num_examples: int,
+  found_classes: Iterable[str] = (),
+  classes: Iterable[str] = (),
+) -> None:
+  """Raises ValueError where there are not `num_examples` examples."""
+  if found != num_examples:
+    raise ValueError(
+      f'{place} has {found} images, but {COUNT_KEYS[split]}={num_examples}'
+      f'{_difference(found_classes, classes)}.'
+    )
+
+
+def known_wnids() -> list[str]:
+  """The 1,000 wnids of ImageNet, sorted."""
+  return _tfds_list('labels.txt')
+
+
+def known_validation_labels() -> dict[str, str]:
+  """The wnid of each of the 50,000 validation images, by name without .JPEG.
+
+  TFDS's list is in the order of the names.
+  """
+  wnids = _tfds_list('validation_labels.txt')
+  return {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(wnids, 1)}
+
+
+def _tfds_list(name: str) -> list[str]:
+  spec = importlib.util.find_spec('tensorflow_datasets')
+  if spec is None or spec.origin is None:
+    raise DataNotFoundError(
+      "ImageNet's list of classes comes with tensorflow-datasets, which is"
+      " not installed: pip install -e '.[experiments]'"
+    )
+  folder = pathlib.Path(spec.origin).parent / 'datasets' / 'imagenet2012'
+  return (folder / name).read_text().split()
+
+
+def _split_folder(root: str, split: str) -> str | None:
+  folders = (os.path.join(root, name) for name in FOLDERS[split])
+  return next((f for f in folders if os.path.isdir(f)), None)
+
+
+def _subfolders(folder: str) -> list[str]:
+  with os.scandir(folder) as entries:
+    return sorted(
+      e.name for e in entries if e.is_dir() and not e.name.startswith('.')
+    )
+
+
+def _images(folder: str) -> np.ndarray:
+  """[n] bytes: the sorted names of the images in a folder."""
+  names = (
+    name
+    for name in os.listdir(os.fsencode(folder))
+    if name.lower().endswith((b'.jpeg', b'.jpg'))
+    and not name.startswith(b'.')  # What some systems put beside files.
+  )
+  return np.array(sorted(names), dtype=bytes)
+
+
+def _class_names(root: str, num_classes: int) -> list[str]:
+  """The sorted wnids: train's folders, or ImageNet's where it is not there."""
+  train = _split_folder(root, 'train')
+  if train is not None:
+    validation = _split_folder(root, 'validation')
+    classes = _subfolders(train)
+    others = _subfolders(validation) if validation else ()
+    check_classes(train, classes, num_classes, others)
+    return classes
+  if num_classes == NUM_CLASSES:
+    return known_wnids()
+  raise DataNotFoundError(
+    f'No {root}/train, whose folders would be the'
+    f' task.num_classes={num_classes} classes of the validation images.'
+  )
+
+
+def _open_by_class(folder: str, classes: list[str]) -> FolderSource:
+  extra = sorted(set(_subfolders(folder)) - set(classes))
+  if extra:
+    raise ValueError(
+      f'{folder} has folders that are no classes: {_shown(extra)}.'
+    )
+  paths = [os.path.join(folder, wnid) for wnid in classes]
+  names = [_images(p) if os.path.isdir(p) else _NO_NAMES for p in paths]
+  labels = np.repeat(
+    np.arange(len(classes), dtype=np.int32), [len(n) for n in names]
+  )
+  return FolderSource(folder, tuple(classes), np.concatenate(names), labels)
+
+
+_NO_NAMES = np.array([], dtype=bytes)
+
+
+def _open_flat(
+  folder: str,
+  places: Iterable[str],
+  classes: list[str],
+  num_examples: int,
+) -> FolderSource:
+  files = [os.path.join(p, name) for p in places for name in LABEL_FILES]
+  file = next((f for f in files if os.path.isfile(f)), None)
+  if file is not None:
+    wanted = _read_labels(file)
+  elif num_examples == NUM_VALIDATION:
+    file, wanted = "TFDS's list", known_validation_labels()
+  else:
+    raise DataNotFoundError(
+      f'No labels for the images in {folder}: looked for {", ".join(files)}'
+      ' and for folders <wnid>/ in it.'
+    )
+  names = _images(folder)
+  stems = [os.path.splitext(os.fsdecode(name))[0] for name in names]
+  missing = [stem for stem in stems if stem not in wanted]
+  if missing:
+    raise ValueError(
+      f'{file} has no label for images in {folder}: {_shown(missing)}.'
+    )
+  numbers = {wnid: i for i, wnid in enumerate(classes)}
+  numbers |= {str(i): i for i in range(len(classes))}
+  wrong = sorted({wanted[stem] for stem in stems} - set(numbers))
+  if wrong:
+    raise ValueError(
+      f'{file} has labels that are neither one of the {len(classes)} classes'
+      f' nor the number of one: {_shown(wrong)}.'
+    )
+  labels = np.array([numbers[wanted[stem]] for stem in stems], np.int32)
+  return FolderSource(folder, (), names, labels)
+
+
+def _read_labels(path: str) -> Mapping[str, str]:
+  """Wnid, or number of the class, by image name without folder and suffix.
+
+  Kaggle's lines go on with bounding boxes: 'name,wnid x y x y wnid …'.
+  """
+  labels = {}
+  with open(path) as file:
+    for number, line in enumerate(file, 1):
+      fields = line.replace(',', ' ').split()
+      if not fields or fields[0] == 'ImageId':  # Kaggle's header.
+        continue
+      if len(fields) < 2:
+        raise ValueError(
+          f'{path}, line {number}: expected an image name and its class,'
+          f' found {line.strip()!r}.'
+        )
+      labels[os.path.splitext(os.path.basename(fields[0]))[0]] = fields[1]
+  return labels
+
+
+def _difference(found: Iterable[str], expected: Iterable[str]) -> str:
+  missing = sorted(set(expected) - set(found))
+  extra = sorted(set(found) - set(expected))
+  return ''.join(
+    f'; {what}: {_shown(names)}'
+    for what, names in (('missing', missing), ('extra', extra))
+    if names
+  )
+
+
+def _shown(names: Sequence[str]) -> str:
+  more = len(names) - _SHOWN
+  return ', '.join(names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')

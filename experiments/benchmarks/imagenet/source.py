@@ -1,0 +1,141 @@
+"""ImageNet's images: records by index, from TFDS's files or from folders."""
+
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+import re
+from typing import Any
+
+from experiments.benchmarks.imagenet.folders import (
+  check_classes,
+  check_examples,
+  FOLDERS,
+  KAGGLE,
+  open_folders,
+  Record,
+)
+from experiments.errors import DataNotFoundError
+
+__all__ = ['Record', 'TfdsSource', 'open_source', 'prepared_folder']
+
+TFDS_NAME = 'imagenet2012'
+PREPARE = 'python -m scripts.prepare_imagenet --manual_dir=… --data_dir=…'
+GENERATE = 'python -m scripts.generate_imagenet --data_dir=…'
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TfdsSource(Sequence[Record]):
+  """Records of TFDS's data source, which opens its files when they are read."""
+
+  examples: Sequence[Any]
+
+  def __len__(self) -> int:
+    return len(self.examples)
+
+  def __getitem__(self, index: Any) -> Any:
+    # The range turns what is out of bounds into the IndexError of a sequence.
+    example = self.examples[range(len(self))[index]]
+    return Record(
+      name=example['file_name'].decode(),
+      jpeg=example['image'],
+      label=int(example['label']),
+    )
+
+
+def open_source(
+  data_dir: str | None, split: str, *, num_examples: int, num_classes: int
+) -> Sequence[Record]:
+  """The images of a split, wherever they are kept under `data_dir`.
+
+  Either is found by itself, the first one first:
+    * TFDS's imagenet2012 as array_record, `data_dir` being TFDS's own data_dir
+      or the folder of a version. TFDS keeps 22 CMYK images and one PNG as RGB
+      JPEGs; all other bytes are those of the original files.
+    * folders, see `imagenet_folders`.
+  The order differs between them: TFDS shuffles when it prepares.
+
+  Args:
+    data_dir: where to look.
+    split: 'train' or 'validation'.
+    num_examples: how many there must be: 1,281,167 or 50,000 in the real one.
+    num_classes: how many classes there must be: 1,000 in the real one.
+
+  Returns:
+    Records by index. Can be pickled; files are opened when they are read.
+
+  Raises:
+    DataNotFoundError: if there is nothing to read; says how to get it.
+    ValueError: if what is there has other numbers of examples or classes.
+  """
+  if data_dir:
+    numbers = {'num_examples': num_examples, 'num_classes': num_classes}
+    prepared = prepared_folder(data_dir)
+    if prepared is not None:
+      return _open_tfds(prepared, split, **numbers)
+    source = open_folders(data_dir, split, **numbers)
+    if source is not None:
+      return source
+  folders = ' or '.join(f'{name}/' for name in FOLDERS[split])
+  raise DataNotFoundError(
+    f'No ImageNet ({split}) at data.dir={data_dir!r}. Looked for TFDS'
+    f' ({TFDS_NAME}/<version>/ or dataset_info.json) and for folders of images'
+    f' ({folders}, also in {KAGGLE}/). Prepare it once from the official tars'
+    f' ({PREPARE}), or make a small stand-in ({GENERATE}).'
+  )
+
+
+def prepared_folder(data_dir: str) -> str | None:
+  """The folder of the newest version that TFDS has prepared, if any."""
+  root = pathlib.Path(data_dir)
+  if (root / 'dataset_info.json').is_file():
+    return data_dir
+  versions = [
+    path.parent
+    for path in root.glob(f'{TFDS_NAME}/*/dataset_info.json')
+    if re.fullmatch(r'\d+\.\d+\.\d+', path.parent.name)  # Not incomplete ones.
+  ]
+  if not versions:
+    return None
+  return str(max(versions, key=lambda p: [int(x) for x in p.name.split('.')]))
+
+
+def _open_tfds(
+  folder: str, split: str, *, num_examples: int, num_classes: int
+) -> TfdsSource:
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError as error:
+    raise DataNotFoundError(
+      f'{folder} is read with tensorflow-datasets, which is not installed:'
+      " pip install -e '.[experiments]'"
+    ) from error
+  builder = tfds.builder_from_directory(folder)
+  features, splits = builder.info.features, builder.info.splits
+  if not {'image', 'label', 'file_name'} <= set(features):
+    raise ValueError(
+      f"{folder} has the features {', '.join(features)}; ImageNet's are image,"
+      ' label and file_name.'
+    )
+  if tfds.core.FileFormat.ARRAY_RECORD not in (
+    builder.info.available_file_formats()
+  ):
+    raise DataNotFoundError(
+      f'{folder} was prepared as {builder.info.file_format.value}, which has'
+      " no random access. Prepare it with file_format='array_record' into"
+      f' another folder ({PREPARE}).'
+    )
+  if split not in splits:
+    raise DataNotFoundError(
+      f'{folder} has no split {split!r}; it has: {", ".join(splits)}.'
+      f' Prepare it from both tars ({PREPARE}).'
+    )
+  lost = [str(p) for p in splits[split].filepaths if not os.path.exists(p)]
+  if lost:
+    raise DataNotFoundError(
+      f'{folder} lacks {len(lost)} of its files, the first one {lost[0]}.'
+    )
+  check_classes(folder, features['label'].names, num_classes)
+  check_examples(folder, split, splits[split].num_examples, num_examples)
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  return TfdsSource(builder.as_data_source(split, decoders=decoders))

@@ -1,0 +1,123 @@
+"""ImageNet, 1,281,167 images in 1,000 classes (section 4.1)."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from PIL import Image
+
+from experiments.benchmarks.imagenet import mixing, randaugment
+from experiments.benchmarks.imagenet import source as imagenet
+from experiments.benchmarks.images import decoding as images
+from experiments.benchmarks.images.task import ImageTask
+from experiments.errors import DamagedRecordError
+from experiments.task import Batch
+import perceiver
+
+# Of ImageNet's pixels, from 0 to 255.
+MEAN = (123.675, 116.28, 103.53)
+STDDEV = (58.395, 57.12, 57.375)
+
+
+@dataclasses.dataclass
+class ImageNet(ImageTask):
+  """RGB images, Inception crops of them and RandAugment in training."""
+
+  image_size: int
+  num_classes: int
+  num_train: int  # Images; others than are found there are an error.
+  num_eval: int
+  rand_augment_layers: int
+  rand_augment_magnitude: float  # From 0 to 10.
+  label_smoothing: float
+  mixup_alpha: float  # Of the Beta distribution; 0: no mixup.
+  cutmix: bool
+  eval_splits = ('validation',)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    randaugment.check_settings(
+      self.rand_augment_layers, self.rand_augment_magnitude
+    )
+
+  def num_examples(self, split: str) -> int:
+    return {'train': self.num_train, 'validation': self.num_eval}[split]
+
+  def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
+    return imagenet.open_source(
+      data_dir,
+      split,
+      num_examples=self.num_examples(split),
+      num_classes=self.num_classes,
+    )
+
+  def train_example(
+    self, record: Any, rng: np.random.Generator
+  ) -> dict[str, np.ndarray]:
+    image = _decode(record)
+    image = images.inception_crop(image, self.image_size, rng)
+    image = images.random_flip(image, rng)
+    image = randaugment.rand_augment(
+      image, rng, self.rand_augment_layers, self.rand_augment_magnitude
+    )
+    return _example(image, record)
+
+  def eval_example(self, record: Any) -> dict[str, np.ndarray]:
+    image = images.center_crop(_decode(record), self.image_size)
+    return _example(image, record)
+
+  def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    shape = (self.image_size, self.image_size, 3)
+    return {
+      # Bytes up to the device: a quarter of what floats would be to move.
+      'image': jax.ShapeDtypeStruct(shape, jnp.uint8),
+      'label': jax.ShapeDtypeStruct((), jnp.int32),
+    }
+
+  def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
+    """Adds 'targets' [B, classes]: smoothed, and mixed as the images are."""
+    if not (self.label_smoothing or self.mixup_alpha or self.cutmix):
+      return batch
+    image = batch['image'].astype(jnp.float32)
+    targets = optax.smooth_labels(
+      jax.nn.one_hot(batch['label'], self.num_classes), self.label_smoothing
+    )
+    image, targets = mixing.mix(
+      image,
+      targets,
+      batch['mask'],
+      key,
+      mixup_alpha=self.mixup_alpha,
+      use_cutmix=self.cutmix,
+    )
+    return {**batch, 'image': image, 'targets': targets}
+
+  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
+    image = batch['image'].astype(jnp.float32)  # [B, H, W, 3]
+    channels = (1, 1, 1, 3)
+    mean = jnp.reshape(jnp.array(MEAN), channels)
+    stddev = jnp.reshape(jnp.array(STDDEV), channels)
+    return super().byte_array(
+      {**batch, 'image': (image - mean) / stddev}, is_training
+    )
+
+  def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
+    if 'targets' in batch:
+      return optax.softmax_cross_entropy(logits, batch['targets'])
+    return super().loss(logits, batch)
+
+
+def _decode(record: Any) -> Image.Image:
+  try:
+    return images.decode(record['jpeg'])
+  except DamagedRecordError as error:
+    raise DamagedRecordError(f'{record["name"]}: {error}') from error
+
+
+def _example(image: Image.Image, record: Any) -> dict[str, np.ndarray]:
+  label = np.asarray(record['label'], np.int32)
+  return {'image': np.asarray(image), 'label': label}

@@ -1,0 +1,162 @@
+"""Decoding, cropping and flipping of images, for the workers of the pipeline.
+
+Images are Pillow's, in RGB. All randomness comes from a generator that is
+passed in, so that the data depends on the seed alone.
+"""
+
+import io
+import math
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from experiments.errors import DamagedRecordError
+
+# Above what ImageNet holds (0.2 million on average, tens of millions at most)
+# and below where Pillow would warn; decoded it is 320 MB, 4 bytes a pixel.
+MAX_PIXELS = 80_000_000
+
+# The Inception crop (Szegedy et al. 2015), with its published settings.
+MIN_AREA = 0.08  # Of the image; the largest is all of it.
+MAX_ASPECT = 4 / 3  # Width by height; the smallest is its inverse.
+CROP_TRIES = 10
+
+CENTRAL_FRACTION = 224 / 256  # Of the short side, in evaluation.
+
+Box = tuple[float, float, float, float]  # Left, top, right, bottom; in pixels.
+
+# What Pillow may raise on bad data: its readers parse headers in Python.
+_PILLOW_ERRORS = (
+  OSError,
+  SyntaxError,
+  ValueError,
+  LookupError,
+  TypeError,
+  EOFError,
+  struct.error,
+  zlib.error,
+  Image.DecompressionBombError,
+  Image.DecompressionBombWarning,  # Where warnings are errors.
+)
+
+
+class DamagedImageError(DamagedRecordError):
+  """An image cannot be decoded; says why."""
+
+
+def decode(data: bytes) -> Image.Image:
+  """Decodes a JPEG or PNG file, whatever its name says, to RGB.
+
+  Grey, CMYK (as Adobe writes it, inverted), palette and 16-bit images are
+  converted. Transparency is dropped. Colour profiles and the orientation in
+  EXIF are not applied, as usual for ImageNet.
+
+  Args:
+    data: the file's content.
+
+  Returns:
+    The image, decoded: no error is left for later.
+
+  Raises:
+    DamagedImageError: it is no such file, is cut off or has more than
+      MAX_PIXELS pixels, which the header tells before any memory is taken.
+  """
+  stream = io.BytesIO(data)
+  try:
+    image: Image.Image = Image.open(stream, formats=['JPEG', 'PNG'])
+    if image.width * image.height > MAX_PIXELS:
+      raise DamagedImageError(
+        f'The image has {image.width} x {image.height} pixels; at most'
+        f' {MAX_PIXELS} are decoded.'
+      )
+    image.load()
+    return _to_rgb(image)
+  except DamagedImageError:
+    raise
+  except UnidentifiedImageError as error:
+    raise DamagedImageError(
+      f'The image ({len(data)} bytes) is neither JPEG nor PNG, or its header'
+      f' is damaged; it begins with {data[:8]!r}.'
+    ) from error
+  except _PILLOW_ERRORS as error:
+    raise DamagedImageError(
+      f'The image ({len(data)} bytes) cannot be decoded: {error!r}'
+    ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+  if image.mode == 'RGB':  # `convert` would copy.
+    return image
+  if image.mode.startswith('I'):  # 16 bits of grey, which `convert` clips.
+    high_byte = np.asarray(image).astype(np.uint16) >> 8
+    image = Image.fromarray(high_byte.astype(np.uint8))
+  if image.mode == 'P':  # `convert` warns of some transparent palettes.
+    image = image.convert('RGBA')
+  return image.convert('RGB')
+
+
+def inception_box(width: int, height: int, rng: np.random.Generator) -> Box:
+  """Draws a part of an image: its area, its aspect, then its place.
+
+  The area is uniform between MIN_AREA and 1 of the image, the aspect
+  log-uniform between 1 / MAX_ASPECT and MAX_ASPECT. Where CROP_TRIES such
+  rectangles do not fit into the image, it is the largest central one whose
+  aspect lies in that range.
+
+  Args:
+    width: of the image, pixels.
+    height: of the image, pixels.
+    rng: source of randomness.
+
+  Returns:
+    A box of at least one pixel, inside the image.
+  """
+  log_aspect = math.log(MAX_ASPECT)
+  for _ in range(CROP_TRIES):
+    area = rng.uniform(MIN_AREA, 1) * width * height
+    aspect = math.exp(rng.uniform(-log_aspect, log_aspect))
+    w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+    if 1 <= w <= width and 1 <= h <= height:
+      left = int(rng.integers(width - w, endpoint=True))
+      top = int(rng.integers(height - h, endpoint=True))
+      return left, top, left + w, top + h
+  w = min(width, int(height * MAX_ASPECT))
+  h = min(height, int(width * MAX_ASPECT))
+  left, top = (width - w) // 2, (height - h) // 2
+  return left, top, left + w, top + h
+
+
+def inception_crop(
+  image: Image.Image, size: int, rng: np.random.Generator
+) -> Image.Image:
+  """Resizes an `inception_box` to size x size pixels, bicubic."""
+  return crop(image, size, inception_box(*image.size, rng))
+
+
+def crop(image: Image.Image, size: int, box: Box) -> Image.Image:
+  """Resizes a part of an image to size x size pixels, bicubic."""
+  return image.resize((size, size), Image.Resampling.BICUBIC, box)
+
+
+def central_box(width: int, height: int) -> Box:
+  """The central square of an image, in its pixels.
+
+  Its side is CENTRAL_FRACTION of the image's short side, unrounded.
+  """
+  side = CENTRAL_FRACTION * min(width, height)
+  left, top = (width - side) / 2, (height - side) / 2
+  return left, top, left + side, top + side
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+  """Resizes the `central_box` to size x size pixels, bicubic."""
+  return crop(image, size, central_box(*image.size))
+
+
+def random_flip(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+  """Exchanges left and right with a probability of one half."""
+  if rng.random() < 0.5:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+  return image

@@ -1,0 +1,157 @@
+"""The shapes in the archives of ModelNet40: meshes, or point sets in HDF5."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import hashlib
+import io
+import posixpath
+import re
+from typing import Any
+import zipfile
+
+import numpy as np
+
+from experiments.benchmarks.modelnet40 import archives, off, points
+from experiments.benchmarks.modelnet40.archives import ArchiveError
+from experiments.benchmarks.modelnet40.source import NUM_POINTS
+
+SAMPLING_SEED = 0
+# Any folder may be on top; what macOS packs beside the files is none of them.
+MESH = re.compile(r'(?:.*/)?([^/]+)/(train|test)/([^/.][^/]*)\.off')
+HDF5 = re.compile(r'(?:.*/)?(ply_data_(train|test)\d+)\.h5')
+NAMES = 'shape_names.txt'
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """An example that is not read yet."""
+
+  name: str  # Unique in the data set.
+  split: str
+  category: str
+  read: Callable[[], np.ndarray]  # [M, 3] float32, normalized; or ValueError.
+
+
+def read_archive(archive: zipfile.ZipFile, form: str) -> list[Shape]:
+  """All shapes of an archive, in the order of their names.
+
+  Args:
+    archive: as from `archives.open_archive`; open for as long as shapes are
+      to be read.
+    form: 'off' or 'hdf5'.
+
+  Returns:
+    The shapes. Meshes are read when they are asked for; point sets at once.
+
+  Raises:
+    ArchiveError: if it has no shape of that form; for point sets also if a
+      file is damaged, with which thousands of them would be missing.
+  """
+  entries = [
+    entry
+    for entry in sorted(archive.infolist(), key=lambda e: e.filename)
+    if not entry.filename.startswith('__MACOSX/')
+  ]
+  shapes = {'off': _meshes, 'hdf5': _point_sets}[form](archive, entries)
+  if not shapes:
+    example = entries[0].filename if entries else 'nothing'
+    looked_for = {
+      'off': 'meshes (CLASS/train/NAME.off)',
+      'hdf5': 'point sets (ply_data_train0.h5)',
+    }[form]
+    raise ArchiveError(
+      f'{archive.filename} has no {looked_for}; it has {example[:80]!r}.'
+    )
+  return shapes
+
+
+def _meshes(
+  archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo]
+) -> list[Shape]:
+  shapes = []
+  for entry in entries:
+    if match := MESH.fullmatch(entry.filename):
+      category, split, name = match.groups()
+      name = f'{category}/{split}/{name}'
+      read = functools.partial(_read_mesh, archive, entry, name)
+      shapes.append(Shape(name, split, category, read))
+  return shapes
+
+
+def _read_mesh(
+  archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str
+) -> np.ndarray:
+  mesh = off.parse(archives.read_entry(archive, entry))
+  # From the name alone: in whatever order meshes are read, whichever are bad.
+  digest = hashlib.sha256(f'{SAMPLING_SEED}/{name}'.encode()).digest()
+  rng = np.random.default_rng(int.from_bytes(digest[:8], 'big'))
+  sampled = off.sample_surface(*mesh, NUM_POINTS, rng)
+  # Before float32, whose digits a mesh far from the origin would use up.
+  return points.normalize(sampled).astype(np.float32)
+
+
+def _point_sets(
+  archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo]
+) -> list[Shape]:
+  files = [(e, m) for e in entries if (m := HDF5.fullmatch(e.filename))]
+  if not files:
+    return []
+  names = [e for e in entries if posixpath.basename(e.filename) == NAMES]
+  if not names:
+    raise ArchiveError(f'{archive.filename} has no {NAMES}.')
+  listed = archives.read_entry(archive, names[0])
+  categories = listed.decode('latin-1').split()
+  shapes = []
+  for entry, match in files:
+    try:
+      clouds, labels = _read_hdf5(archives.read_entry(archive, entry))
+      if labels.max(initial=0) >= len(categories):
+        raise ArchiveError(
+          f'it has label {labels.max()}, for {len(categories)} classes.'
+        )
+    except ArchiveError as error:
+      raise ArchiveError(
+        f'{archive.filename}: {entry.filename}: {error}'
+      ) from error
+    for i, (cloud, label) in enumerate(zip(clouds, labels, strict=True)):
+      read = functools.partial(points.normalize, cloud)
+      name = f'{match[1]}/{i}'
+      shapes.append(Shape(name, match[2], categories[label], read))
+  return shapes
+
+
+def _read_hdf5(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+  """Clouds [n, M, 3] float32 and labels [n] of one file."""
+  import h5py
+
+  try:
+    with h5py.File(io.BytesIO(data), 'r') as file:
+      clouds, labels = (_dataset(h5py, file, key) for key in ('data', 'label'))
+      n = clouds.shape[0]
+      if clouds.shape[1:] != (NUM_POINTS, 3) or labels.size != n:
+        raise ArchiveError(
+          f'it has data {clouds.shape} and label {labels.shape}, instead of'
+          f' (n, {NUM_POINTS}, 3) and (n, 1).'
+        )
+      if 4 * clouds.size > archives.MAX_BYTES or labels.dtype != np.uint8:
+        raise ArchiveError(f'{n} clouds with labels in {labels.dtype}.')
+      return np.asarray(clouds, np.float32), np.asarray(labels).reshape(n)
+  except ArchiveError:
+    raise
+  except Exception as error:  # h5py raises whatever HDF5 stumbles on.
+    raise ArchiveError(f'it is no whole HDF5 file: {error}') from error
+
+
+def _dataset(h5py: Any, file: Any, key: str) -> Any:
+  """An array that lies in this very file, not in others that it names."""
+  dataset = file[key]
+  link = file.get(key, getlink=True)
+  if (
+    not isinstance(link, h5py.HardLink)
+    or not isinstance(dataset, h5py.Dataset)
+    or dataset.external
+    or dataset.is_virtual
+  ):
+    raise ArchiveError(f'{key!r} is no array of its own.')
+  return dataset

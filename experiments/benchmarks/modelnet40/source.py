@@ -1,0 +1,88 @@
+"""ModelNet40, and what is read like it: which data sets there are, and where.
+
+The source archives are read by `shapes`, the array_record files are written by
+`builder.point_clouds`.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import os
+from typing import Any
+
+from experiments.benchmarks.modelnet40 import standin as solids
+from experiments.errors import DataNotFoundError
+
+NUM_POINTS = 2048  # Of each cloud, M.
+BUILDER = 'point_clouds'
+VERSION = '1.0.0'
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """What a whole data set has."""
+
+  form: str  # Of its archive: 'off' (meshes) or 'hdf5' (point sets).
+  archive: str  # As its publishers call it.
+  categories: tuple[str, ...]  # In the order of the labels.
+  sizes: Mapping[str, int]  # Shapes by split.
+
+
+CATEGORIES = (
+  *('airplane', 'bathtub', 'bed', 'bench', 'bookshelf', 'bottle', 'bowl'),
+  *('car', 'chair', 'cone', 'cup', 'curtain', 'desk', 'door', 'dresser'),
+  *('flower_pot', 'glass_box', 'guitar', 'keyboard', 'lamp', 'laptop'),
+  *('mantel', 'monitor', 'night_stand', 'person', 'piano', 'plant', 'radio'),
+  *('range_hood', 'sink', 'sofa', 'stairs', 'stool', 'table', 'tent'),
+  *('toilet', 'tv_stand', 'vase', 'wardrobe', 'xbox'),
+)
+DATASETS = {
+  'modelnet40': Dataset(
+    'off', 'ModelNet40.zip', CATEGORIES, {'train': 9843, 'test': 2468}
+  ),
+  # PointNet's authors published it with three training shapes less.
+  'modelnet40_hdf5': Dataset(
+    'hdf5',
+    'modelnet40_ply_hdf5_2048.zip',
+    CATEGORIES,
+    {'train': 9840, 'test': 2468},
+  ),
+  'solids': Dataset('off', 'solids.zip', solids.CATEGORIES, solids.SIZES),
+}
+
+
+def get(name: str) -> Dataset:
+  """The data set of that name. Raises ValueError if there is none."""
+  if name not in DATASETS:
+    raise ValueError(f'No data set {name!r}; there are {sorted(DATASETS)}.')
+  return DATASETS[name]
+
+
+def directory(name: str, data_dir: str) -> str:
+  """Where a data set is prepared."""
+  return os.path.join(data_dir, BUILDER, name, VERSION)
+
+
+def open_source(name: str, split: str, data_dir: str | None) -> Sequence[Any]:
+  """Records of a prepared split, by index.
+
+  Args:
+    name: of the data set.
+    split: 'train' or 'test'.
+    data_dir: as it was prepared to.
+
+  Returns:
+    Records with 'points' [M, 3] float32, 'label' and 'name'.
+
+  Raises:
+    DataNotFoundError: if the data set is not prepared there.
+  """
+  path = directory(name, data_dir or '')
+  if not os.path.isdir(path):
+    raise DataNotFoundError(
+      f'No data set {name!r} at {path} (data.dir={data_dir!r}). Prepare it:'
+      f' python -m scripts.prepare_modelnet40 --dataset={name}'
+      f' --source={get(name).archive} --data_dir={data_dir or "DIRECTORY"}'
+    )
+  import tensorflow_datasets as tfds
+
+  return tfds.builder_from_directory(path).as_data_source(split=split)

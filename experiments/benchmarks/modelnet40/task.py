@@ -1,0 +1,128 @@
+"""ModelNet40: point clouds in 40 classes (section 4.3, Table 4)."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.modelnet40 import points
+from experiments.benchmarks.modelnet40 import source as modelnet40
+from experiments.task import Batch, Task
+import perceiver
+
+SPLIT_SEED = 0  # ModelNet40 has no validation split: ours is fixed by this.
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset(Sequence[Any]):
+  """Some of a sequence's records."""
+
+  records: Sequence[Any]
+  indices: np.ndarray  # Of records, in the order to have them in.
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: Any) -> Any:
+    return self.records[int(self.indices[index])]
+
+
+@dataclasses.dataclass
+class ModelNet40(Task):
+  """Points with nothing but Fourier features of their coordinates."""
+
+  dataset: str  # See `source.DATASETS`.
+  num_bands: int
+  max_resolution: float  # The unit cube's side, in elements.
+  max_scaling: float  # 0.01: factors from 0.99 to 1.01 for all coordinates.
+  max_translation: float  # Of each point, in half-sides of the unit cube.
+  max_rotation: float  # Degrees, about the vertical axis.
+  vertical_axis: int  # 2 in the meshes, 1 in the point sets of the HDF5 files.
+  # (height, width): the points stand on a grid, in a random order; those that
+  # are too many are left out. None: they are a set.
+  grid: tuple[int, int] | None
+  # Of the training split: it is held out, and picks the best checkpoint.
+  validation_fraction: float
+
+  def __post_init__(self) -> None:
+    self.categories = modelnet40.get(self.dataset).categories
+    self.num_classes = len(self.categories)
+    if not 0 <= self.validation_fraction < 1:
+      raise ValueError(
+        f'task.validation_fraction={self.validation_fraction} must be at least'
+        ' 0 and less than 1.'
+      )
+    if self.vertical_axis not in (0, 1, 2):
+      raise ValueError(f'task.vertical_axis={self.vertical_axis} is no axis.')
+    if self.num_points > modelnet40.NUM_POINTS:
+      raise ValueError(
+        f'task.grid={self.grid} has {self.num_points} places, for'
+        f' {modelnet40.NUM_POINTS} points.'
+      )
+    if self.validation_fraction:
+      self.eval_splits = ('validation', 'test')
+
+  @property
+  def num_points(self) -> int:
+    """M, points that the model sees."""
+    if self.grid is None:
+      return modelnet40.NUM_POINTS
+    height, width = self.grid
+    return height * width
+
+  def num_examples(self, split: str) -> int:
+    sizes = modelnet40.get(self.dataset).sizes
+    if split == 'test':
+      return sizes['test']
+    return len(self._indices(split, sizes['train']))
+
+  def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
+    if split == 'test':
+      return modelnet40.open_source(self.dataset, 'test', data_dir)
+    records = modelnet40.open_source(self.dataset, 'train', data_dir)
+    return Subset(records, self._indices(split, len(records)))
+
+  def _indices(self, split: str, size: int) -> np.ndarray:
+    """Of 'train' or 'validation', in the published training split."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(size)
+    held_out = round(self.validation_fraction * size)
+    return {'validation': order[:held_out], 'train': order[held_out:]}[split]
+
+  def train_example(
+    self, record: Any, rng: np.random.Generator
+  ) -> dict[str, np.ndarray]:
+    cloud = points.normalize(record['points'])
+    if self.grid is not None:
+      cloud = rng.permutation(cloud)
+    cloud = points.rotate(cloud, self.max_rotation, self.vertical_axis, rng)
+    cloud = points.translate(cloud, self.max_translation, rng)
+    cloud = points.scale(cloud, self.max_scaling, rng)
+    return self.eval_example({**record, 'points': cloud})
+
+  def eval_example(self, record: Any) -> dict[str, np.ndarray]:
+    # The first points are as random as any: that is how they were sampled.
+    cloud = record['points'][: self.num_points]
+    return {
+      'points': points.normalize(cloud),
+      'label': np.asarray(record['label'], np.int32),
+    }
+
+  def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+      'points': jax.ShapeDtypeStruct((self.num_points, 3), jnp.float32),
+      'label': jax.ShapeDtypeStruct((), jnp.int32),
+    }
+
+  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
+    del is_training
+    cloud = batch['points']  # [B, M, 3]
+    if self.grid is not None:
+      cloud = cloud.reshape(-1, *self.grid, 3)  # [B, height, width, 3]
+    positions = perceiver.fourier_points(
+      cloud, self.num_bands, self.max_resolution
+    )
+    nothing = jnp.zeros((*cloud.shape[:-1], 0))
+    return perceiver.ByteArray((perceiver.Segment(nothing, positions),))

@@ -1,0 +1,178 @@
+"""The Grain pipeline: from records to batches, in a reproducible order.
+
+Training reads one endless stream: the examples of epoch 0 in a random order,
+then those of epoch 1 in another, and so on. Its order and its augmentation
+depend on the seed alone. Batches are consecutive runs of the stream, dealt to
+the processes in turn, so the position in the stream, in examples, is all that
+a checkpoint needs; it holds for any number of processes, workers and any batch
+size.
+
+A damaged record becomes an example that is masked out; it is named and counted,
+and too many of them end the run.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+import logging
+import signal
+from typing import Any
+
+import grain
+import numpy as np
+
+from experiments.errors import DamagedDataError, DamagedRecordError
+from experiments.task import Task
+
+log = logging.getLogger(__name__)
+
+ENDLESS = 2**31  # Epochs. Without a number, batches of one overflow a length.
+NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
+
+
+def train_batches(
+  task: Task,
+  source: Sequence[Any],
+  *,
+  batch_size: int,
+  seed: int,
+  position: int = 0,
+  num_workers: int = 0,
+  max_damaged: float = 0.0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Generator[NumpyBatch]:
+  """This process's share of each global batch, from `position` on, endless.
+
+  Args:
+    task: decodes and augments.
+    source: the training split's records.
+    batch_size: of the global batch, divisible by `process_count`.
+    seed: of order and augmentation.
+    position: examples of the stream, over all processes, that came before.
+    num_workers: processes that decode; 0: threads of this one.
+    max_damaged: the largest fraction of damaged records to go on with.
+    process_index: of this process.
+    process_count: of all processes.
+
+  Returns:
+    Batches of batch_size / process_count examples; to be closed when done.
+
+  Raises:
+    DamagedDataError: from `next`, for too many damaged records.
+  """
+
+  def example(index: int, rng: np.random.Generator) -> NumpyBatch:
+    return _example(
+      spec, index, True, lambda: task.train_example(source[index], rng)
+    )
+
+  spec = task.example_spec()
+  indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()
+  indices = indices.repeat(ENDLESS)
+  examples = indices.random_map(example)[
+    position + process_index :: process_count
+  ]
+  batches = _iterate(examples.batch(batch_size // process_count), num_workers)
+  return _report_damaged(batches, task, source, max_damaged)
+
+
+def eval_batches(
+  task: Task,
+  source: Sequence[Any],
+  *,
+  batch_size: int,
+  num_workers: int = 0,
+  max_damaged: float = 0.0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Generator[NumpyBatch]:
+  """Every example once, in order; the last batch is filled up, mask False."""
+  count = len(source)
+  padded = -(-count // batch_size) * batch_size
+
+  def example(index: int) -> NumpyBatch:
+    record = index if index < count else 0
+    return _example(
+      spec, record, index < count, lambda: task.eval_example(source[record])
+    )
+
+  spec = task.eval_spec()
+  examples = grain.MapDataset.range(padded).map(example)
+  examples = examples[process_index::process_count]
+  batches = _iterate(examples.batch(batch_size // process_count), num_workers)
+  return _report_damaged(batches, task, source, max_damaged)
+
+
+def _example(
+  spec: Mapping[str, Any],
+  index: int,
+  exists: bool,
+  decode: Callable[[], NumpyBatch],
+) -> NumpyBatch:
+  """A record's example, with its mask and its index if it is damaged."""
+  try:
+    return {**decode(), 'mask': np.bool_(exists), 'damaged': np.int64(-1)}
+  except DamagedRecordError:
+    zeros = {name: np.zeros(x.shape, x.dtype) for name, x in spec.items()}
+    return {**zeros, 'mask': np.False_, 'damaged': np.int64(index)}
+
+
+def _report_damaged(
+  batches: grain.DatasetIterator,
+  task: Task,
+  source: Sequence[Any],
+  max_damaged: float,
+) -> Generator[NumpyBatch]:
+  """Names each damaged record once; stops when they are too many."""
+  damaged: set[int] = set()
+  try:
+    for batch in batches:
+      indices = batch.pop('damaged')
+      for index in set(indices[indices >= 0].tolist()) - damaged:
+        damaged.add(index)
+        reason = _why_damaged(task, source, index)
+        log.warning(
+          'Skipped record %d of %d, the %d. that is damaged: %s',
+          *(index, len(source), len(damaged), reason),
+        )
+        if len(damaged) > max_damaged * len(source):
+          raise DamagedDataError(
+            f'{len(damaged)} of {len(source)} records are damaged, more than'
+            f' data.max_damaged={max_damaged} allows; the last: {reason}'
+          )
+      yield batch
+  finally:
+    batches.close()  # Ends the worker processes.
+
+
+def _why_damaged(task: Task, source: Sequence[Any], index: int) -> str:
+  # Workers hand over arrays, not errors: decoded again for what is wrong.
+  try:
+    task.eval_example(source[index])
+  except DamagedRecordError as error:
+    return str(error)
+  return 'unknown'
+
+
+def _iterate(
+  batches: grain.MapDataset, num_workers: int
+) -> grain.DatasetIterator:
+  if num_workers == 0:
+    read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return iter(batches.to_iter_dataset(read_options))
+  # One thread a worker, and one finished batch waiting: Grain's own defaults
+  # are 16 threads and 500 batches in each worker.
+  read_options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+  options = grain.MultiprocessingOptions(num_workers=num_workers)
+  return iter(
+    batches.to_iter_dataset(read_options).mp_prefetch(
+      options, worker_init_fn=_ignore_signals
+    )
+  )
+
+
+def _ignore_signals(worker_index: int, num_workers: int) -> None:
+  # Schedulers and terminals send them to all processes of a run. The main one
+  # decides what happens: it still needs batches up to the step it stops after.
+  del worker_index, num_workers
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,120 @@
+"""Tiny media files, and data sets of them, as no camera makes them."""
+
+from fractions import Fraction
+import io
+import os
+import signal
+
+import av
+import numpy as np
+from PIL import Image
+
+from experiments.benchmarks.audioset import preparation as prepare_audioset
+
+RATE = 48_000
+
+
+def media(
+  *,
+  times=None,
+  images=None,
+  samples=None,
+  audio_start=0.0,
+  sound_gap=0.0,
+  rate=RATE,
+  layout='mono',
+  form='matroska',
+  video_codec='mpeg4',
+  audio_codec='pcm_s16le',
+  pixels='yuv420p',
+):
+  """A file's content.
+
+  Args:
+    times: of the pictures, seconds; None: there is no video.
+    images: as many arrays [H, W, 3] uint8.
+    samples: [channels, samples] int16, or None.
+    audio_start: seconds.
+    sound_gap: seconds without packets, in the middle of the sound.
+    rate: of the sound, Hz.
+    layout: of its channels.
+    form: of the container, as FFmpeg calls it.
+    video_codec: to encode with.
+    audio_codec: likewise.
+    pixels: format of the pictures.
+  """
+  file = io.BytesIO()
+  with av.open(file, 'w', format=form) as container:
+    if times is not None:
+      video = container.add_stream(video_codec, 25)
+      video.height, video.width = images[0].shape[:2]
+      video.pix_fmt = pixels
+      video.codec_context.time_base = Fraction(1, 1000)
+      video.codec_context.thread_count = 1
+    if samples is not None:
+      sound = container.add_stream(audio_codec, rate, layout=layout)
+    if times is not None:
+      for time, image in zip(times, images, strict=True):
+        frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+        frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+        container.mux(video.encode(frame))
+      container.mux(video.encode())
+    if samples is not None:
+      resampler = av.AudioResampler(sound.format, layout, rate)
+      for i, part in enumerate(
+        np.split(samples, 2 if sound_gap else 1, axis=1)
+      ):
+        chunk = av.AudioFrame.from_ndarray(
+          np.ascontiguousarray(part.T.reshape(1, -1)), 's16', layout
+        )
+        chunk.rate, chunk.time_base = rate, Fraction(1, rate)
+        begin = audio_start + i * (sound_gap + part.shape[1] / rate)
+        chunk.pts = round(rate * begin)
+        for frame in resampler.resample(chunk):
+          container.mux(sound.encode(frame))
+      container.mux(sound.encode())
+  return file.getvalue()
+
+
+def grey(levels, shape=(64, 64)):
+  return [np.full((*shape, 3), level, np.uint8) for level in levels]
+
+
+def noise(count, rate=RATE, channels=1, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(-9999, 9999, (channels, count)).astype(np.int16)
+
+
+def flash_and_click(
+  times, *, at, seconds=1.0, audio_start=0.0, rate=RATE, **kwargs
+):
+  """Black and silent, but for the picture from `at` on and a sample then."""
+  samples = np.zeros((1, round(rate * (seconds - audio_start))), np.int16)
+  samples[0, round(rate * (at - audio_start))] = 30_000
+  return media(
+    times=times,
+    images=grey([255 * (time > at - 1e-4) for time in times]),
+    samples=samples,
+    audio_start=audio_start,
+    rate=rate,
+    **kwargs,
+  )
+
+
+def flash_frame(frames):
+  """The first bright one of some JPEG files."""
+  levels = [np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames]
+  return int(np.argmax(np.array(levels) > 128))
+
+
+def click_frame(audio):
+  """The frame in whose time the loudest sample is."""
+  return int(np.argmax(np.abs(audio.astype(int)))) // 1920
+
+
+def decode_or_die(job):
+  """As `decode_clip`, where two clips are the death of their process."""
+  if job.clip.segment.id.endswith(('3', '6')):
+    os.kill(os.getpid(), signal.SIGSEGV)
+  # In a worker it is not replaced by this.
+  return prepare_audioset.decode_clip(job)

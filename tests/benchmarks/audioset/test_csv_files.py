@@ -1,0 +1,148 @@
+"""The CSVs are read as they are; clips are found by their names."""
+
+import pytest
+
+from experiments.benchmarks.audioset import clips as audioset_clips
+from experiments.benchmarks.audioset import csv_files as audioset_csv
+from experiments.benchmarks.audioset.csv_files import Segment
+
+# As downloaded, but for the number of lines.
+CLASSES = """index,mid,display_name
+0,/m/09x0r,"Speech"
+1,/m/05zppz,"Male speech, man speaking"
+2,/t/dd00088,"Gurgling"
+"""
+SEGMENTS = """\
+# Segments csv created Sun Mar  5 10:54:31 2017
+# num_ytids=22160, num_segs=22160, num_unique_labels=527, num_positive_labels=1
+# YTID, start_seconds, end_seconds, positive_labels
+--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"
+-_aaaaaaaaa, 0.000, 10.000, "/m/05zppz"
+"""
+HEADER = SEGMENTS.count('#')
+
+
+def write(folder, *, classes=CLASSES, **segments):
+  (folder / 'class_labels_indices.csv').write_text(classes)
+  for name, text in segments.items():
+    (folder / f'{name}_segments.csv').write_text(text)
+  return audioset_csv.read_segments(
+    str(folder), audioset_csv.read_classes(str(folder))
+  )
+
+
+def test_official_files(tmp_path):
+  segments = write(
+    tmp_path,
+    balanced_train=SEGMENTS,
+    unbalanced_train=SEGMENTS.replace('--P', 'AAP').replace('-_a', '-_b'),
+    eval=SEGMENTS.replace('--P', 'BBP').replace('-_a', '-_c'),
+  )
+  assert segments[:3] == [
+    Segment('train', '--PJHxphWEs', 30.0, (0, 2)),
+    Segment('train', '-_aaaaaaaaa', 0.0, (1,)),
+    Segment('train', 'AAPJHxphWEs', 30.0, (0, 2)),
+  ]
+  assert [x.split for x in segments] == ['train'] * 4 + ['eval'] * 2
+  classes = audioset_csv.read_classes(str(tmp_path))
+  assert classes.mids == ('/m/09x0r', '/m/05zppz', '/t/dd00088')
+  assert classes.names[1] == 'Male speech, man speaking'
+
+
+@pytest.mark.parametrize(
+  ('row', 'message'),
+  [
+    ('short, 0.0, 10.0, "/m/09x0r"', "'short' is no id"),
+    ('AAAAAAAAAAA, 0.0, 10.0', 'found 3 fields'),
+    ('AAAAAAAAAAA, 0.0, 10.0, /m/09x0r, /m/05zppz', 'found 5 fields'),
+    ('AAAAAAAAAAA, zero, 10.0, "/m/09x0r"', "no seconds: 'zero'"),
+    ('AAAAAAAAAAA, 10.0, 0.0, "/m/09x0r"', 'from 10.0 to 0.0'),
+    ('AAAAAAAAAAA, 0.0, nan, "/m/09x0r"', 'from 0.0 to nan'),
+    ('AAAAAAAAAAA, 0.0, 10.0, "/m/09x0r,/m/0"', "label '/m/0' is not in"),
+    ('AAAAAAAAAAA, 0.0, 10.0, ""', "label '' is not in"),
+    ('-_aaaaaaaaa, 0.0, 10.0, "/m/09x0r"', 'is in .*line 5 already'),
+  ],
+)
+def test_a_bad_row_is_named(tmp_path, row, message):
+  with pytest.raises(ValueError, match=message) as error:
+    write(tmp_path, eval=SEGMENTS + row + '\n')
+  assert f'eval_segments.csv, line {HEADER + 3}' in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('classes', 'message'),
+  [
+    ('', 'has 0 classes'),
+    (CLASSES.replace('\n1,', '\n7,'), 'not 0 to 2'),
+    (CLASSES.replace('\n1,', '\n0,'), 'line 3: index 0 is there twice'),
+    (CLASSES.replace('\n1,', '\nx,'), 'line 3: expected'),
+    (CLASSES.replace('/m/05zppz', '/m/09x0r'), 'same mid'),
+    (CLASSES + '3,"open\n', 'no CSV file'),
+  ],
+)
+def test_bad_classes(tmp_path, classes, message):
+  with pytest.raises(ValueError, match=message):
+    write(tmp_path, classes=classes, eval=SEGMENTS)
+
+
+def test_no_files(tmp_path):
+  with pytest.raises(FileNotFoundError, match='class_labels_indices'):
+    audioset_csv.read_classes(str(tmp_path))
+  with pytest.raises(FileNotFoundError, match=r'balanced_train.*eval_segments'):
+    write(tmp_path)
+
+
+def plan(folder, names, segments):
+  for name in names:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+  return audioset_clips.make_plan(str(folder), segments)
+
+
+def test_clips_are_found_by_their_names(tmp_path):
+  names = [
+    '-0123456789.mp4',
+    'folder/_-abcABC_-__30.webm',
+    'AAAAAAAAAAA_30000.WAV',  # Milliseconds.
+    'BBBBBBBBBBB_12.500.mkv',
+    'notes.txt',
+  ]
+  ids = ['-0123456789', '_-abcABC_-_', 'AAAAAAAAAAA', 'BBBBBBBBBBB']
+  starts = [7.0, 30.0, 30.0, 12.5]
+  segments = [
+    Segment('train', video, start, (0,))
+    for video, start in zip(ids, starts, strict=True)
+  ]
+  missing = Segment('eval', 'CCCCCCCCCCC', 0.0, (0,))
+  found = plan(tmp_path, names, [*segments, missing])
+  assert {clip.segment: clip.path for clip in found.clips} == {
+    segment: str(tmp_path / name)
+    for segment, name in zip(segments, names[:4], strict=True)
+  }
+  assert found.missing == [missing]
+  assert found.skipped == []
+
+
+def test_clips_that_are_of_no_row_are_named(tmp_path):
+  segments = [
+    Segment('train', 'AAAAAAAAAAA', 10.0, (0,)),
+    Segment('train', 'AAAAAAAAAAA', 50.0, (0,)),
+    Segment('eval', 'BBBBBBBBBBB', 0.0, (0,)),
+  ]
+  names = {
+    'AAAAAAAAAAA.mp4': '2 rows for AAAAAAAAAAA: its name must say',
+    'AAAAAAAAAAA_20.mp4': '0 rows for AAAAAAAAAAA at 20',
+    'BBBBBBBBBBB.wav': 'BBBBBBBBBBB.mp4 is the same clip',
+    'CCCCCCCCCCC.mp4': 'No CSV has a row for CCCCCCCCCCC',
+    'holiday.mp4': 'neither <video id> nor',
+    'BBBBBBBBBBB_.mp4': 'neither <video id> nor',
+  }
+  good = ['AAAAAAAAAAA_50.mp4', 'BBBBBBBBBBB.mp4']
+  found = plan(tmp_path, [*names, *good], segments)
+  assert [clip.segment for clip in found.clips] == [segments[2], segments[1]]
+  assert found.missing == segments[:1]
+  skipped = dict(found.skipped)
+  assert set(skipped) == {str(tmp_path / name) for name in names}
+  for name, reason in names.items():
+    assert reason in skipped[str(tmp_path / name)]

@@ -1,0 +1,262 @@
+"""Preparing survives what clips and kills do to it."""
+
+import collections
+import csv
+import os
+import pathlib
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks.audioset import media
+from experiments.benchmarks.audioset import preparation as prepare_audioset
+from experiments.benchmarks.audioset import source as audioset
+from experiments.benchmarks.audioset.preparation import PreparationError
+from experiments.errors import DataNotFoundError
+from tests.benchmarks.audioset import media as audioset_media
+from tests.conftest import ROOT
+
+CLASSES = 'index,mid,display_name\n0,/m/0,"A"\n1,/m/1,"B"\n'
+OPEN = {'num_examples': None, 'num_classes': 2}
+
+
+def write_sources(folder, clips, without_clip=0):
+  """Clips by name, and CSVs whose rows are theirs; the last 3 are for eval."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / 'clips').mkdir()
+  for name, content in clips.items():
+    (folder / 'clips' / name).write_bytes(content)
+  (folder / 'class_labels_indices.csv').write_text(CLASSES)
+  ids = [name[:11] for name in clips]
+  ids = [f'none{i:07}' for i in range(without_clip)] + ids
+  rows = [f'{x}, 0.000, 10.000, "/m/{i % 2}"\n' for i, x in enumerate(ids)]
+  (folder / 'balanced_train_segments.csv').write_text(''.join(rows[:-3]))
+  (folder / 'eval_segments.csv').write_text(''.join(rows[-3:]))
+
+
+def prepare(folder, processes=2):
+  return prepare_audioset.prepare(
+    str(folder / 'clips'), str(folder), str(folder / 'data'), processes
+  )
+
+
+def report(folder):
+  path = pathlib.Path(audioset.directory(str(folder / 'data'))) / 'report.csv'
+  with open(path, newline='', errors='surrogateescape') as file:
+    return list(csv.DictReader(file))
+
+
+def records(folder):
+  """Everything in both splits, by id; each clip once."""
+  found = {}
+  for split in ('train', 'eval'):
+    for record in audioset.open_source(str(folder / 'data'), split, **OPEN):
+      assert record['id'] not in found
+      content = list(record['frames']), record['audio'].tobytes()
+      found[record['id']] = (split, record['labels'].tolist(), *content)
+  return found
+
+
+@pytest.fixture(scope='module')
+def good():
+  """Ten clips of 0.4 s, by name."""
+  images = [np.full((32, 32, 3), 9 * i, np.uint8) for i in range(10)]
+  return {
+    f'{"-_"[i % 2]}clip{i:06}.mkv': audioset_media.media(
+      times=np.arange(10) / 25,
+      images=images[i:] + images[:i],
+      samples=audioset_media.noise(19_200, seed=i),
+    )
+    for i in range(10)
+  }
+
+
+def test_records_are_what_was_decoded(tmp_path, good, monkeypatch):
+  monkeypatch.setattr(prepare_audioset, 'CLIPS_PER_FILE', 3)
+  write_sources(tmp_path, good, without_clip=2)
+  told = prepare(tmp_path)
+  assert '7 clips for train, 3 clips for eval; 0 files skipped, 2 CSV' in told
+  assert prepare(tmp_path).endswith('remove it to prepare it again.')
+  source = audioset.open_source(
+    str(tmp_path / 'data'), 'train', num_examples=7, num_classes=2
+  )
+  assert len(source.paths) == 3
+  source = pickle.loads(pickle.dumps(source))
+  for record in source:
+    path = tmp_path / 'clips' / f'{record["id"]}.mkv'
+    frames, audio = media.decode(str(path))
+    assert list(record['frames']) == frames
+    assert record['frames'][3:7] == frames[3:7]
+    assert record['frames'][-1] == frames[-1]
+    np.testing.assert_array_equal(record['audio'], audio)
+    assert record['audio'].dtype == np.int16
+    assert record['labels'].tolist() == [int(record['id'][-1]) % 2]
+  with pytest.raises(IndexError):
+    source[7]
+  with pytest.raises(IndexError):
+    source[0]['frames'][10]
+  statuses = collections.Counter(row['status'] for row in report(tmp_path))
+  assert statuses == {'prepared': 2, 'skipped': 1, 'no clip': 3}
+  missing = [row['id'] for row in report(tmp_path) if row['id']]
+  assert missing == ['none0000000', 'none0000001']
+
+
+def test_clips_that_kill_or_hang_are_skipped_and_named(
+  tmp_path, good, monkeypatch
+):
+  write_sources(tmp_path, good | {'hanging0000.mp4': b''})
+  os.remove(tmp_path / 'clips' / 'hanging0000.mp4')
+  os.mkfifo(tmp_path / 'clips' / 'hanging0000.mp4')
+  (tmp_path / 'clips' / 'holiday.mp4').touch()
+  (tmp_path / 'clips' / os.fsdecode(b'caf\xe9.mp4')).touch()
+  (tmp_path / 'clips' / 'hanging0000.wav').symlink_to('nothing')
+  monkeypatch.setattr(
+    prepare_audioset, 'decode_clip', audioset_media.decode_or_die
+  )
+  monkeypatch.setattr(prepare_audioset, 'PATIENCE', 5.0)
+  told = prepare(tmp_path)
+  assert '6 clips for train, 2 clips for eval; 6 files skipped' in told
+  reasons = {
+    os.path.basename(row['file']): row['reason']
+    for row in report(tmp_path)
+    if row['file']
+  }
+  unknown = 'Its name is neither <video id> nor <video id>_<start>.'
+  died = 'Its process died (SIGSEGV).'
+  assert reasons == {
+    '_clip000003.mkv': died,
+    '-clip000006.mkv': died,
+    'hanging0000.mp4': 'It hung for 5 s.',
+    'hanging0000.wav': 'It is a link to nothing.',
+    'holiday.mp4': unknown,
+    os.fsdecode(b'caf\xe9.mp4'): unknown,
+  }
+
+
+def test_what_cannot_be_prepared(tmp_path, good):
+  sources = tmp_path / 'none'
+  write_sources(sources, {name: b'' for name in good})
+  with pytest.raises(PreparationError, match=r'None of 10 clips .* opened'):
+    prepare(sources)
+  assert not list((sources / 'data').rglob('*.array_record'))
+  with pytest.raises(DataNotFoundError, match='prepare_audioset'):
+    records(sources)
+  shutil.rmtree(sources / 'clips')
+  with pytest.raises(FileNotFoundError, match='no directory'):
+    prepare(sources)
+  (sources / 'clips').mkdir()
+  with pytest.raises(FileNotFoundError, match='None of the 10 rows'):
+    prepare(sources)
+
+
+def test_other_clips_do_not_go_on_with_what_is_there(tmp_path, good):
+  write_sources(tmp_path, good)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(prepare_audioset, '_finish', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      prepare(tmp_path)
+  name, content = next(iter(good.items()))
+  path = tmp_path / 'clips' / name
+  path.write_bytes(content + b'0')
+  with pytest.raises(PreparationError, match='from other clips or CSVs'):
+    prepare(tmp_path)
+  path.write_bytes(content)
+  assert '7 clips for train' in prepare(tmp_path)
+
+
+def interrupt(*args):
+  raise KeyboardInterrupt
+
+
+KILLED = """
+import sys
+from experiments.benchmarks.audioset import preparation as prepare_audioset
+prepare_audioset.CLIPS_PER_FILE = 4
+prepare_audioset.prepare(*sys.argv[1:], 2)
+"""
+
+
+def test_killed_at_random_moments_it_goes_on(tmp_path, good, monkeypatch):
+  clips = {
+    f'{name[:8]}{i}{name[9:]}': content
+    for i in range(9)  # So many that no try comes to the end.
+    for name, content in good.items()
+  }
+  clips['damaged0000.mp4'] = b'no video'
+  write_sources(tmp_path / 'whole', clips)
+  monkeypatch.setattr(prepare_audioset, 'CLIPS_PER_FILE', 4)
+  prepare(tmp_path / 'whole')
+  expected = records(tmp_path / 'whole')
+  assert len(expected) == 90
+
+  folder = tmp_path / 'killed'
+  write_sources(folder, clips)
+  data_dir = folder / 'data'
+  arguments = [str(x) for x in (folder / 'clips', folder, data_dir)]
+  begun = pathlib.Path(audioset.incomplete_directory(str(data_dir)))
+  entries = lambda: {
+    x.name for x in begun.rglob('*') if not x.name.endswith('.tmp')
+  }
+  rng = random.Random(0)
+  kills = 0
+  done: set[str] = set()
+  for _ in range(10):
+    process = subprocess.Popen(
+      [sys.executable, '-c', KILLED, *arguments],
+      cwd=ROOT,
+      stderr=subprocess.DEVNULL,
+    )
+    # As soon as there is more than before, or a little later.
+    there, more = entries(), rng.randrange(3)
+    while process.poll() is None and len(entries() - there) < more:
+      time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.02))
+    kills += process.poll() is None
+    process.kill()
+    process.wait()
+    if not os.path.isdir(begun):
+      break
+    with pytest.raises(DataNotFoundError, match='half prepared'):
+      audioset.open_source(str(data_dir), 'train', **OPEN)
+    # What is done is not decoded again, or these would be skipped.
+    done |= spoil(folder / 'clips', begun)
+  assert kills >= 5
+  assert done
+  prepare(folder)
+  assert records(folder) == expected
+  assert not begun.exists()
+  assert listing(folder) == listing(tmp_path / 'whole')
+  assert [row['reason'] for row in report(folder) if row['file']] == [
+    row['reason'] for row in report(tmp_path / 'whole') if row['file']
+  ]
+
+
+def listing(folder):
+  path = audioset.directory(str(folder / 'data'))
+  return sorted(os.listdir(path))
+
+
+def spoil(clips, begun):
+  """Overwrites the clips that are done, without changing their sizes."""
+  paths = sorted(clips.iterdir(), key=lambda path: path.name)
+  names = {}
+  ids = {split: [] for split in ('train', 'eval')}
+  for path in paths:
+    ids['eval' if is_eval(path.name, clips.parent) else 'train'].append(path)
+  for split, chosen in ids.items():
+    for i, path in enumerate(chosen):
+      names[f'{split}-{i:07}'] = path
+  done = {x.name for x in begun.rglob('*')} & set(names)
+  for name in done:
+    names[name].write_bytes(bytes(names[name].stat().st_size))
+  return done
+
+
+def is_eval(name, folder):
+  return name[:11] in (folder / 'eval_segments.csv').read_text()

@@ -1,0 +1,108 @@
+"""Mel spectrograms against librosa's; SpecAugment."""
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+import pytest
+
+from experiments.benchmarks.audioset import spectrogram
+
+RATE, HOP, BINS = 48_000, 1024, 80
+SAMPLES = 61_440
+
+
+def sounds():
+  """A tone, a sweep, noise, speech-like bursts, a click and silence."""
+  rng = np.random.default_rng(0)
+  t = np.arange(SAMPLES) / RATE
+  sweep = np.sin(2 * np.pi * (50 * t + 9000 * t**2))
+  noise = rng.normal(size=SAMPLES) * 0.1
+  click = np.zeros(SAMPLES)
+  click[30_000] = 1
+  bursts = noise * (np.sin(2 * np.pi * 3 * t) > 0) + 0.2 * np.sin(900 * t)
+  tone = 0.9 * np.sin(2 * np.pi * 440 * t)
+  stack = np.stack([tone, sweep, noise, bursts, click, 0 * t])
+  return np.round(stack * 32767).astype(np.int16)
+
+
+@pytest.mark.parametrize(('bins', 'hop'), [(BINS, HOP), (32, 1920)])
+def test_log_mel_is_librosas(bins, hop):
+  samples = sounds().astype(np.float32) / 32768
+  ours = jax.jit(
+    lambda x: spectrogram.log_mel(x, num_bins=bins, hop=hop, sample_rate=RATE)
+  )(samples)
+  assert ours.shape == (len(samples), bins, SAMPLES // hop)
+  padded = np.pad(samples, ((0, 0), (hop // 2, hop // 2)), mode='reflect')
+  power = librosa.feature.melspectrogram(
+    y=padded.astype(np.float64),
+    sr=RATE,
+    n_fft=2 * hop,
+    hop_length=hop,
+    n_mels=bins,
+    center=False,
+  )
+  theirs = np.log(np.maximum(power, spectrogram.FLOOR))
+  assert np.ptp(theirs) > 15
+  error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+  assert error <= 1e-4
+  # Everywhere to 0.02 dB: float32's rounding of a loud tone is in all bins.
+  assert np.abs(ours - theirs).max() <= 0.02 * np.log(10) / 10
+
+
+def test_the_filters_are_librosas():
+  for bins, num_fft in ((80, 2048), (128, 4096)):
+    np.testing.assert_allclose(
+      spectrogram.mel_filterbank(bins, num_fft, RATE),
+      librosa.filters.mel(sr=RATE, n_fft=num_fft, n_mels=bins, dtype=float),
+      atol=1e-12,
+    )
+
+
+def test_a_frame_is_centred_on_its_samples():
+  samples = np.zeros((1, SAMPLES), np.float32)
+  samples[0, 10 * HOP + HOP // 2] = 1
+  mel = spectrogram.log_mel(samples, num_bins=BINS, hop=HOP, sample_rate=RATE)
+  loudness = np.asarray(mel).mean(axis=1)[0]
+  assert loudness.argmax() == 10
+  # The same distance from the click.
+  np.testing.assert_allclose(loudness[9], loudness[11], rtol=1e-5)
+
+
+def test_spec_augment_masks_bins_and_frames_of_uniform_widths():
+  shape = (4000, 20, 10)
+  draw = lambda masks: np.asarray(
+    spectrogram.spec_augment_mask(
+      jax.random.key(0), shape, num_masks=masks, max_bins=6, max_frames=3
+    )
+  )
+  assert draw(0).all()
+  mask = draw(1)
+  bins, frames = ~mask.any(axis=2), ~mask.any(axis=1)
+  # A mask covers bins, frames, or both.
+  np.testing.assert_array_equal(mask, ~(bins[:, :, None] | frames[:, None]))
+  for masked, most in ((bins, 6), (frames, 3)):
+    widths = masked.sum(axis=1)
+    counts = np.bincount(widths, minlength=most + 1)
+    expected = len(mask) / (most + 1)
+    # Five standard deviations.
+    assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
+    steps = np.abs(np.diff(masked.astype(int), axis=1)).sum(axis=1)
+    assert steps.max() == 2  # In one piece.
+    assert masked[:, 0].any()
+    assert masked[:, -1].any()
+  # Two of them mask more, and examples differ.
+  assert draw(2).mean() < mask.mean() - 0.05
+  assert len(np.unique(mask.reshape(len(mask), -1), axis=0)) > 500
+
+
+def test_the_mask_runs_under_jit_and_follows_the_key():
+  draw = jax.jit(
+    lambda key: spectrogram.spec_augment_mask(
+      key, (2, 20, 10), num_masks=2, max_bins=6, max_frames=3
+    )
+  )
+  first, again, other = (draw(jax.random.key(i)) for i in (0, 0, 1))
+  assert first.dtype == jnp.bool_
+  assert (first == again).all()
+  assert (first != other).any()

@@ -1,0 +1,280 @@
+"""AudioSet's task: the model's input, dropout, and whole runs."""
+
+import csv
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import audioset as configs
+from experiments import experiment, pipeline, sharding, train
+from experiments.benchmarks.audioset import average_precision as metrics
+from experiments.benchmarks.audioset import source as audioset
+from experiments.benchmarks.audioset import spectrogram
+from scripts import costs, tables
+from tests.benchmarks.audioset.clips import clip, config, task
+
+# Elements and channels, as in PAPER.md; 129 is 2 x 64 bands and the position.
+AUDIO, PATCHES = {'raw': (480, 128 + 129), 'mel': (4800, 1 + 2 * 129)}, 12_544
+COUNTS = {
+  'raw': AUDIO['raw'],
+  'mel': AUDIO['mel'],
+  'video': (PATCHES, 384 + 387),
+  '': (PATCHES + 480, 775),
+  'av_mel': (PATCHES + 4800, 775),
+  'av_mel_tuned': (PATCHES + 4800, 775),
+  'av_raw_no_video_dropout': (PATCHES + 480, 775),
+  'av_mel_no_video_dropout': (PATCHES + 4800, 775),
+  'attention_maps': (16 * 56 * 56 + 61_440, 2 * 4 * 4 * 3 + 387 + 4),
+}
+
+
+@pytest.mark.parametrize(
+  'variant', [v for v in configs.VARIANTS if not v.startswith('events')]
+)
+def test_every_variant_has_the_papers_elements_and_channels(variant):
+  full = configs.get_config(variant)
+  params, inputs = experiment.model_shapes(full)
+  assert (inputs.num_elements, inputs.num_channels) == COUNTS[variant]
+  model = full.model
+  assert (model.num_latent_transformers, model.num_self_attends) == (2, 8)
+  # Nothing is shared: the second iteration has weights of its own.
+  for name in ('cross_attend_1', 'latent_transformer_1/self_attend_7'):
+    assert any(path.startswith(f'perceiver/~/{name}') for path in params)
+  assert params['perceiver']['latents'].shape == (512, 1024)
+
+
+def test_the_config_tells_what_each_variant_costs():
+  lines = configs.__doc__.partition('\nvariant ')[2].partition('\n\n')[0]
+  rows = (line.split() for line in lines.splitlines()[1:])
+  table = {variant: figures for variant, *figures in rows}
+  papers = {row.variant: row.paper['mAP'] for row in tables.TABLES[3][1]}
+  assert table.keys() == {v or '(default)' for v in COUNTS}
+  for variant in COUNTS:
+    of_paper, *rest = table[variant or '(default)']
+    assert of_paper == str(papers.get(variant, '–'))
+    assert rest == costs.row(configs, variant, tflops=400.0).split()[1:]
+
+
+def test_modality_encodings_make_up_the_difference():
+  for variant, of_audio in (('', 775 - 257), ('av_mel', 775 - 259)):
+    params, _ = experiment.model_shapes(configs.get_config(variant))
+    widths = {k: x.shape for k, x in params['modality_encoding'].items()}
+    (audio,) = widths.keys() - {'video'}
+    assert widths == {'video': (4,), audio: (of_audio,)}
+
+
+def create(variant='', **overrides):
+  return experiment.create(
+    config(variant, **overrides), sharding.make_mesh(1, jax.devices()[:1])
+  )
+
+
+def records(count, **also):
+  return [
+    clip(seed=i, name=f'clip{i}', labels=(i % 3, (i + 1) % 3), **also)
+    for i in range(count)
+  ]
+
+
+def train_batch(run, clips):
+  batches = pipeline.train_batches(run.task, clips, batch_size=4, seed=0)
+  return next(batches)
+
+
+@pytest.mark.parametrize('variant', ['', 'av_mel'])
+def test_factored_attention_over_both_segments_equals_plain(variant):
+  logits = {}
+  for form in ('plain', 'no_kv', 'factored'):
+    run = create(variant, **{'model.attention': form})
+    state = jax.jit(run.init_state)(jax.random.key(0))
+    batch = train_batch(run, records(4))
+    logits[form], _ = jax.jit(
+      lambda b, run=run, s=state: run.forward.apply(
+        s.params, s.model_state, None, b, False
+      )
+    )(batch)
+  plain = logits['plain']
+  assert np.ptp(plain) > 0.1
+  for form in ('no_kv', 'factored'):
+    error = np.linalg.norm(logits[form] - plain) / np.linalg.norm(plain)
+    assert error < 1e-4
+
+
+def contents(a_task, batch):
+  """Each segment's content, without parameters."""
+  streams = {'video': a_task._video, 'raw': a_task._raw, 'mel': a_task._mel}
+  return {name: np.asarray(streams[name](batch)) for name in a_task.inputs}
+
+
+def test_content_is_the_streams_values():
+  small = task(**{'task.inputs': ('video', 'raw', 'mel')})
+  run = create()
+  batch = train_batch(run, records(4))
+  seen = contents(small, batch)
+  video = batch['video'].astype(np.float32) / 127.5 - 1
+  # The patch at (1, 0, 1) of frames 2 and 3, 8 x 8 pixels.
+  patch = video[:, 2:4, :8, 8:16].reshape(4, -1)
+  np.testing.assert_allclose(seen['video'][:, 1, 0, 1], patch, atol=1e-6)
+  raw = batch['audio'].reshape(4, -1, 128) / 32768
+  np.testing.assert_array_equal(seen['raw'], raw.astype(np.float32))
+  mel = spectrogram.log_mel(
+    jnp.asarray(batch['audio'] / np.float32(32768)),
+    num_bins=12,
+    hop=1920,
+    sample_rate=48_000,
+  )
+  np.testing.assert_allclose(
+    seen['mel'][..., 0],
+    (mel - spectrogram.MEAN) / spectrogram.STDDEV,
+    atol=1e-4,
+  )
+
+
+def test_absent_streams_are_zero_and_the_rest_is_as_before():
+  small = task('av_mel')
+  whole = clip()
+  for stream, name in (('frames', 'video'), ('audio', 'mel')):
+    lacking = {**whole, stream: whole[stream][:0]}
+    made = [
+      small.train_example(record, np.random.default_rng(0))
+      for record in (whole, lacking)
+    ]
+    batch = jax.tree.map(lambda *x: np.stack(x), *made)
+    seen = contents(small, batch)
+    assert not seen.pop(name)[1].any()
+    (other,) = seen.values()
+    assert other[1].any()
+    assert small.eval_example(lacking)['labels'].any()
+  # Silence that exists is something else: its logarithm has a value.
+  silent = {**whole, 'audio': np.zeros_like(whole['audio'])}
+  example = small.train_example(silent, np.random.default_rng(0))
+  batch = jax.tree.map(lambda x: x[None], example)
+  assert contents(small, batch)['mel'].all()
+
+
+def many(small, count=3000):
+  """A batch of one example, again and again."""
+  example = small.train_example(clip(), np.random.default_rng(0))
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), example)
+
+
+def test_streams_are_dropped_with_their_probabilities():
+  settings = {
+    'task.video_dropout': 0.3,
+    'task.spectrogram_dropout': 0.1,
+    'task.spec_augment_masks': 0,
+    'task.num_frames': 2,
+    'task.image_size': 8,
+    'task.spec_augment_frames': 1,
+  }
+  small = task('av_mel', **settings)
+  batch = many(small)
+  dropped = small.augment_batch(batch, jax.random.key(0))
+  seen = contents(small, dropped)
+  gone = {k: ~x.reshape(len(x), -1).any(axis=1) for k, x in seen.items()}
+  for name, rate in (('video', 0.3), ('mel', 0.1)):
+    # Five standard deviations.
+    assert abs(gone[name].mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / 3000)
+  # Each on its own.
+  assert abs(np.corrcoef(*gone.values())[0, 1]) < 5 / np.sqrt(3000)
+  again = small.augment_batch(batch, jax.random.key(0))
+  for name in dropped:
+    np.testing.assert_array_equal(dropped[name], again[name])
+  other = small.augment_batch(batch, jax.random.key(1))
+  assert (other['has_video'] != dropped['has_video']).any()
+  # Nothing is dropped from evaluation, which augments nothing.
+  assert all(x.all() for x in (batch['has_video'], batch['has_audio']))
+
+
+def test_spec_augment_masks_what_the_model_sees():
+  small = task('mel')
+  batch = {**many(small, 4), 'mask': jnp.ones(4, bool)}
+  seen = contents(small, small.augment_batch(batch, jax.random.key(3)))['mel']
+  plain = contents(small, batch)['mel']
+  masked = seen == 0
+  assert 0 < masked.mean() < 0.6
+  np.testing.assert_array_equal(seen[~masked], plain[~masked])
+  assert len({x.tobytes() for x in masked}) == 4
+
+
+@pytest.fixture
+def source(monkeypatch):
+  """A stand-in for what is on disk; 2 of 7 clips lack a stream, 1 is broken."""
+  splits = {'train': records(12, frames=10), 'eval': records(7, frames=10)}
+  splits['eval'][2]['frames'] = []
+  splits['eval'][3]['audio'] = np.zeros(0, np.int16)
+  splits['eval'][4]['frames'][0] = b'not a JPEG'
+  monkeypatch.setattr(
+    audioset, 'open_source', lambda data_dir, split, **_: splits[split]
+  )
+  return splits
+
+
+def test_runs_average_scores_of_windows_and_report_map(source, tmp_path):
+  run = create()
+  result = train.train(run, str(tmp_path))['eval']
+  assert result['count'] == 6
+  assert result['classes_left_out'] == 1
+  # Window by window on the host, clip by clip.
+  state = train.restore(run, str(tmp_path))
+  apply = jax.jit(
+    lambda b: run.forward.apply(state.params, state.model_state, None, b, False)
+  )
+  scores, labels, losses = [], [], []
+  for i, record in enumerate(source['eval']):
+    if i == 4:
+      continue
+    example = run.task.eval_example(record)
+    logits = []
+    for window in range(3):
+      one = {k: example[k][window] for k in ('video', 'audio')}
+      batch = jax.tree.map(lambda x: x[None], {**example, **one})
+      logits.append(apply(batch)[0][0])
+    logits = np.stack(logits)
+    scores.append(np.mean(1 / (1 + np.exp(-logits)), axis=0))
+    labels.append(example['labels'])
+    targets = np.broadcast_to(example['labels'], logits.shape)
+    entropy = optax.sigmoid_binary_cross_entropy(logits, targets.astype('f'))
+    losses.append(entropy.sum(axis=1).mean())
+  expected = metrics.average_precision(np.stack(scores), np.stack(labels))
+  # Ranks could only differ in ties; the loss, by float32's rounding.
+  assert result['mAP'] == pytest.approx(np.nanmean(expected), rel=1e-6)
+  assert result['loss'] == pytest.approx(np.mean(losses), rel=1e-4)
+  with open(tmp_path / 'average_precision.csv') as file:
+    rows = list(csv.DictReader(file))
+  assert [int(row['index']) for row in rows] == [0, 1, 2, 3]
+  assert [int(row['positives']) for row in rows] == [5, 4, 3, 0]
+  written = [float(row['average_precision'] or 'nan') for row in rows]
+  np.testing.assert_allclose(written, expected, atol=1e-6)
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  reported = [r for r in map(json.loads, lines) if r['split'] == 'eval']
+  assert [r['step'] for r in reported] == [2, 4]
+  assert reported[-1]['mAP'] == result['mAP']
+  assert train.summary('eval', result).startswith(
+    f'eval mAP {100 * result["mAP"]:.2f} %, classes_left_out 1, loss '
+  )
+  (tmp_path / 'average_precision.csv').unlink()
+  again = train.evaluate_checkpoint(run, str(tmp_path))
+  assert again['eval'] == result
+  assert (tmp_path / 'average_precision.csv').exists()
+
+
+def test_sharded_evaluation_is_the_same(source, tmp_path):
+  settings = {'train.steps': 1, 'train.batch_size': 8, 'eval.batch_size': 8}
+  one = create('mel', **settings)
+  result = train.train(one, str(tmp_path))
+  many_devices = experiment.create(config('mel', **settings))
+  assert many_devices.mesh.size == 8
+  again = train.evaluate_checkpoint(many_devices, str(tmp_path))
+  assert again['eval'] == pytest.approx(result['eval'], rel=1e-5)
+
+
+def test_a_split_without_labels_is_one_clear_error(source, tmp_path):
+  for record in source['eval']:
+    record['labels'] = np.zeros(0, np.int64)
+  with pytest.raises(ValueError, match='No clip of the evaluation split has'):
+    train.train(create(**{'train.steps': 1}), str(tmp_path))

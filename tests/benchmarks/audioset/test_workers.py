@@ -1,0 +1,61 @@
+"""What happens to a job does not happen to the rest."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from experiments.benchmarks.audioset.workers import Job, Lost, Workers
+
+
+def do(argument):
+  if argument == 'die':
+    os.kill(os.getpid(), signal.SIGSEGV)
+  if argument == 'exit':
+    os._exit(3)
+  if argument == 'hang':
+    time.sleep(60)
+  while argument == 'spin':
+    pass
+  if argument == 'raise':
+    raise ValueError('wrong')
+  if argument == 'fill':
+    return len(bytearray(2**40))
+  return argument, os.getpid()
+
+
+def test_workers_that_die_are_replaced():
+  limits = {'spin': {'seconds': 1.0}, 'hang': {'patience': 0.5}}
+  arguments = [0, 'die', 1, 'hang', 2, 'spin', 3, 'exit', 4]
+  jobs = (Job(do, x, **limits.get(x, {})) for x in arguments)
+  results = {}
+  with Workers(2, __name__) as workers:
+    for job, result in workers.run(jobs):
+      results[job.argument] = result
+      if job.argument == 4:
+        workers.submit(Job(do, 'later'))
+  assert results.pop('die') == Lost('Its process died (SIGSEGV).')
+  assert results.pop('exit') == Lost('Its process died (status 3).')
+  assert results.pop('hang') == Lost('It hung for 0.5 s.')
+  assert results.pop('spin') == Lost('It took more than 1 s.')
+  assert {k: v[0] for k, v in results.items()} == {
+    x: x for x in [0, 1, 2, 3, 4, 'later']
+  }
+
+
+@pytest.mark.parametrize(
+  ('argument', 'error'), [('raise', ValueError), ('fill', MemoryError)]
+)
+def test_errors_are_the_callers(argument, error):
+  with Workers(1, __name__) as workers, pytest.raises(error):
+    list(workers.run(iter([Job(do, argument)])))
+
+
+def test_workers_end_with_the_context():
+  with Workers(2, __name__) as workers:
+    jobs = (Job(do, i) for i in range(20))
+    pids = {result[1] for _, result in workers.run(jobs)}
+  for pid in pids:
+    with pytest.raises(ProcessLookupError):
+      os.kill(pid, 0)

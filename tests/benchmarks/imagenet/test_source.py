@@ -1,0 +1,296 @@
+"""ImageNet's images, wherever they are kept."""
+
+import concurrent.futures
+import multiprocessing
+import operator
+import pathlib
+import pickle
+import shutil
+
+import pytest
+
+from experiments.benchmarks.imagenet import folders as imagenet_folders
+from experiments.benchmarks.imagenet import source as imagenet
+from experiments.benchmarks.imagenet import standin as mini_imagenet
+from experiments.errors import DataNotFoundError
+
+COUNTS = {'train': 24, 'validation': 12}
+WNIDS = mini_imagenet.wnids()
+LAYOUTS = ('folders', 'flat', 'tfds')
+
+
+@pytest.fixture
+def copy(mini_imagenet_dir, tmp_path):
+  """Copies a layout, to be damaged."""
+  return lambda layout: pathlib.Path(
+    shutil.copytree(mini_imagenet_dir / layout, tmp_path / layout)
+  )
+
+
+def open_source(data_dir, split='train', **numbers):
+  numbers = {'num_examples': COUNTS[split], 'num_classes': 12} | numbers
+  return imagenet.open_source(str(data_dir), split, **numbers)
+
+
+def contents(records):
+  return sorted((r['name'], r['jpeg'], r['label']) for r in records)
+
+
+@pytest.mark.parametrize('split', COUNTS)
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_all_layouts_have_the_images_that_were_drawn(
+  mini_imagenet_dir, layout, split
+):
+  source = open_source(mini_imagenet_dir / layout, split)
+  drawn = mini_imagenet.records(split, COUNTS[split], seed=3)
+  assert contents(source) == contents(drawn)
+  assert len(source) == COUNTS[split]
+  with pytest.raises(IndexError):
+    source[len(source)]
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_labels_count_the_sorted_wnids(mini_imagenet_dir, layout):
+  for record in open_source(mini_imagenet_dir / layout):
+    assert record['name'].startswith(f'{WNIDS[record["label"]]}_')
+
+
+def test_the_known_lists_are_sorted_and_agree_with_kaggle():
+  wnids = imagenet_folders.known_wnids()
+  assert wnids == sorted(set(wnids))
+  assert len(wnids) == 1000
+  labels = imagenet_folders.known_validation_labels()
+  assert len(labels) == 50_000
+  assert set(labels.values()) == set(wnids)
+  # A line of LOC_val_solution.csv.
+  assert labels['ILSVRC2012_val_00048981'] == 'n03995372'
+
+
+def test_a_version_or_what_is_above_it_may_be_given(
+  mini_imagenet_dir, tmp_path
+):
+  version = mini_imagenet_dir / 'tfds' / 'imagenet2012' / '5.1.0'
+  assert contents(open_source(version)) == contents(
+    open_source(mini_imagenet_dir / 'tfds')
+  )
+  for name in ('5.1.0', '5.10.0', '5.9.0', 'incomplete.ABC_6.0.0'):
+    (tmp_path / 'imagenet2012' / name).mkdir(parents=True)
+    (tmp_path / 'imagenet2012' / name / 'dataset_info.json').touch()
+  found = imagenet.prepared_folder(str(tmp_path))
+  assert found == str(tmp_path / 'imagenet2012' / '5.10.0')
+
+
+def test_kaggle_s_archive_is_found_from_its_top(mini_imagenet_dir, tmp_path):
+  flat = tmp_path / 'ILSVRC' / 'Data' / 'CLS-LOC'
+  shutil.copytree(mini_imagenet_dir / 'flat', flat)
+  (flat / 'LOC_val_solution.csv').rename(tmp_path / 'LOC_val_solution.csv')
+  assert contents(open_source(tmp_path, 'validation')) == contents(
+    open_source(mini_imagenet_dir / 'folders', 'validation')
+  )
+
+
+@pytest.mark.parametrize('folder', ['.', 'val'])
+@pytest.mark.parametrize('as_number', [False, True])
+def test_val_txt_has_wnids_or_numbers(
+  copy, mini_imagenet_dir, folder, as_number
+):
+  expected = contents(open_source(mini_imagenet_dir / 'flat', 'validation'))
+  flat = copy('flat')
+  (flat / 'LOC_val_solution.csv').unlink()
+  (flat / folder / 'val.txt').write_text(
+    ''.join(
+      f'{name} {label if as_number else WNIDS[label]}\n'
+      for name, _, label in expected
+    )
+  )
+  assert contents(open_source(flat, 'validation')) == expected
+
+
+def test_the_real_validation_images_need_no_labels(copy, monkeypatch):
+  monkeypatch.setattr(imagenet_folders, 'NUM_VALIDATION', 12)
+  flat = copy('flat')
+  (flat / 'LOC_val_solution.csv').unlink()
+  shutil.rmtree(flat / 'train')
+  (flat / 'val').rename(flat / 'validation')
+  source = open_source(flat, 'validation', num_classes=1000)
+  wnids = imagenet_folders.known_wnids()
+  labels = imagenet_folders.known_validation_labels()
+  for record in source:
+    stem = record['name'].removesuffix('.JPEG')
+    assert wnids[record['label']] == labels[stem]
+
+
+def test_processes_read_the_same_at_random(mini_imagenet_dir):
+  order = [7, 0, 11, 3, 7]
+  with concurrent.futures.ProcessPoolExecutor(
+    2, mp_context=multiprocessing.get_context('spawn')
+  ) as pool:
+    for layout in ('flat', 'tfds'):
+      source = open_source(mini_imagenet_dir / layout, 'validation')
+      expected = [source[i] for i in order]  # Its files are open now.
+      read = pool.map(operator.getitem, [source] * len(order), order)
+      assert list(read) == expected
+
+
+def test_a_source_is_small(mini_imagenet_dir):
+  """Less than 50 bytes a record beyond what any source takes."""
+  source = open_source(mini_imagenet_dir / 'folders')
+  many = imagenet_folders.FolderSource(
+    source.folder,
+    source.subfolders,
+    source.names.repeat(1000),
+    source.labels.repeat(1000),
+  )
+  grown = len(pickle.dumps(many)) - len(pickle.dumps(source))
+  assert grown < 50 * (len(many) - len(source))
+
+
+@pytest.mark.parametrize('data_dir', [None, '', 'nowhere', '.'])
+def test_no_data_says_where_it_was_looked_for(data_dir, tmp_path):
+  if data_dir:
+    data_dir = str(tmp_path / data_dir)
+  with pytest.raises(DataNotFoundError) as caught:
+    imagenet.open_source(
+      data_dir, 'validation', num_examples=12, num_classes=12
+    )
+  for part in (
+    f'data.dir={data_dir!r}',
+    'imagenet2012/<version>/',
+    'val/ or validation/',
+    'scripts.prepare_imagenet',
+    'scripts.generate_imagenet',
+  ):
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize(
+  ('split', 'key'),
+  [('train', 'task.num_train'), ('validation', 'task.num_eval')],
+)
+def test_another_number_of_images_is_an_error(
+  mini_imagenet_dir, layout, split, key
+):
+  message = f'has {COUNTS[split]} images, but {key}=7'
+  with pytest.raises(ValueError, match=message):
+    open_source(mini_imagenet_dir / layout, split, num_examples=7)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_another_number_of_classes_is_an_error(mini_imagenet_dir, layout):
+  message = (
+    r'has 12 classes, but task\.num_classes=1000; missing: (n\d{8}, ){4}n\d{8}'
+    r' and 983 more\.'
+  )
+  with pytest.raises(ValueError, match=message):
+    open_source(mini_imagenet_dir / layout, num_classes=1000)
+
+
+def remove_class(root):
+  shutil.rmtree(root / 'train' / WNIDS[4])
+
+
+def empty_class(root):
+  for path in (root / 'train' / WNIDS[4]).iterdir():
+    path.unlink()
+
+
+def add_folder(split):
+  return lambda root: (root / split / 'thumbnails').mkdir()
+
+
+# The labels of both splits would be wrong.
+ELEVEN = f'/train has 11 classes, but .*num_classes=12; missing: {WNIDS[4]}'
+
+
+@pytest.mark.parametrize(
+  ('split', 'damage', 'message'),
+  [
+    *((split, remove_class, ELEVEN) for split in COUNTS),
+    (
+      'train',
+      add_folder('train'),
+      r'/train has 13 classes, but .*num_classes=12; extra: thumbnails\.',
+    ),
+    (
+      'train',
+      empty_class,
+      rf'has 22 images, but task.num_train=24; missing: {WNIDS[4]}\.',
+    ),
+    (
+      'validation',
+      add_folder('val'),
+      r'/val has folders that are no classes: thumbnails\.',
+    ),
+  ],
+)
+def test_a_wrong_folder_is_named(copy, split, damage, message):
+  root = copy('folders')
+  damage(root)
+  with pytest.raises(ValueError, match=message):
+    open_source(root, split)
+
+
+@pytest.mark.parametrize(
+  ('removed', 'message'),
+  [
+    (
+      'LOC_val_solution.csv',
+      'No labels for .*/val: looked for .*LOC_val_solution.csv.*/val/val.txt',
+    ),
+    ('train', 'No .*/train, whose folders would be the task.num_classes=12'),
+  ],
+)
+def test_labels_that_cannot_be_known(copy, removed, message):
+  root = copy('flat')
+  (root / removed).rename(root / 'removed')
+  with pytest.raises(DataNotFoundError, match=message):
+    open_source(root, 'validation')
+
+
+CSV = 'LOC_val_solution.csv'
+INFO, FEATURES = (
+  f'imagenet2012/5.1.0/{name}.json' for name in ('dataset_info', 'features')
+)
+
+
+@pytest.mark.parametrize(
+  ('file', 'before', 'after', 'message'),
+  [
+    (
+      *(CSV, 'val_00000003', 'val_3'),
+      r'csv has no label for images in .*/val: ILSVRC2012_val_00000003\.',
+    ),
+    (
+      *(CSV, WNIDS[4], 'n0'),
+      r'csv has labels that are neither .* 12 classes .*: n0\.',
+    ),
+    (
+      *(CSV, 'ImageId,PredictionString', 'header'),
+      r"csv, line 1: expected an image name and its class, found 'header'\.",
+    ),
+    (
+      *(INFO, '"array_record"', '"tfrecord"'),
+      "5.1.0 was prepared as tfrecord.*file_format='array_record'.*prepare_",
+    ),
+    (
+      *(INFO, '"validation"', '"test"'),
+      "5.1.0 has no split 'validation'; it has: train, test. Prepare it from",
+    ),
+    (
+      *(INFO, '{SHARD_X_OF_Y}', '{SHARD_X_OF_Y}.part'),
+      'lacks 1 of its files, the first one .*/imagenet2012-validation.array',
+    ),
+    (
+      *(FEATURES, '"file_name"', '"id"'),
+      "features.* id.*ImageNet's are image, label and file_name",
+    ),
+  ],
+)
+def test_wrong_content_is_named(copy, file, before, after, message):
+  root = copy('flat' if file == CSV else 'tfds')
+  text = (root / file).read_text()
+  assert before in text
+  (root / file).write_text(text.replace(before, after))
+  with pytest.raises((DataNotFoundError, ValueError), match=message):
+    open_source(root, 'validation')

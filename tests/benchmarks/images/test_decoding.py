@@ -1,0 +1,298 @@
+"""Decoding never fails in an unforeseen way; crops are where they should be."""
+
+import io
+import struct
+import zlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+from PIL import Image, ImageFile
+import pytest
+
+from experiments.benchmarks.images import decoding as images
+
+RNG = np.random.default_rng(0)
+COLOURS = RNG.integers(256, size=(20, 30, 3), dtype=np.uint8)
+
+
+def encode(image, file_format='PNG', **options):
+  if isinstance(image, np.ndarray):
+    image = Image.fromarray(image)
+  stream = io.BytesIO()
+  image.save(stream, file_format, **options)
+  return stream.getvalue()
+
+
+def decode(data):
+  image = images.decode(data)
+  assert image.mode == 'RGB'
+  return np.asarray(image)
+
+
+def test_png_is_exact_whatever_its_name():
+  np.testing.assert_array_equal(decode(encode(COLOURS)), COLOURS)
+
+
+def test_transparency_is_dropped():
+  alpha = RNG.integers(256, size=(20, 30, 1), dtype=np.uint8)
+  data = encode(np.concatenate([COLOURS, alpha], axis=2))
+  np.testing.assert_array_equal(decode(data), COLOURS)
+
+
+@pytest.mark.parametrize('transparency', [None, 3, bytes(range(16))])
+def test_palette(transparency):
+  image = Image.fromarray(COLOURS).quantize(16)
+  palette = np.array(image.getpalette()).reshape(-1, 3)
+  options = {} if transparency is None else {'transparency': transparency}
+  np.testing.assert_array_equal(
+    decode(encode(image, **options)), palette[np.asarray(image)]
+  )
+
+
+def test_grey_has_three_equal_channels():
+  grey = COLOURS[..., 0]
+  expected = np.repeat(grey[..., None], 3, axis=2)
+  np.testing.assert_array_equal(decode(encode(grey)), expected)
+  decoded = decode(encode(grey, 'JPEG', quality=100))
+  assert (decoded == decoded[..., :1]).all()
+  # Each of 64 cosines is off by half a level at most; rarely by all together.
+  assert np.abs(decoded.astype(int) - expected).max() <= 3
+
+
+def test_sixteen_bits_keep_the_higher_eight():
+  deep = RNG.integers(2**16, size=(20, 30), dtype=np.uint16)
+  expected = np.repeat((deep // 256)[..., None], 3, axis=2)
+  np.testing.assert_array_equal(decode(encode(deep)), expected)
+
+
+def segments(data):
+  """Markers and contents of a JPEG; the last one is the scan, to the end."""
+  result, place = {}, 2
+  while True:
+    marker, length = struct.unpack_from('>HH', data, place)
+    content = data[place + 4 : place + 2 + length]
+    place += 2 + length
+    if marker == 0xFFDA:
+      return {**result, marker: data[place:-2]}
+    result.setdefault(marker, []).append(content)
+
+
+def segment(marker, content):
+  return struct.pack('>HH', marker, len(content) + 2) + content
+
+
+def adobe_cmyk(inks):
+  """A CMYK JPEG by Adobe's convention: what it stores is 255 - ink.
+
+  It is made of four grey JPEGs, a scan for each, because Pillow, which is
+  under test, would invert on both ways.
+
+  Args:
+    inks: [4, H, W], 0 to 255, none to full.
+  """
+  planes = [segments(encode(255 - ink, 'JPEG', quality=95)) for ink in inks]
+  frame = planes[0][0xFFC0][0][:5] + b'\4'  # Precision, height, width.
+  frame += b''.join(bytes([i, 0x11, 0]) for i in range(1, 5))
+  parts = [b'\xff\xd8', segment(0xFFEE, b'Adobe\0\x64\0\0\0\0\0')]
+  parts += [segment(0xFFDB, x) for x in planes[0][0xFFDB]]
+  parts += [segment(0xFFC0, frame)]
+  parts += [segment(0xFFC4, x) for x in planes[0][0xFFC4]]
+  for i, plane in enumerate(planes, 1):
+    parts += [segment(0xFFDA, bytes([1, i, 0, 0, 63, 0])), plane[0xFFDA]]
+  return b''.join([*parts, b'\xff\xd9'])
+
+
+def test_cmyk_has_the_right_colours():
+  # 64 patches of 16 x 16 pixels, each of one mixture of inks.
+  inks = RNG.integers(256, size=(4, 8, 8)).astype(np.uint8)
+  inks = inks.repeat(16, axis=1).repeat(16, axis=2)
+  data = adobe_cmyk(inks)
+  assert Image.open(io.BytesIO(data)).mode == 'CMYK'
+  light = 1 - inks / 255
+  expected = 255 * np.moveaxis(light[:3] * light[3], 0, 2)
+  # Two factors, each off by a level at most: flat patches code well.
+  assert np.abs(decode(data) - expected).max() <= 3
+
+
+FILES = {
+  'jpeg': encode(COLOURS, 'JPEG'),
+  'progressive': encode(COLOURS, 'JPEG', progressive=True),
+  'cmyk': encode(Image.fromarray(COLOURS).convert('CMYK'), 'JPEG'),
+  'png': encode(COLOURS),
+  'palette': encode(Image.fromarray(COLOURS).quantize(16)),
+}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_truncated_files_are_damaged(name):
+  data = FILES[name]
+  whole = decode(data)
+  # The last 20 bytes of these PNGs are check sums and the mark of the end:
+  # Pillow has all pixels without them.
+  end = len(data) - (20 if data.startswith(b'\x89PNG') else 0)
+  for size in range(end):
+    with pytest.raises(images.DamagedImageError, match=f'{size} bytes'):
+      images.decode(data[:size])
+  for size in range(end, len(data)):
+    np.testing.assert_array_equal(decode(data[:size]), whole)
+
+
+# Pillow warns of some damaged metadata and goes on.
+@pytest.mark.filterwarnings('ignore::UserWarning')
+@pytest.mark.parametrize('name', FILES)
+def test_flipped_bits_give_an_image_or_the_one_error(name):
+  data, rng = FILES[name], np.random.default_rng(1)
+  refused = 0
+  for i in range(300):
+    damaged = bytearray(data)
+    # Headers are short; half of the damage shall meet them.
+    end = 60 if i % 2 else len(data)
+    for place in rng.integers(end, size=rng.integers(1, 4)):
+      damaged[place] ^= 1 << rng.integers(8)
+    try:
+      decode(bytes(damaged))
+    except images.DamagedImageError:
+      refused += 1
+  assert refused > 0
+
+
+@pytest.mark.parametrize('size', [0, 1, 7, 100, 5000])
+@pytest.mark.parametrize('start', [b'', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'])
+def test_random_bytes_are_damaged(start, size):
+  with pytest.raises(images.DamagedImageError, match=r'\(\d+ bytes\)'):
+    images.decode(start + RNG.bytes(size))
+
+
+@pytest.mark.parametrize('file_format', ['GIF', 'BMP', 'TIFF'])
+def test_other_formats_are_refused(file_format):
+  with pytest.raises(images.DamagedImageError, match='neither JPEG nor PNG'):
+    images.decode(encode(COLOURS, file_format))
+
+
+def with_size(data, width, height):
+  """The file, with another size in its header."""
+  if data.startswith(b'\x89PNG'):
+    header = b'IHDR' + struct.pack('>II', width, height) + data[24:29]
+    crc = struct.pack('>I', zlib.crc32(header))
+    return data[:12] + header + crc + data[33:]
+  place = data.index(b'\xff\xc0') + 5
+  return data[:place] + struct.pack('>HH', height, width) + data[place + 4 :]
+
+
+# Pillow warns itself somewhat above our limit.
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+@pytest.mark.parametrize('name', ['jpeg', 'png'])
+def test_a_vast_image_is_refused_before_it_is_decoded(name, monkeypatch):
+  def load(self):
+    raise AssertionError('decoded')
+
+  images.decode(with_size(FILES[name], 30, 20))
+  monkeypatch.setattr(ImageFile.ImageFile, 'load', load)
+  for size in ((60_000, 60_000), (12_000, 10_000), (10_000, 8_001)):
+    with pytest.raises(images.DamagedImageError, match='pixels'):
+      images.decode(with_size(FILES[name], *size))
+  with pytest.raises(AssertionError, match='decoded'):
+    images.decode(with_size(FILES[name], 10_000, 8_000))
+
+
+sides = st.integers(1, 50) | st.integers(1, 5000)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(sides, sides, seeds)
+def test_inception_boxes_have_area_and_aspect_in_range(width, height, seed):
+  rng = np.random.default_rng(seed)
+  left, top, right, bottom = images.inception_box(width, height, rng)
+  w, h = right - left, bottom - top
+  assert 0 <= left < right <= width
+  assert 0 <= top < bottom <= height
+  # The sides are rounded.
+  assert (w - 0.5) / (h + 0.5) <= 4 / 3
+  assert (w + 0.5) / (h - 0.5) >= 3 / 4
+  fallback = w == min(width, 4 * height // 3) and h == min(
+    height, 4 * width // 3
+  )
+  assert fallback or (w + 0.5) * (h + 0.5) >= 0.08 * width * height
+
+
+def test_inception_boxes_cover_the_range():
+  rng = np.random.default_rng(0)
+  boxes = [images.inception_box(1000, 1000, rng) for _ in range(3000)]
+  left, top, right, bottom = np.array(boxes).T
+  areas = (right - left) * (bottom - top) / 1e6
+  aspects = (right - left) / (bottom - top)
+  assert areas.min() < 0.09
+  assert areas.max() > 0.97
+  assert aspects.min() < 0.76
+  assert aspects.max() > 1.32
+  assert abs(np.log(aspects).mean()) < 0.02  # Three standard errors: 0.009.
+  # Places are symmetric: as much is left on one side as on the other.
+  assert abs((left - (1000 - right)).mean()) < 30  # As above: 21.
+  assert min(left.min(), top.min()) == 0
+  assert max(right.max(), bottom.max()) == 1000
+
+
+def ramps(width, height):
+  """Red is the column, green the row, each up to 255."""
+  y, x = np.mgrid[:height, :width].astype(np.uint8)
+  return Image.fromarray(np.stack([x, y, np.zeros_like(x)], axis=2))
+
+
+def assert_shows(result, size, box, width, height):
+  """A ramp, resized, is a ramp; but where the filter meets the image's end."""
+  assert result.size == (size, size)
+  left, top, right, bottom = box
+  pixels = np.asarray(result)
+  for line, start, stop, length in (
+    (pixels[size // 2, :, 0], left, right, width),
+    (pixels[:, size // 2, 1], top, bottom, height),
+  ):
+    scale = (stop - start) / size
+    places = start + (np.arange(size) + 0.5) * scale
+    reach = 2 * max(scale, 1) + 1  # Of the bicubic filter.
+    inner = (places > reach) & (places < length - reach)
+    assert inner.any()
+    # Half a level of rounding; pixel i has its centre at i + 1/2.
+    assert np.abs(line - (places - 0.5))[inner].max() < 0.51
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_inception_crop_shows_its_box(seed):
+  box = images.inception_box(240, 180, np.random.default_rng(seed))
+  rng = np.random.default_rng(seed)
+  result = images.inception_crop(ramps(240, 180), 32, rng)
+  assert_shows(result, 32, box, 240, 180)
+
+
+@pytest.mark.parametrize('size', [(256, 192), (192, 256), (250, 101)])
+def test_center_crop_shows_the_central_square(size):
+  width, height = size
+  side = min(size) * 224 / 256
+  box = ((width - side) / 2, (height - side) / 2)
+  box += ((width + side) / 2, (height + side) / 2)
+  result = images.center_crop(ramps(width, height), 28)
+  assert_shows(result, 28, box, width, height)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (200, 1), (1, 200), (2, 3)])
+def test_narrow_images_can_be_cropped(size):
+  rng = np.random.default_rng(0)
+  image = Image.new('RGB', size, (10, 20, 30))
+  for result in (
+    images.center_crop(image, 8),
+    images.inception_crop(image, 8, rng),
+  ):
+    assert result.getcolors() == [(64, (10, 20, 30))]
+
+
+def test_half_of_the_images_are_flipped():
+  rng, image = np.random.default_rng(0), ramps(3, 2)
+  results = [images.random_flip(image, rng).tobytes() for _ in range(1000)]
+  same, mirrored = (
+    results.count(np.ascontiguousarray(pixels).tobytes())
+    for pixels in (np.asarray(image), np.asarray(image)[:, ::-1])
+  )
+  assert same + mirrored == 1000
+  assert 420 < same < 580  # Five standard deviations.

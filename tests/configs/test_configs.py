@@ -1,0 +1,331 @@
+"""Every config loads and fits its model; every key of one is read."""
+
+import functools
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import digits, imagenet
+from experiments import benchmarks as tasks
+from experiments import experiment, optimizers, pipeline, sharding
+from tests.configs.config_effects import OTHER_EFFECTS
+from tests.conftest import ROOT
+
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[a-z]*.py'))
+VARIANTS = [
+  (name, variant)
+  for name in CONFIGS
+  for variant in importlib.import_module(f'configs.{name}').VARIANTS
+]
+
+
+@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+def test_every_variant_fits_its_model(name, variant):
+  config = importlib.import_module(f'configs.{name}').get_config(variant)
+  assert config.is_locked
+  assert all(
+    not any(hasattr(x, 'items') for x in section.values())
+    for section in config.values()
+    if hasattr(section, 'items')
+  ), 'sections have no sections of their own'
+  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  shapes = jax.eval_shape(
+    lambda p, s, b: run.forward.apply(p, s, jax.random.key(0), b, True)[0],
+    run.state_shapes.params,
+    run.state_shapes.model_state,
+    run.task.batch_spec(2),
+  )
+  assert shapes.shape == (2, config.model.num_classes)
+  assert shapes.dtype == jnp.float32
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_variants_are_variants_of_what_exists(name):
+  module = importlib.import_module(f'configs.{name}')
+  with pytest.raises(ValueError, match='No variant'):
+    module.get_config('no_such_variant')
+  keys = module.get_config().keys()
+  assert set(keys) == {
+    'seed',
+    'task',
+    'data',
+    'model',
+    'optimizer',
+    'train',
+    'eval',
+  }
+
+
+def smoke(**overrides):
+  config = digits.get_config('smoke')
+  config.update_from_flattened_dict(overrides)
+  return config
+
+
+def first_batch(config):
+  task = tasks.create(**config.task)
+  batches = pipeline.train_batches(
+    task, task.source('train', None), batch_size=16, seed=config.seed
+  )
+  return next(batches)['image'].tobytes()
+
+
+def inputs(config):
+  task = tasks.create(**config.task)
+  batch = {'image': jnp.zeros((1, 8, 8, 1))}
+  return np.asarray(task.byte_array(batch, False).to_array()).tobytes()
+
+
+def program(config):
+  """Initialisation and the gradient of the loss, as traced."""
+  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+
+  def init_and_gradient(key, batch):
+    params, state = run.forward.init(key, batch, True)
+    loss = lambda p: run.forward.apply(p, state, key, batch, True)[0].sum()
+    return params, jax.grad(loss)(params)
+
+  spec = run.task.batch_spec(2)
+  return str(jax.make_jaxpr(init_and_gradient)(jax.random.key(0), spec))
+
+
+def optimized(config):
+  """Weights after 40 steps down a fixed slope."""
+  optimizer, _ = optimizers.create(40, **config.optimizer)
+  params = {'layer': {'w': jnp.ones(3), 'b': jnp.ones(3)}}
+  rng = np.random.default_rng(0)
+  gradients = [
+    jax.tree.map(lambda x: rng.normal(size=x.shape).astype('f'), params)
+    for _ in range(40)
+  ]
+
+  def step(carry, grads):
+    params, state = carry
+    updates, state = optimizer.update(grads, state, params)
+    return (jax.tree.map(jnp.add, params, updates), state), None
+
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *gradients)
+  (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), stacked)
+  return np.concatenate(jax.tree.leaves(params)).tobytes()
+
+
+def steps(config):
+  return experiment.create(config).total_steps
+
+
+def train_program(config):
+  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  from experiments import train
+
+  step = train.make_train_step(run)
+  batch = run.task.batch_spec(config.train.batch_size)
+  return str(step.trace(run.state_shapes, batch).jaxpr)
+
+
+STEP = {'optimizer.schedule': 'step', 'optimizer.decay_at': (0.5,)}
+# What a key changes: the outcome, another value, and what it takes to matter.
+# The keys that say when things are written are in ELSEWHERE.
+EFFECTS = {
+  'seed': (first_batch, 1, {}),
+  'task.max_shift': (first_batch, 0.0, {}),
+  'task.max_rotation': (first_batch, 0.0, {}),
+  'task.max_scaling': (first_batch, 0.0, {}),
+  'task.num_bands': (inputs, 5, {}),
+  'task.max_resolution': (inputs, 4, {}),
+  'task.positions': (program, 'learned', {}),
+  'task.permuted': (inputs, True, {}),
+  'model.num_latents': (program, 9, {}),
+  'model.latent_channels': (program, 18, {}),
+  'model.num_latent_transformers': (program, 3, {}),
+  'model.num_self_attends': (program, 3, {}),
+  'model.num_cross_attends': (program, 1, {}),
+  'model.cross_attend_placement': (program, 'at_start', {}),
+  'model.cross_attend_heads': (program, 2, {'model.cross_attend_channels': 4}),
+  'model.cross_attend_channels': (program, 4, {}),
+  'model.self_attend_heads': (program, 4, {}),
+  'model.share_cross_attends': (
+    program,
+    False,
+    {'model.num_cross_attends': 3, 'model.num_latent_transformers': 3},
+  ),
+  'model.share_latent_transformers': (program, False, {}),
+  'model.widening_factor': (program, 2, {}),
+  'model.latent_init_scale': (program, 0.5, {}),
+  'model.weight_init_scale': (program, 0.5, {}),
+  'model.dropout_rate': (program, 0.5, {}),
+  'model.compute_dtype': (program, 'bfloat16', {}),
+  'model.attention': (program, 'no_kv', {}),
+  'model.attention_tile': (program, 2, {}),
+  'model.attention_kernel': (program, True, {'model.attention': 'factored'}),
+  'model.remat': (program, 'nothing_saveable', {}),
+  'optimizer.name': (optimized, 'adamw', {}),
+  'optimizer.learning_rate': (optimized, 0.5, {}),
+  'optimizer.schedule': (optimized, 'constant', {}),
+  'optimizer.warmup': (optimized, 0.5, {}),
+  'optimizer.decay_at': (optimized, (0.2,), STEP),
+  'optimizer.decay_factor': (optimized, 0.5, STEP),
+  'optimizer.b1': (optimized, 0.5, {}),
+  'optimizer.b2': (optimized, 0.5, {}),
+  'optimizer.eps': (optimized, 0.5, {}),
+  'optimizer.weight_decay': (optimized, 0.5, {}),
+  'optimizer.clip_norm': (optimized, 1e-3, {}),
+  'train.batch_size': (train_program, 32, {}),
+  'train.accumulate': (train_program, 2, {}),
+  'train.steps': (steps, 7, {}),
+  'train.epochs': (steps, 1.0, {'train.steps': None}),
+}
+ELSEWHERE = {  # Tested where a run is at hand.
+  'task.name': 'experiments/test_runs.py: the imagenet config',
+  'task.num_classes': 'below',
+  'task.num_train': 'benchmarks/imagenet/test_source.py',
+  'task.num_eval': 'benchmarks/imagenet/test_source.py',
+  'data.dir': 'benchmarks/imagenet/test_source.py',
+  'data.num_workers': 'experiments/test_pipeline.py',
+  'data.max_damaged': 'experiments/test_pipeline.py',
+  'model.name': 'below',
+  'model.num_classes': 'below',
+  'train.model_parallel': 'experiments/test_training.py',
+  'train.log_every': 'experiments/test_training.py',
+  'train.eval_every': 'experiments/test_training.py',
+  'train.checkpoint_every': 'experiments/test_training.py',
+  'train.keep_checkpoints': 'experiments/test_training.py',
+  'eval.batch_size': 'experiments/test_training.py',
+  'eval.checkpoint': 'experiments/test_training.py',
+}
+
+
+def keys(config):
+  for name, value in config.items():
+    if hasattr(value, 'items'):
+      yield from (f'{name}.{key}' for key in value)
+    else:
+      yield name
+
+
+TRANSFORMER = {
+  'channels': (8, 12),
+  'num_self_attends': (1, 2),
+  'self_attend_heads': (2, 4),
+  'widening_factor': (1, 2),
+  'weight_init_scale': (1.0, 0.5),
+  'dropout_rate': (0.0, 0.5),
+  'compute_dtype': ('float32', 'bfloat16'),
+  'remat': ('none', 'nothing_saveable'),
+}
+# The keys of each baseline's section: a small value, and another one.
+BASELINES = {
+  'resnet': {
+    'blocks': ((1, 1, 1, 1), (1, 1, 1, 2)),
+    'channels': ((8, 8, 8, 8), (8, 8, 8, 12)),
+    'stem_channels': (4, 6),
+    'stem_stride': (1, 2),
+    'compute_dtype': ('float32', 'bfloat16'),
+  },
+  'vit': {'patch_size': (4, 2), **TRANSFORMER},
+  'transformer': TRANSFORMER,
+}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_key_has_a_test(name):
+  module = importlib.import_module(f'configs.{name}')
+  tested = {*EFFECTS, *ELSEWHERE}
+  tested |= {key for config, key in OTHER_EFFECTS if config is module}
+  for variant in module.VARIANTS:
+    config = module.get_config(variant)
+    baseline = BASELINES.get(config.model.name, {})
+    of_baseline = {f'model.{key}' for key in baseline}
+    assert set(keys(config)) <= tested | of_baseline
+
+
+def test_every_test_has_a_key():
+  assert set(keys(digits.get_config())) >= set(EFFECTS)
+  for module, key in OTHER_EFFECTS:
+    assert key in set(keys(module.get_config()))
+  for name, section in (
+    ('resnet', imagenet.RESNET_50),
+    ('vit', imagenet.VIT_B16),
+    ('transformer', imagenet.TRANSFORMER),
+  ):
+    assert section.keys() == {'name', *BASELINES[name]}
+
+
+@pytest.mark.parametrize(('module', 'key'), OTHER_EFFECTS)
+def test_every_key_of_other_configs_changes_something(module, key):
+  outcome, value, also = OTHER_EFFECTS[module, key]
+
+  def result(overrides):
+    variant = 'tiny' if 'tiny' in module.VARIANTS else ''
+    config = module.get_config(variant)
+    config.update_from_flattened_dict(overrides)
+    return outcome(config)
+
+  assert result(also) != result(also | {key: value})
+
+
+@pytest.mark.parametrize(
+  ('name', 'key'), [(n, key) for n, ks in BASELINES.items() for key in ks]
+)
+def test_every_key_of_a_baseline_changes_something(name, key):
+  other = {key: BASELINES[name][key][1]}
+  assert baseline_program(name) != baseline_program(name, **other)
+
+
+@functools.cache
+def baseline_program(name, **overrides):
+  section = {k: small for k, (small, _) in BASELINES[name].items()}
+  config = smoke()
+  with config.unlocked():
+    config.model = {'name': name, 'num_classes': 10, **section, **overrides}
+  return program(config)
+
+
+@pytest.mark.parametrize('key', EFFECTS)
+def test_every_key_changes_something(key):
+  outcome, value, also = EFFECTS[key]
+  assert cached(outcome, **also) != outcome(smoke(**(also | {key: value})))
+
+
+@functools.cache
+def cached(outcome, **overrides):
+  return outcome(smoke(**overrides))
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'message'),
+  [
+    ({'task.name': 'cifar'}, "No task 'cifar'; there are"),
+    ({'task.positions': 'sine'}, "task.positions='sine' is none of"),
+    ({'model.name': 'mlp'}, "model.name='mlp' is none of"),
+    ({'model.name': 'vit'}, 'Bad config: .*unexpected keyword argument'),
+    ({'model.num_classes': 11}, 'num_classes=11, but the task'),
+    ({'model.self_attend_heads': 3}, 'not divisible by self_attend_heads=3'),
+    ({'train.batch_size': 60}, r'train.batch_size=60 is not div.* 8 device'),
+    ({'train.accumulate': 3}, r'batch_size=64 is not .* x train.accumulate=3'),
+    ({'eval.batch_size': 100}, 'eval.batch_size=100 is not divisible by 8'),
+    ({'train.model_parallel': 3}, 'model_parallel=3 does not divide the 8'),
+    ({'train.steps': 0}, 'train.steps=0 must be'),
+    ({'train.log_every': 0}, 'train.log_every=0 must be'),
+    ({'train.keep_checkpoints': 0}, 'train.keep_checkpoints=0 must be'),
+    ({'eval.checkpoint': 'last'}, "eval.checkpoint='last' is neither"),
+    ({'optimizer.name': 'sgd'}, "optimizer.name='sgd' is none of"),
+    ({'optimizer.schedule': 'linear'}, "schedule='linear' is none of"),
+    ({'optimizer.warmup': 5.0}, 'optimizer.warmup=5.0 and'),
+    ({'model.remat': 'some'}, "remat='some' is neither"),
+    ({'model.compute_dtype': 'float17'}, 'Bad config: .*float17'),
+  ],
+)
+def test_a_bad_value_is_one_clear_error(overrides, message):
+  with pytest.raises(ValueError, match=message):
+    experiment.create(smoke(**overrides))
+
+
+def test_an_unknown_key_in_a_config_file_is_named():
+  config = smoke()
+  with config.unlocked():
+    config.model.num_latent = 3
+  with pytest.raises(ValueError, match=r"unexpected keyword.*'num_latent'"):
+    experiment.create(config)

@@ -1,0 +1,253 @@
+"""The data's order: each example once an epoch, wherever a run starts."""
+
+import collections
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from configs import digits
+from experiments import benchmarks as tasks
+from experiments import pipeline
+from experiments.errors import DamagedDataError, DamagedRecordError
+
+BATCH = 64
+
+
+@pytest.fixture(scope='module')
+def task():
+  return tasks.create(**digits.get_config().task)
+
+
+@pytest.fixture(scope='module')
+def source(task):
+  return task.source('train', None)
+
+
+def train(task, source, count, **settings):
+  settings = {'batch_size': BATCH, 'seed': 3} | settings
+  batches = pipeline.train_batches(task, source, **settings)
+  return list(itertools.islice(batches, count))
+
+
+def test_workers_leave_it_to_the_run_what_a_signal_means(task, source):
+  """Slurm and terminals send it to all processes."""
+  batches = pipeline.train_batches(
+    task, source, batch_size=BATCH, seed=3, num_workers=1
+  )
+  others = set(multiprocessing.active_children())
+  with contextlib.closing(batches):
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - others
+    for number in (signal.SIGTERM, signal.SIGINT):
+      os.kill(worker.pid, number)
+    for _ in range(50):  # More than wait in buffers.
+      next(batches)
+  assert not worker.is_alive()
+
+
+def test_the_split_is_fixed_and_disjoint(task, source):
+  test = task.source('test', None)
+  indices = [r['index'] for r in (*source, *test)]
+  assert (len(source), len(test)) == (1437, 360)
+  assert sorted(indices) == list(range(1797))
+  assert task.num_examples('train') == len(source)
+  assert task.num_examples('test') == len(test)
+
+
+def test_examples_have_the_announced_shapes(task, source):
+  rng = np.random.default_rng(0)
+  for example in (
+    task.train_example(source[0], rng),
+    task.eval_example(source[0]),
+  ):
+    spec = task.example_spec()
+    assert {k: (x.shape, x.dtype) for k, x in example.items()} == {
+      k: (x.shape, x.dtype) for k, x in spec.items()
+    }
+
+
+def test_augmentation_is_mild_and_centred(task, source):
+  """Without shift, rotation and scaling an image is left as it is."""
+  still = tasks.create(
+    **dict(digits.get_config().task)
+    | {'max_shift': 0.0, 'max_rotation': 0.0, 'max_scaling': 0.0}
+  )
+  rng = np.random.default_rng(0)
+  plain = task.eval_example(source[0])['image']
+  np.testing.assert_allclose(
+    still.train_example(source[0], rng)['image'], plain, atol=1e-6
+  )
+  moved = [task.train_example(source[0], rng)['image'] for _ in range(200)]
+  assert np.abs(moved[0] - moved[1]).max() > 0.01
+  # On average the ink stays where it is, to a tenth of a pixel.
+  rows, columns = np.mgrid[:8, :8]
+  ink = np.mean(moved, axis=0)[..., 0] + 1
+  for place in (rows, columns):
+    drift = np.average(place, weights=ink) - np.average(
+      place, weights=plain[..., 0] + 1
+    )
+    assert abs(drift) < 0.1
+
+
+def test_each_epoch_shows_each_example_once(task, source):
+  batches = train(task, source, -(-3 * len(source) // BATCH))
+  seen = np.concatenate([b['index'] for b in batches])
+  epochs = [
+    seen[i * len(source) : (i + 1) * len(source)].tolist() for i in range(3)
+  ]
+  for epoch in epochs:
+    assert sorted(epoch) == sorted(int(r['index']) for r in source)
+  assert epochs[0] != epochs[1]
+
+
+def assert_same(batches, others):
+  for batch, other in zip(batches, others, strict=True):
+    for name in batch:
+      np.testing.assert_array_equal(batch[name], other[name])
+
+
+def test_a_later_start_continues_the_stream(task, source):
+  # Past the end of an epoch, and with another batch size before.
+  batches = train(task, source, 40)
+  for start in (1, 22, 23, 39):
+    assert_same(
+      batches[start:], train(task, source, 40 - start, position=start * BATCH)
+    )
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_processes_share_each_batch(task, source, processes):
+  whole = train(task, source, 23)
+  parts = [
+    train(task, source, 23, process_index=i, process_count=processes)
+    for i in range(processes)
+  ]
+  for i, part in enumerate(parts):
+    assert_same(
+      [{name: x[i::processes] for name, x in batch.items()} for batch in whole],
+      part,
+    )
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_batch_may_be_one_example(task, source, workers):
+  (batch,) = train(task, source, 1, batch_size=1, num_workers=workers)
+  assert batch['image'].shape == (1, 8, 8, 1)
+
+
+def test_augmentation_differs_between_epochs_and_seeds(task, source):
+  images = collections.defaultdict(list)
+  for batch in train(task, source, 46):
+    for index, image in zip(batch['index'], batch['image'], strict=True):
+      images[int(index)].append(image)
+  first, second, *_ = images[int(source[0]['index'])]
+  assert np.abs(first - second).max() > 0
+  other = train(task, source, 1, seed=4)[0]
+  assert (other['index'] != train(task, source, 1)[0]['index']).any()
+
+
+class WithProcess(type(tasks.create(**digits.get_config().task))):
+  """Tells which process made an example."""
+
+  def eval_example(self, record):
+    return {**super().eval_example(record), 'process': np.int64(os.getpid())}
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_worker_processes_change_nothing_but_who_works(source, workers):
+  task = WithProcess(
+    **{k: v for k, v in digits.get_config().task.items() if k != 'name'}
+  )
+  threads = train(task, source, 3, position=64)
+  processes = train(task, source, 3, position=64, num_workers=workers)
+  assert {int(x) for b in threads for x in b.pop('process')} == {os.getpid()}
+  pids = {int(x) for b in processes for x in b.pop('process')}
+  assert len(pids) == workers
+  assert os.getpid() not in pids
+  assert_same(threads, processes)
+
+
+@pytest.mark.parametrize('batch_size', [8, 128, 360, 512])
+@pytest.mark.parametrize('processes', [1, 4])
+def test_evaluation_counts_every_example_once(task, batch_size, processes):
+  test = task.source('test', None)
+  parts = [
+    list(
+      pipeline.eval_batches(
+        task,
+        test,
+        batch_size=batch_size,
+        process_index=i,
+        process_count=processes,
+      )
+    )
+    for i in range(processes)
+  ]
+  assert len({len(part) for part in parts}) == 1
+  seen = [
+    int(index)
+    for part in parts
+    for batch in part
+    for index, real in zip(batch['index'], batch['mask'], strict=True)
+    if real
+  ]
+  assert sorted(seen) == sorted(int(r['index']) for r in test)
+
+
+class Damaged(type(tasks.create(**digits.get_config().task))):
+  """Cannot decode two of the digits."""
+
+  def eval_example(self, record):
+    if record['index'] in (3, 5):
+      raise DamagedRecordError(f'digit {record["index"]} is broken')
+    return super().eval_example(record)
+
+
+@pytest.fixture(scope='module')
+def damaged():
+  settings = dict(digits.get_config().task)
+  del settings['name']
+  return Damaged(**settings)
+
+
+def records(source, count):
+  return [{**source[i], 'index': np.int32(i)} for i in range(count)]
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_damaged_records_are_masked_named_and_counted(
+  damaged, source, workers, caplog
+):
+  few = records(source, 40)
+  batches = train(
+    damaged, few, 4, batch_size=20, max_damaged=0.05, num_workers=workers
+  )
+  for epoch in (batches[:2], batches[2:]):
+    masks = np.concatenate([b['mask'] for b in epoch])
+    images = np.concatenate([b['image'] for b in epoch])
+    assert masks.sum() == 38
+    assert not images[~masks].any()
+  named = [m for m in caplog.messages if 'is broken' in m]
+  assert len(named) == 2  # Once each, in spite of two epochs.
+  assert any('record 3 of 40' in m and 'digit 3' in m for m in named)
+  assert not any('damaged' in batch for batch in batches)
+
+
+def test_evaluation_leaves_damaged_records_out(damaged, source):
+  batches = pipeline.eval_batches(
+    damaged, records(source, 40), batch_size=16, max_damaged=0.05
+  )
+  assert sum(batch['mask'].sum() for batch in batches) == 38
+
+
+def test_too_many_damaged_records_end_the_run(damaged, source):
+  batches = pipeline.eval_batches(
+    damaged, records(source, 40), batch_size=8, max_damaged=0.049
+  )
+  with pytest.raises(DamagedDataError, match=r'2 of 40 .* digit 5 is broken'):
+    list(batches)

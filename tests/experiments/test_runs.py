@@ -1,0 +1,173 @@
+"""Whole runs, as processes: what a user types, and what may happen to them."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import telemetry
+from scripts import learning_curves
+from tests.conftest import ROOT
+from tests.experiments.test_training import create, final_params
+
+RUN = [sys.executable, '-m', 'experiments.run']
+STEPS = 240
+LONG = (
+  '--config=configs/digits.py:smoke',
+  f'--config.train.steps={STEPS}',
+  '--config.train.checkpoint_every=8',
+  '--config.train.eval_every=120',
+)
+
+
+def run(*arguments):
+  return subprocess.run(
+    [*RUN, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+  )
+
+
+def start(workdir, *arguments):
+  return subprocess.Popen(
+    [*RUN, *LONG, f'--workdir={workdir}', *arguments],
+    cwd=ROOT,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+
+
+def losses(workdir):
+  """Of each step: (step, split) -> loss; each recorded once."""
+  records = telemetry.read_metrics(str(workdir))
+  by_step = {(r['step'], r['split']): r['loss'] for r in records}
+  assert len(by_step) == len(records)
+  return by_step
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  result = run(*LONG, f'--workdir={workdir}')
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.startswith('test ')
+  assert f'step {STEPS}/{STEPS}' in result.stderr
+  return workdir
+
+
+def recorded(workdir):
+  """How many steps and evaluations a run has recorded."""
+  path = workdir / telemetry.METRICS
+  return path.read_bytes().count(b'\n') if path.exists() else 0
+
+
+def wait_for_steps(process, workdir, count, timeout=120):
+  """Until a launch has recorded so many more steps, or has ended.
+
+  A resumed run first forgets the steps after its checkpoint, then records its
+  launch.
+  """
+  launches = workdir / 'launches.jsonl'
+  size = lambda: launches.stat().st_size if launches.exists() else 0
+  before, first = size(), None
+  deadline = time.monotonic() + timeout
+  while time.monotonic() < deadline and process.poll() is None:
+    if first is None and size() > before:
+      first = recorded(workdir)
+    if first is not None and recorded(workdir) >= first + count:
+      return
+    time.sleep(0.001)
+
+
+def test_killed_at_ten_random_moments_the_run_ends_the_same(
+  undisturbed, tmp_path
+):
+  seed = random.randrange(10**6)
+  print(f'seed {seed}')  # Shown if the test fails.
+  rng = random.Random(seed)
+  for kill in range(10):
+    process = start(tmp_path)
+    # Some while they start up, the others at any point of some step: counted in
+    # steps, so that a fast machine comes no nearer to the end.
+    if rng.random() < 0.2:
+      wait_for_steps(process, tmp_path, 1, timeout=rng.uniform(0, 5))
+    else:
+      wait_for_steps(process, tmp_path, rng.randrange(1, 20))
+      time.sleep(rng.uniform(0, 0.005))
+    assert process.poll() is None, f'{kill} kills before the end'
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  result = run(*LONG, f'--workdir={tmp_path}')
+  assert result.returncode == 0, result.stderr
+  assert losses(tmp_path) == losses(undisturbed)
+  assert len(losses(tmp_path)) == STEPS + 2
+  smoke = create()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    final_params(smoke, tmp_path),
+    final_params(smoke, undisturbed),
+  )
+
+
+def test_told_to_stop_the_run_saves_and_goes_on(tmp_path):
+  # The processes agree on a step to stop after, which takes seconds.
+  process = start(tmp_path, '--config.train.steps=5000')
+  wait_for_steps(process, tmp_path, 5)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=60) == 128 + signal.SIGTERM
+  last = max(step for step, _ in losses(tmp_path))
+  assert (tmp_path / 'checkpoints' / str(last) / 'manifest.json').exists()
+  steps = f'--config.train.steps={last + 3}'
+  result = run(*LONG, steps, f'--workdir={tmp_path}')
+  assert f'Going on from the checkpoint of step {last}.' in result.stderr
+  trained = [step for step, split in losses(tmp_path) if split == 'train']
+  assert trained == [*range(1, last + 4)]
+
+
+def test_eval_mode_evaluates_what_was_trained(undisturbed):
+  result = run(*LONG, f'--workdir={undisturbed}', '--mode=eval')
+  assert result.returncode == 0, result.stderr
+  records = telemetry.read_metrics(str(undisturbed))
+  assert f'top1 {100 * records[-1]["top1"]:.2f} %' in result.stdout
+  assert '(360 examples)' in result.stdout
+
+
+def test_learning_curves_are_a_png(undisturbed, tmp_path):
+  path = learning_curves.draw(str(undisturbed))
+  with open(path, 'rb') as f:
+    assert f.read(8) == b'\x89PNG\r\n\x1a\n'
+  (tmp_path / telemetry.METRICS).write_text('')
+  with pytest.raises(ValueError, match='no training step yet'):
+    learning_curves.draw(str(tmp_path))
+
+
+DIGITS = '--config=configs/digits.py:smoke'
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([DIGITS, '--config.train.stpes=3'], 'Did you mean "steps" instead of'),
+    (['--config=configs/digits.py:smok'], "No variant 'smok'; there are"),
+    (['--config=configs/digit.py'], "No such file or directory: 'configs/dig"),
+    ([], '--config must have a value'),
+    ([DIGITS, '--config.train.batch_size=many'], 'invalid literal for int'),
+    ([DIGITS, '--mode=test'], 'should be one of <train|eval>'),
+    ([DIGITS, '--mode=eval'], 'No checkpoints in --workdir='),
+    ([DIGITS, '--flag=1'], "Unknown command line flag 'flag'"),
+    ([DIGITS, 'more'], "Unknown arguments: ['more']"),
+    ([DIGITS, '--config.model.self_attend_heads=3'], 'not divisible by self'),
+    ([DIGITS, '--config.train.accumulate=3'], 'is not divisible by'),
+    (['--config=configs/imagenet.py'], 'No ImageNet (train) at data.dir='),
+  ],
+)
+def test_bad_input_is_one_clear_error(tmp_path, arguments, message):
+  workdir = tmp_path / 'run'
+  result = run(*arguments, f'--workdir={workdir}')
+  assert result.returncode != 0
+  assert message in result.stderr
+  assert 'Traceback' not in result.stderr
+  assert not workdir.exists()

@@ -1,0 +1,181 @@
+"""The paper's costs, and that the counting rule counts what is computed."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from configs import audioset, digits, imagenet, modelnet40
+from experiments import benchmarks as tasks
+from experiments import telemetry
+from experiments.experiment import model_shapes, transform_model
+from perceiver import cost
+from scripts import tables
+
+MISPRINT = ('1 at start', 'M parameters')
+
+
+def test_baselines_have_the_literatures_parameters_and_the_wider_inputs():
+  figures = tables.compare(1)
+  parameters = [f for f in figures if f['quantity'] == 'M parameters']
+  assert [f['row'] for f in parameters] == ['ResNet-50 (FF)', 'ViT-B/16 (FF)']
+  assert all(f['ours'] == f['paper'] for f in parameters)
+  assert all('literature' in f['note'] for f in parameters)
+
+
+@pytest.mark.parametrize('table', tables.COST_TABLES)
+def test_every_cost_is_the_papers_to_the_printed_digit(table):
+  for figure in tables.compare(table):
+    if (figure['row'], figure['quantity']) == MISPRINT:
+      assert (figure['paper'], figure['ours']) == (41.1, 42.1)
+      assert 'misprint' in figure['note']
+    else:
+      assert figure['ours'] == figure['paper'], figure
+      assert not figure['note']
+
+
+def test_table_5_tells_what_its_last_row_took_here():
+  report = json.loads(tables.MEASURED.read_text())
+  (result,) = report['results']
+  assert (result['mode'], result['batch_size']) == ('train', 8)
+  assert f'{result["peak_bytes"] / 1e9:.1f} GB' in tables.measured()
+  assert report['command'] in tables.measured()
+
+
+RECORDS = [(7, 'train', 0.1), (7, 'validation', 0.6789)]
+
+
+def workdir_of(
+  path, variant, module=imagenet, records=RECORDS, metric='top1', **overrides
+):
+  """A directory as a run leaves it; of records: step, split and metric."""
+  config = module.get_config(variant)
+  config.update_from_flattened_dict(overrides)
+  path.mkdir()
+  telemetry.record_launch(str(path), config, 0)
+  lines = [
+    json.dumps({'step': step, 'split': split, metric: value}) + '\n'
+    for step, split, value in records
+  ]
+  (path / telemetry.METRICS).write_text(''.join(lines))
+  return str(path)
+
+
+def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
+  f32 = {'model.compute_dtype': 'float32'}
+  runs = [
+    tables.read_run(workdir_of(tmp_path / 'a', 'resnet50_permuted', **f32)),
+    # Another model than any row's.
+    tables.read_run(workdir_of(tmp_path / 'b', '', **{'task.num_bands': 3})),
+  ]
+  figures = tables.compare(2, runs)
+  ours = {i: f for i, f in enumerate(figures) if f['ours'] is not None}
+  assert list(ours) == [1]
+  assert ours[1]['row'] == '  permuted'
+  assert (ours[1]['paper'], ours[1]['ours']) == (39.4, 67.9)
+  assert ours[1]['difference'] == 28.5
+  assert 'step 7 of 150137' in ours[1]['note']
+  text = tables._as_text(tables.compare(1, runs))
+  assert text.count('not run ') + text.count('not run\n') >= 5
+  assert text.count('literature') == 4
+  quantities = [f['quantity'] for f in tables.compare(7, runs)]
+  assert quantities == 2 * ['GFLOPs', 'M parameters', 'top-1 %']
+
+
+def test_table_4_picks_by_test_score_and_tells_what_validation_picks(tmp_path):
+  tests = [(1, 'test', 0.8), (2, 'test', 0.9), (3, 'test', 0.7)]
+  held_out = [(1, 'validation', 0.5), (3, 'validation', 0.6)]
+  runs = [
+    tables.read_run(workdir_of(tmp_path / name, '', modelnet40, *rest, **also))
+    for name, rest, also in (
+      ('a', [tests], {}),
+      ('b', [sorted(held_out + tests)], {'task.validation_fraction': 0.2}),
+    )
+  ]
+  for run, note in zip(
+    runs, ('000', '000; 70.0 where the validation split picks'), strict=True
+  ):
+    *others, perceiver = tables.compare(4, [run])
+    assert (perceiver['paper'], perceiver['ours']) == (85.7, 90.0)
+    assert perceiver['note'] == f'{run.workdir}, step 2 of 50{note}'
+    assert {figure['ours'] for figure in others} == {None}
+
+
+def test_table_3_is_of_as_many_clips_as_there_still_are(tmp_path):
+  records = [(7, 'train', 0.1), (7, 'eval', 0.401)]
+  fewer = {'task.num_train': 1_000_000, 'task.num_eval': 15_000}
+  run = tables.read_run(
+    workdir_of(
+      tmp_path / 'a', 'av_mel_tuned', audioset, records, metric='mAP', **fewer
+    )
+  )
+  figures = tables.compare(3, [run])
+  assert [f['paper'] for f in figures] == [
+    *(38.3, 25.8, 43.5),
+    *(38.4, 25.8, 43.2),
+    *(44.2, 39.7, 39.9),
+  ]
+  assert {f['quantity'] for f in figures} == {'mAP'}
+  ours = [f for f in figures if f['ours'] is not None]
+  assert [(f['paper'], f['ours']) for f in ours] == [(44.2, 40.1)]
+
+
+def test_what_is_no_run_is_one_clear_error(tmp_path):
+  with pytest.raises(ValueError, match='is not the workdir of a run'):
+    tables.read_run(str(tmp_path))
+  workdir = workdir_of(tmp_path / 'a', '')
+  (tmp_path / 'a' / telemetry.METRICS).write_text('')
+  with pytest.raises(ValueError, match='has no evaluation yet'):
+    tables.read_run(workdir)
+
+
+def test_the_command_prints_json_and_text():
+  command = [sys.executable, '-m', 'scripts.tables', '--table=6']
+  output = subprocess.run(
+    [*command, '--format=json'], capture_output=True, text=True, check=True
+  ).stdout
+  figures = json.loads(output)
+  assert len(figures) == 16
+  assert {'row', 'quantity', 'paper', 'ours'} <= figures[0].keys()
+  text = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert 'misprint' in text.stdout
+  assert '707.2' in text.stdout
+
+
+@pytest.mark.parametrize(
+  ('module', 'variant', 'overrides'),
+  [
+    (imagenet, '', {}),
+    (imagenet, 'table5_4', {}),
+    (imagenet, 'table6_2_at_start', {}),
+    (
+      digits,
+      '',
+      {
+        'widening_factor': 3,
+        'cross_attend_heads': 2,
+        'cross_attend_channels': 12,
+      },
+    ),
+  ],
+)
+def test_the_rule_counts_what_the_model_computes(module, variant, overrides):
+  config = module.get_config(variant)
+  config.model.update(overrides)
+  config.model.attention = 'plain'
+  task = tasks.create(**config.task)
+  forward = transform_model(config, task)
+  batch = task.batch_spec(1)
+  params, state = jax.eval_shape(
+    lambda key, b: forward.init(key, b, False), jax.random.key(0), batch
+  )
+  program = jax.make_jaxpr(
+    lambda p, s, b: forward.apply(p, s, None, b, False)[0]
+  )(params, state, batch)
+  _, inputs = model_shapes(config)
+  expected = cost.perceiver_flops(
+    config.model, inputs.num_elements, inputs.num_channels
+  )
+  assert cost.program_flops(program.jaxpr) == expected

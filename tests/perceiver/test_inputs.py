@@ -1,0 +1,147 @@
+"""Byte arrays and position features."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceiver
+from perceiver.position_encoding import fourier_frequencies
+from tests.perceiver import reference
+
+
+def test_fourier_axes_of_any_number_of_axes():
+  for shape in ((5,), (4, 6), (2, 3, 4)):
+    content = jnp.zeros((2, *shape, 0))
+    positions = perceiver.fourier_axes(shape, 4, 8)
+    array = perceiver.Segment(content, positions).to_array()
+    expected = reference.fourier(reference.grid(*shape), 4, 8)
+    expected = expected.reshape(1, -1, expected.shape[-1])
+    assert array.shape == (2, expected.shape[1], len(shape) * 9)
+    np.testing.assert_allclose(array[:1], expected, atol=1e-6)
+
+
+def test_fourier_points_agree_with_a_grid():
+  shape = (3, 4)
+  points = reference.grid(*shape).astype(np.float32)
+  features = perceiver.fourier_points(jnp.asarray(points), 5, 10)
+  expected = reference.fourier(points, 5, 10)
+  np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+def test_each_axis_has_its_own_resolution():
+  tables = perceiver.fourier_axes((4, 6), 3)
+  own = perceiver.fourier_axes((4, 6), 3, (4, 6))
+  same = perceiver.fourier_axes((4, 6), 3, 6)
+  np.testing.assert_array_equal(tables[0], own[0])
+  np.testing.assert_array_equal(own[1], same[1])
+  assert np.abs(own[0] - same[0]).max() > 0.1
+
+
+def test_imagenet_bands_reach_from_1_to_112():
+  bands = fourier_frequencies(64, 224)
+  assert (bands[0], bands[-1], len(bands)) == (1, 112, 64)
+  np.testing.assert_allclose(np.diff(bands), np.diff(bands)[0])
+
+
+def test_impossible_positions():
+  with pytest.raises(ValueError, match='num_bands >= 1'):
+    perceiver.fourier_axes((4,), 0, 8)
+  with pytest.raises(ValueError, match='one value for each axis'):
+    perceiver.fourier_axes((4, 4), 2, (8,))
+
+
+def test_learned_positions_have_scale_one():
+  learned = hk.transform(
+    lambda: perceiver.LearnedPositions((20, 30), num_channels=16)()
+  )
+  params = learned.init(jax.random.key(0))
+  table = learned.apply(params, None)
+  assert table.shape == (1, 20, 30, 16)
+  assert np.abs(table).max() <= 2
+  np.testing.assert_allclose(table.std(), 0.8796, rtol=0.02)
+
+
+def test_permuting_moves_elements_with_all_they_have():
+  key = jax.random.key(0)
+  grid, order = (3, 4), np.random.default_rng(0).permutation(12)
+  segment = perceiver.Segment(
+    jax.random.normal(key, (2, *grid, 5)),
+    perceiver.fourier_axes(grid, 2),
+    encoding=jnp.ones(3),
+    mask=jnp.arange(24).reshape(2, *grid) % 5 != 0,
+  )
+  permuted = segment.permute(order)
+  permuted.validate()
+  np.testing.assert_array_equal(
+    permuted.to_array(), segment.to_array()[:, order]
+  )
+  np.testing.assert_array_equal(
+    permuted.mask.reshape(2, -1), segment.mask.reshape(2, -1)[:, order]
+  )
+  back = permuted.permute(np.argsort(order))
+  np.testing.assert_array_equal(back.to_array(), segment.to_array())
+
+
+def test_fusion_gives_the_channels_of_audioset():
+  """Section 4.2: video of 384 + 387 channels gets 4 more, audio the rest."""
+
+  def fuse():
+    video = perceiver.Segment(
+      jnp.zeros((1, 16, 28, 28, 384)),
+      perceiver.fourier_axes((16, 28, 28), 64),
+    )
+    audio = perceiver.Segment(
+      jnp.zeros((1, 480, 128)), perceiver.fourier_axes((480,), 64)
+    )
+    return perceiver.ModalityEncoding()({'video': video, 'audio': audio})
+
+  transformed = hk.transform(fuse)
+  params = jax.eval_shape(transformed.init, jax.random.key(0))
+  fused = jax.eval_shape(transformed.apply, params, None)
+  assert (fused.num_elements, fused.num_channels) == (13_024, 775)
+  encodings = params['modality_encoding']
+  assert encodings['video'].shape == (4,)
+  assert encodings['audio'].shape == (775 - 257,)
+
+
+SEGMENT = perceiver.Segment(
+  jnp.zeros((2, 4, 5, 3)), perceiver.fourier_axes((4, 5), 2)
+)
+
+
+@pytest.mark.parametrize(
+  ('segments', 'message'),
+  [
+    ((), 'at least one segment'),
+    ((perceiver.Segment(jnp.zeros((2, 3)), ()),), r'must be \[B, \*grid'),
+    (
+      (perceiver.Segment(SEGMENT.content, perceiver.fourier_axes((5, 4), 2)),),
+      r'tables for a grid \(5, 4\), content on \(4, 5\)',
+    ),
+    (
+      (perceiver.Segment(SEGMENT.content, jnp.zeros((3, 4, 5, 2))),),
+      r'\(3, 4, 5, 2\) do not fit',
+    ),
+    (
+      (
+        perceiver.Segment(
+          SEGMENT.content, SEGMENT.positions, mask=jnp.ones((2, 4), bool)
+        ),
+      ),
+      r'Mask \(2, 4\) does not fit',
+    ),
+    (
+      (SEGMENT, perceiver.Segment(jnp.zeros((2, 7, 3)), jnp.zeros((1, 7, 4)))),
+      r'widths \[13, 7\]: add modality encodings',
+    ),
+    (
+      (SEGMENT, perceiver.Segment(jnp.zeros((1, 7, 3)), jnp.zeros((1, 7, 10)))),
+      r'batch sizes \[2, 1\]',
+    ),
+  ],
+)
+def test_byte_arrays_that_do_not_fit(segments, message):
+  with pytest.raises(ValueError, match=message):
+    perceiver.ByteArray(segments).validate()

@@ -1,0 +1,391 @@
+"""The Perceiver: against a naive reference, and by its properties."""
+
+import functools
+import itertools
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceiver
+from perceiver.model import latent_transformers_after
+from tests.perceiver import reference
+
+B, CLASSES, BANDS, RESOLUTION = 2, 5, 3, 6
+SMALL = {
+  'num_classes': CLASSES,
+  'num_latents': 4,
+  'latent_channels': 8,
+  'num_latent_transformers': 3,
+  'num_self_attends': 2,
+  'num_cross_attends': 3,
+  'self_attend_heads': 2,
+}
+
+
+def image_segment(content, mask=None):
+  positions = perceiver.fourier_axes(content.shape[1:3], BANDS, RESOLUTION)
+  return perceiver.Segment(content, positions, mask=mask)
+
+
+def single(data):
+  return perceiver.ByteArray((image_segment(data['image']),))
+
+
+def masked(data):
+  return perceiver.ByteArray((image_segment(data['image'], data['mask']),))
+
+
+def fused(data):
+  """An image and sound on one axis, made equally wide; the image masked."""
+  sound = data['sound']
+  positions = perceiver.fourier_axes(sound.shape[1:2], BANDS, RESOLUTION)
+  return perceiver.ModalityEncoding(init_scale=1.0)(
+    {
+      'image': image_segment(data['image'], data['mask']),
+      'sound': perceiver.Segment(sound, positions),
+    }
+  )
+
+
+def points(data):
+  """Points with learned features of their own."""
+  cloud = data['points']
+  positions = perceiver.fourier_points(cloud, BANDS, RESOLUTION)
+  content = jnp.zeros((*cloud.shape[:-1], 0))
+  return perceiver.ByteArray((perceiver.Segment(content, positions),))
+
+
+@pytest.fixture(scope='module')
+def data():
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.normal(size=(B, 4, 5, 3)).astype(np.float32),
+    'sound': rng.normal(size=(B, 7, 2)).astype(np.float32),
+    'points': rng.uniform(-1, 1, size=(B, 9, 3)).astype(np.float32),
+    'mask': rng.uniform(size=(B, 4, 5)) < 0.6,
+  }
+
+
+def build(inputs, **settings):
+  def forward(data, is_training=False):
+    model = perceiver.Perceiver(**(SMALL | settings))
+    return model(inputs(data), is_training)
+
+  return hk.transform(forward)
+
+
+@functools.cache
+def parameters(inputs, **settings):
+  """Random parameters; biases and layer norms too, so that they count."""
+  data = {
+    'image': jnp.zeros((B, 4, 5, 3)),
+    'sound': jnp.zeros((B, 7, 2)),
+    'points': jnp.zeros((B, 9, 3)),
+    'mask': jnp.ones((B, 4, 5), bool),
+  }
+  init = build(inputs, **settings).init
+  shapes = jax.eval_shape(init, jax.random.key(0), data)
+  rng = np.random.default_rng(2)
+
+  def draw(path, x):
+    scale = 1 / np.sqrt(x.shape[0]) if path[-1].key == 'w' else 0.3
+    mean = 1.0 if path[-1].key == 'scale' else 0.0
+    return rng.normal(mean, scale, x.shape).astype(x.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.cache
+def compiled(inputs, **settings):
+  return jax.jit(build(inputs, **settings).apply)
+
+
+def run(inputs, params, data, **settings):
+  return compiled(inputs, **settings)(params, None, data)
+
+
+def byte_array_reference(inputs, params, data):
+  """[B, M, C] and the mask [B, M], in NumPy."""
+  spread = lambda x: np.broadcast_to(x, (B, *x.shape))
+  image, sound = data['image'], data['sound']
+  flat = lambda x: x.reshape(B, -1, x.shape[-1])
+  image_features = spread(
+    reference.fourier(reference.grid(4, 5), BANDS, RESOLUTION)
+  )
+  if inputs is points:
+    features = reference.fourier(data['points'], BANDS, RESOLUTION)
+    return features, np.ones((B, 9))
+  mask = data['mask'].reshape(B, -1).astype(float)
+  image = flat(np.concatenate([image, image_features], axis=-1))
+  if inputs is single:
+    return image, np.ones_like(mask)
+  if inputs is masked:
+    return image, mask
+  sound_features = spread(
+    reference.fourier(reference.grid(7), BANDS, RESOLUTION)
+  )
+  sound = np.concatenate([sound, sound_features], axis=-1)
+  encodings = params['modality_encoding']
+  image, sound = (
+    np.concatenate(
+      [
+        x,
+        np.broadcast_to(encodings[name], (*x.shape[:2], len(encodings[name]))),
+      ],
+      axis=-1,
+    )
+    for name, x in (('image', image), ('sound', sound))
+  )
+  return (
+    np.concatenate([image, sound], axis=1),
+    np.concatenate([mask, np.ones((B, 7))], axis=1),
+  )
+
+
+@pytest.mark.parametrize(
+  ('inputs', 'stages', 'settings'),
+  [
+    (single, 'ctctct', {}),
+    (
+      single,
+      'ctctct',
+      {'share_cross_attends': False, 'share_latent_transformers': False},
+    ),
+    (single, 'ctctct', {'share_cross_attends': False}),
+    (single, 'ctctct', {'share_latent_transformers': False}),
+    (masked, 'ctctct', {}),
+    (points, 'ctctct', {}),
+    (fused, 'ctctct', {'cross_attend_heads': 2, 'cross_attend_channels': 6}),
+    (single, 'cccttt', {'cross_attend_placement': 'at_start'}),
+    (single, 'ctctt', {'num_cross_attends': 2}),
+    (single, 'ccc', {'num_latent_transformers': 0}),
+    (
+      single,
+      'ctt',
+      {
+        'num_cross_attends': 1,
+        'num_latent_transformers': 2,
+        'widening_factor': 3,
+      },
+    ),
+  ],
+  ids=lambda x: getattr(x, '__name__', str(x)),
+)
+def test_agrees_with_the_naive_reference(data, inputs, stages, settings):
+  params = parameters(inputs, **settings)
+  logits = run(inputs, params, data, **settings)
+  array, mask = byte_array_reference(inputs, params, data)
+  expected = reference.perceiver(
+    params,
+    array,
+    mask,
+    stages=stages,
+    self_attends=SMALL['num_self_attends'],
+    cross_heads=settings.get('cross_attend_heads', 1),
+    self_heads=SMALL['self_attend_heads'],
+    share_cross=settings.get('share_cross_attends', True),
+    share_transformers=settings.get('share_latent_transformers', True),
+  )
+  error = np.linalg.norm(logits - expected) / np.linalg.norm(expected)
+  assert error < 1e-5
+
+
+def test_shuffling_elements_with_their_positions_changes_nothing(data):
+  params = parameters(single)
+
+  def forward(content, positions):
+    segment = perceiver.Segment(content, positions)
+    return perceiver.Perceiver(**SMALL)(perceiver.ByteArray((segment,)))
+
+  apply = jax.jit(hk.transform(forward).apply)
+  content = data['image'].reshape(B, 20, 3)
+  positions = reference.fourier(reference.grid(4, 5), BANDS, RESOLUTION)
+  positions = positions.reshape(1, 20, -1).astype(np.float32)
+  order = np.random.default_rng(1).permutation(20)
+  logits = apply(params, None, content, positions)
+  together = apply(params, None, content[:, order], positions[:, order])
+  apart = apply(params, None, content[:, order], positions)
+  # Sums of 20 float32 terms in another order: a few units in the last place.
+  np.testing.assert_allclose(together, logits, rtol=1e-5, atol=1e-5)
+  assert np.abs(apart - logits).max() > 1e-2
+  # The structured form of the same positions is the same input.
+  np.testing.assert_allclose(
+    run(single, params, data),
+    logits,
+    rtol=1e-5,
+    atol=1e-5,
+  )
+
+
+def test_masked_elements_have_no_influence(data):
+  params = parameters(masked)
+  apply = build(masked).apply
+  gradient = jax.jit(jax.value_and_grad(lambda p, d: apply(p, None, d).sum()))
+  logits, gradients = gradient(params, data)
+  for garbage in (np.nan, np.inf, 1e30):
+    image = np.where(data['mask'][..., None], data['image'], garbage)
+    other = {**data, 'image': image.astype(np.float32)}
+    again, other_gradients = gradient(params, other)
+    assert again == logits
+    jax.tree.map(np.testing.assert_array_equal, gradients, other_gradients)
+  # An example without any element is no trouble either.
+  empty = gradient(params, {**data, 'mask': np.zeros_like(data['mask'])})
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(empty))
+  # And the mask is read: it is not the same as no mask.
+  full = {**data, 'mask': np.ones_like(data['mask'])}
+  assert gradient(params, full)[0] != logits
+
+
+@pytest.mark.parametrize(
+  ('settings', 'crosses', 'transformers'),
+  [
+    ({}, 2, 1),
+    ({'share_cross_attends': False}, 3, 1),
+    ({'share_latent_transformers': False}, 2, 3),
+    ({'num_cross_attends': 1}, 1, 1),
+    ({'num_latent_transformers': 0}, 2, 0),
+  ],
+)
+def test_weights_are_shared(settings, crosses, transformers):
+  modules = {
+    path.split('/')[2]
+    for path in parameters(single, **settings)
+    if '/~/' in path
+  }
+  count = lambda kind: sum(name.startswith(kind) for name in modules)
+  assert count('cross_attend') == crosses
+  assert count('latent_transformer') == transformers
+
+
+def test_shared_iterations_are_traced_once():
+  """T iterations with shared weights cost no more to compile than two."""
+
+  def size(iterations):
+    settings = {
+      'num_cross_attends': iterations,
+      'num_latent_transformers': iterations,
+    }
+    data = {'image': jnp.zeros((B, 4, 5, 3))}
+    params = parameters(single)
+    apply = build(single, **settings).apply
+    gradient = jax.grad(lambda p: apply(p, None, data).sum())
+    return str(jax.make_jaxpr(gradient)(params)).count('dot_general')
+
+  assert size(16) == size(4)
+
+
+def test_attention_logits_are_those_before_the_softmax(data):
+  params = parameters(single)
+
+  def forward(data):
+    model = perceiver.Perceiver(**SMALL)
+    return model.attention_logits(single(data)), model.encode(single(data))
+
+  logits, latents = jax.jit(hk.transform(forward).apply)(params, None, data)
+  assert len(logits) == SMALL['num_cross_attends']
+  assert {x.shape for x in logits} == {(B, 1, 4, 20)}
+  assert latents.shape == (B, 4, 8)
+  first = reference.under(params, 'perceiver/~/cross_attend_0')
+  array, _ = byte_array_reference(single, params, data)
+  z = reference.under(params, 'perceiver')['perceiver']['latents']
+  q = reference.linear(
+    reference.layer_norm(z, first['latent_norm']), first['query']
+  )
+  k = reference.linear(
+    reference.layer_norm(array[1], first['input_norm']), first['key']
+  )
+  expected = q @ k.T / np.sqrt(q.shape[-1])
+  np.testing.assert_allclose(logits[0][1, 0], expected, rtol=1e-4, atol=1e-4)
+  for one, other in itertools.pairwise(logits):
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_bfloat16_keeps_float32_parameters_and_logits(data):
+  params = parameters(single, compute_dtype='bfloat16')
+  dtypes = {x.dtype for x in jax.tree.leaves(params)}
+  assert dtypes == {jnp.dtype('float32')}
+  exact = run(single, params, data)
+  rounded = run(single, params, data, compute_dtype='bfloat16')
+  assert rounded.dtype == jnp.float32
+  error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+  assert 1e-5 < error < 0.1  # bfloat16 has 8 bits; and it was really used.
+
+
+@pytest.mark.parametrize(
+  'remat', ['nothing_saveable', 'dots_with_no_batch_dims_saveable']
+)
+def test_remat_changes_the_program_but_not_the_gradient(data, remat):
+  params = parameters(single)
+
+  def gradient(remat):
+    apply = build(single, remat=remat).apply
+    return jax.jit(jax.grad(lambda p: apply(p, None, data).sum()))
+
+  plain, recomputed = gradient('none'), gradient(remat)
+  products = [
+    str(f.trace(params).jaxpr).count('dot_general') for f in (plain, recomputed)
+  ]
+  assert products[1] > products[0]
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+    recomputed(params),
+    plain(params),
+  )
+
+
+def test_dropout_acts_in_training_alone(data):
+  params = parameters(single)
+  apply = jax.jit(
+    build(single, dropout_rate=0.5).apply, static_argnames='is_training'
+  )
+  expected = run(single, params, data)
+  np.testing.assert_allclose(
+    apply(params, None, data, is_training=False), expected, rtol=1e-5
+  )
+  one, same, other = (
+    apply(params, jax.random.key(k), data, is_training=True) for k in (0, 0, 1)
+  )
+  np.testing.assert_array_equal(one, same)
+  assert np.abs(one - other).max() > 1e-2
+
+
+def test_the_latents_start_as_a_truncated_normal():
+  settings = {
+    'num_latents': 512,
+    'latent_channels': 64,
+    'latent_init_scale': 0.02,
+  }
+  data = {'image': jnp.zeros((B, 4, 5, 3))}
+  params = build(single, **settings).init(jax.random.key(0), data)
+  latents = params['perceiver']['latents']
+  assert np.abs(latents).max() <= 0.04
+  # A normal distribution cut at two standard deviations has 0.880 of its own.
+  np.testing.assert_allclose(latents.std(), 0.02 * 0.8796, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'self_attend_heads': 3}, 'latent_channels=8 are not divisible'),
+    ({'cross_attend_heads': 3, 'cross_attend_channels': 8}, '8 channels of'),
+    ({'num_cross_attends': 5}, 'Cannot interleave 5 cross-attends'),
+    ({'num_cross_attends': 0}, 'num_cross_attends=0 must be'),
+    ({'cross_attend_placement': 'end'}, "'end' is none of"),
+    ({'remat': 'all'}, "remat='all' is neither"),
+  ],
+)
+def test_impossible_settings(data, settings, message):
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(build(single, **settings).init, jax.random.key(0), data)
+
+
+def test_placement_of_cross_attends():
+  assert latent_transformers_after(1, 8, 'interleaved') == [8]
+  assert latent_transformers_after(2, 8, 'interleaved') == [4, 4]
+  assert latent_transformers_after(4, 8, 'interleaved') == [2, 2, 2, 2]
+  assert latent_transformers_after(8, 8, 'interleaved') == [1] * 8
+  assert latent_transformers_after(4, 8, 'at_start') == [0, 0, 0, 8]
+  assert latent_transformers_after(12, 0, 'interleaved') == [0] * 12

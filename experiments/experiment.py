@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import optax
 
-from experiments import benchmarks as tasks
-from experiments import optimizers, sharding
+from experiments import benchmarks, optimizers, sharding
+from experiments.task import Batch, Task
 import perceiver
 from perceiver import baselines, cost
 
@@ -43,7 +43,7 @@ class Experiment:
   """What training and evaluation share."""
 
   config: ConfigDict
-  task: tasks.Task
+  task: Task
   forward: hk.TransformedWithState  # (batch, is_training) -> [B, classes]
   mesh: Mesh
   total_steps: int
@@ -57,12 +57,10 @@ class Experiment:
     return self.task.source(split, self.config.data.get('dir'))
 
 
-def transform_model(
-  config: ConfigDict, task: tasks.Task
-) -> hk.TransformedWithState:
+def transform_model(config: ConfigDict, task: Task) -> hk.TransformedWithState:
   """The model as a pair of functions of (batch, is_training)."""
 
-  def forward(batch: tasks.Batch, is_training: bool) -> jax.Array:
+  def forward(batch: Batch, is_training: bool) -> jax.Array:
     model: Any = MODELS[config.model.name](**config.model)
     return model(task.byte_array(batch, is_training), is_training)
 
@@ -78,7 +76,7 @@ def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
   Returns:
     The parameters' tree and the byte array of one example, as shapes.
   """
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   batch, key = task.batch_spec(1), jax.random.key(0)
 
   def init(key, batch):
@@ -104,7 +102,7 @@ def forward_flops(config: ConfigDict) -> int:
     return cost.perceiver_flops(
       config.model, inputs.num_elements, inputs.num_channels
     )
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   forward = transform_model(config, task)
   batch = task.batch_spec(1)
   params, state = jax.eval_shape(
@@ -117,7 +115,7 @@ def forward_flops(config: ConfigDict) -> int:
 def make_init_state(
   forward: hk.TransformedWithState,
   optimizer: optax.GradientTransformation,
-  task: tasks.Task,
+  task: Task,
 ) -> Callable[[jax.Array], TrainState]:
   """A traceable function from a random key to a fresh state."""
 
@@ -154,7 +152,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     ValueError: what is wrong with the config, and which key it is.
   """
   try:
-    task = tasks.create(**config.task)
+    task = benchmarks.create(**config.task)
     if config.model.name not in MODELS:
       raise ValueError(
         f'model.name={config.model.name!r} is none of {sorted(MODELS)}.'

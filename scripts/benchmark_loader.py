@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from configs import imagenet
-from experiments import benchmarks as tasks
-from experiments import pipeline, telemetry
+from experiments import benchmarks, pipeline, telemetry
 
 _WORKERS = flags.DEFINE_list(
   'workers', [], 'Numbers of worker processes to time the pipeline with.'
@@ -81,7 +80,7 @@ def time_transforms(
 ) -> dict[str, Any]:
   """Seconds an image, medians over turns, of bare work and training."""
   task, rng = (
-    tasks.create(**imagenet.get_config().task),
+    benchmarks.create(**imagenet.get_config().task),
     np.random.default_rng(0),
   )
   contenders: dict[str, Callable[[Any], Any]] = {
@@ -110,7 +109,7 @@ def examples_per_second(
 ) -> float:
   """The pipeline's rate, once its processes run and its buffers are in use."""
   batches: Any = pipeline.train_batches(
-    tasks.create(**imagenet.get_config().task),
+    benchmarks.create(**imagenet.get_config().task),
     records,
     batch_size=BATCH_SIZE,
     seed=0,

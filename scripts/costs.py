@@ -8,8 +8,7 @@ import importlib
 
 from absl import app, flags, logging
 
-from experiments import benchmarks as tasks
-from experiments import experiment
+from experiments import benchmarks, experiment
 from scripts import tables
 
 
@@ -18,7 +17,7 @@ def row(module, variant: str, tflops: float) -> str:
   config = module.get_config(variant)
   costs = tables.costs(config)
   flops, parameters = costs['GFLOPs'], costs['M parameters']
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   steps = experiment.total_steps(config, task.num_examples(task.train_split))
   total = 3 * flops * steps * config.train.batch_size
   return (

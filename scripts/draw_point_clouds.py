@@ -7,7 +7,6 @@ The checkpoint is the one that `eval.checkpoint` of the config says.
 """
 
 import os
-import sys
 
 from absl import app, flags
 import jax
@@ -18,8 +17,9 @@ from matplotlib import pyplot as plt
 from ml_collections import config_flags
 import numpy as np
 
-from experiments import experiment, telemetry, train
+from experiments import experiment, train
 from experiments.benchmarks.modelnet40.task import ModelNet40
+from scripts import command
 
 FILE = 'point_clouds.png'
 COLUMNS = 6
@@ -97,12 +97,9 @@ def _figure(
 
 def main(argv: list[str]) -> None:
   del argv
-  telemetry.initialize_logging()
-  try:
+  with command.running():
     run = experiment.create(_CONFIG.value)
     print(draw(run, _WORKDIR.value, _NUM_SHAPES.value))
-  except (FileNotFoundError, ValueError) as error:
-    sys.exit(f'Error: {error}')
 
 
 if __name__ == '__main__':

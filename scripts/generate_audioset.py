@@ -4,27 +4,22 @@ python -m scripts.generate_audioset --output=data/events
 """
 
 import os
-import sys
 
 from absl import app, flags
+
+from scripts import command
 
 
 def main(argv: list[str]) -> None:
   del argv
-  try:
-    from experiments.benchmarks.audioset import standin as audioset_events
-  except ImportError as error:
-    sys.exit(
-      f"Error: {error}: pip install -e '.[experiments,audioset]' brings it."
+  with command.running('experiments,audioset'):
+    from experiments.benchmarks.audioset import standin
+
+    standin.generate(_OUTPUT.value, os.cpu_count() or 1)
+    print(
+      f'{_OUTPUT.value}: clips/ and csv/ of {len(standin.CLASSES)} classes,'
+      f' {standin.SIZES}'
     )
-  try:
-    audioset_events.generate(_OUTPUT.value, os.cpu_count() or 1)
-  except OSError as error:
-    sys.exit(f'Error: {error}')
-  print(
-    f'{_OUTPUT.value}: clips/ and csv/ of {len(audioset_events.CLASSES)}'
-    f' classes, {audioset_events.SIZES}'
-  )
 
 
 if __name__ == '__main__':

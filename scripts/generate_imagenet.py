@@ -6,23 +6,19 @@ It has 12 classes, in data_dir's folders/, flat/ and tfds/: each is a data.dir
 for configs/imagenet.py.
 """
 
-import sys
+from absl import app, flags
 
-from absl import app, flags, logging
-
-from experiments.benchmarks.imagenet import standin as mini_imagenet
+from experiments.benchmarks.imagenet import standin
+from scripts import command
 
 
 def main(argv: list[str]) -> None:
   del argv
-  logging.set_verbosity(logging.WARNING)  # TFDS logs each of its steps.
-  try:
-    mini_imagenet.generate(
+  with command.running():
+    standin.generate(
       _DATA_DIR.value, _NUM_TRAIN.value, _NUM_EVAL.value, _SEED.value
     )
-  except (OSError, ValueError) as error:
-    sys.exit(f'Error: {error}')
-  print(f'Wrote {_DATA_DIR.value}')
+    print(f'Wrote {_DATA_DIR.value}')
 
 
 if __name__ == '__main__':

@@ -4,7 +4,6 @@ python -m scripts.learning_curves --workdir=runs/digits
 """
 
 import os
-import sys
 
 from absl import app, flags
 import matplotlib
@@ -13,6 +12,7 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 
 from experiments.telemetry import METRICS, read_metrics
+from scripts import command
 
 FILE = 'learning_curves.png'
 SPLIT_STYLES = {'train': {'alpha': 0.5, 'linewidth': 1}}  # One noisy batch.
@@ -63,10 +63,8 @@ def draw(workdir: str) -> str:
 
 def main(argv: list[str]) -> None:
   del argv
-  try:
+  with command.running():
     print(draw(_WORKDIR.value))
-  except (FileNotFoundError, ValueError) as error:
-    sys.exit(f'Error: {error}')
 
 
 if __name__ == '__main__':

@@ -10,29 +10,25 @@ Interrupted, it goes on where it was.
 """
 
 import os
-import sys
 
 from absl import app, flags
+
+from scripts import command
 
 
 def main(argv: list[str]) -> None:
   del argv
-  try:
-    from experiments.benchmarks.audioset import preparation as prepare_audioset
-  except ImportError as error:
-    sys.exit(
-      f"Error: {error}: pip install -e '.[experiments,audioset]' brings it."
-    )
-  try:
+  with command.running(
+    'experiments,audioset',
+    interrupted='Interrupted. The same command goes on where it was.',
+  ):
+    from experiments.benchmarks.audioset import preparation
+
     print(
-      prepare_audioset.prepare(
+      preparation.prepare(
         _CLIPS.value, _CSV.value, _DATA_DIR.value, _PROCESSES.value
       )
     )
-  except (OSError, RuntimeError, ValueError) as error:
-    sys.exit(f'Error: {error}')
-  except KeyboardInterrupt:
-    sys.exit('Interrupted. The same command goes on where it was.')
 
 
 if __name__ == '__main__':

@@ -7,24 +7,21 @@ which image-net.org gives to those who sign up. Afterwards /data is the data.dir
 of configs/imagenet.py. TensorFlow is installed for this alone, apart.
 """
 
-import sys
-
 from absl import app, flags
 
-from experiments.benchmarks.imagenet.preparation import prepare
+from experiments.benchmarks.imagenet import preparation
+from scripts import command
 
 
 def main(argv: list[str]) -> None:
   del argv
-  try:
-    prepare(
+  with command.running():
+    preparation.prepare(
       _MANUAL_DIR.value,
       _DATA_DIR.value,
       environment=_ENVIRONMENT.value,
       report=lambda line: print(line, flush=True),
     )
-  except (OSError, ValueError) as error:
-    sys.exit(f'Error: {error}')
 
 
 if __name__ == '__main__':

@@ -18,8 +18,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from experiments import benchmarks as tasks
-from experiments import experiment, telemetry
+from experiments import benchmarks, experiment, telemetry
 from perceiver import cost
 from scripts.paper_tables import DIGITS, TABLES
 
@@ -85,7 +84,7 @@ class Run:
         picked = tests[max(held_out, key=score)['step']]
         note = f'; {100 * picked[name]:.1f} where the validation split picks'
     config = ConfigDict(self.config)
-    task = tasks.create(**config.task)
+    task = benchmarks.create(**config.task)
     total = experiment.total_steps(config, task.num_examples(task.train_split))
     note = f'{self.workdir}, step {chosen["step"]} of {total}{note}'
     return chosen.get(name, float('nan')), note

@@ -1,27 +1,31 @@
-"""The benchmarks, by the name that a config gives them."""
+"""The benchmarks, by the name that a config gives them: one room each.
 
+What a benchmark is (its task, its data, how they are prepared, what stands in
+for them) is in its room. It is opened only when a config asks for it, so one
+benchmark needs no package of another's.
+"""
+
+import pkgutil
 from typing import Any
 
-from experiments.benchmarks.audioset.task import AudioSet
-from experiments.benchmarks.digits import Digits
-from experiments.benchmarks.fashion_mnist import FashionMnist
-from experiments.benchmarks.imagenet.task import ImageNet
-from experiments.benchmarks.modelnet40.task import ModelNet40
-from experiments.task import Batch, Task
+from experiments.task import Task
 
-TASKS: dict[str, type[Task]] = {
-  'audioset': AudioSet,
-  'digits': Digits,
-  'fashion_mnist': FashionMnist,
-  'imagenet': ImageNet,
-  'modelnet40': ModelNet40,
+TASKS = {
+  'audioset': 'audioset.task:AudioSet',
+  'digits': 'digits:Digits',
+  'fashion_mnist': 'fashion_mnist:FashionMnist',
+  'imagenet': 'imagenet.task:ImageNet',
+  'modelnet40': 'modelnet40.task:ModelNet40',
 }
-
-__all__ = ['Batch', 'Task', 'create']
 
 
 def create(name: str, **settings: Any) -> Task:
-  """The task of that name, with the rest of a config's `task` section."""
+  """The task of that name, with the rest of a config's `task` section.
+
+  Raises:
+    ValueError: for an unknown name, or settings out of their range.
+    TypeError: for settings that it does not have.
+  """
   if name not in TASKS:
     raise ValueError(f'No task {name!r}; there are {sorted(TASKS)}.')
-  return TASKS[name](**settings)
+  return pkgutil.resolve_name(f'{__name__}.{TASKS[name]}')(**settings)

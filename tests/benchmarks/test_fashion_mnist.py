@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import fashion_mnist
-from experiments import benchmarks as tasks
+from experiments import benchmarks
 from experiments.benchmarks.fashion_mnist import FILES, SIZE
 from experiments.errors import DataNotFoundError
 
@@ -22,7 +22,7 @@ def write(directory, images, labels):
 
 @pytest.fixture(scope='module')
 def task():
-  return tasks.create(**fashion_mnist.get_config().task)
+  return benchmarks.create(**fashion_mnist.get_config().task)
 
 
 @pytest.fixture(scope='module')

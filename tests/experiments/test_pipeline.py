@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from experiments import benchmarks as tasks
-from experiments import pipeline
+from experiments import benchmarks, pipeline
 from experiments.errors import DamagedDataError, DamagedRecordError
 
 BATCH = 64
@@ -20,7 +19,7 @@ BATCH = 64
 
 @pytest.fixture(scope='module')
 def task():
-  return tasks.create(**digits.get_config().task)
+  return benchmarks.create(**digits.get_config().task)
 
 
 @pytest.fixture(scope='module')
@@ -73,7 +72,7 @@ def test_examples_have_the_announced_shapes(task, source):
 
 def test_augmentation_is_mild_and_centred(task, source):
   """Without shift, rotation and scaling an image is left as it is."""
-  still = tasks.create(
+  still = benchmarks.create(
     **dict(digits.get_config().task)
     | {'max_shift': 0.0, 'max_rotation': 0.0, 'max_scaling': 0.0}
   )
@@ -151,7 +150,7 @@ def test_augmentation_differs_between_epochs_and_seeds(task, source):
   assert (other['index'] != train(task, source, 1)[0]['index']).any()
 
 
-class WithProcess(type(tasks.create(**digits.get_config().task))):
+class WithProcess(type(benchmarks.create(**digits.get_config().task))):
   """Tells which process made an example."""
 
   def eval_example(self, record):
@@ -199,7 +198,7 @@ def test_evaluation_counts_every_example_once(task, batch_size, processes):
   assert sorted(seen) == sorted(int(r['index']) for r in test)
 
 
-class Damaged(type(tasks.create(**digits.get_config().task))):
+class Damaged(type(benchmarks.create(**digits.get_config().task))):
   """Cannot decode two of the digits."""
 
   def eval_example(self, record):

@@ -8,8 +8,7 @@ import jax
 import pytest
 
 from configs import audioset, digits, imagenet, modelnet40
-from experiments import benchmarks as tasks
-from experiments import telemetry
+from experiments import benchmarks, telemetry
 from experiments.experiment import model_shapes, transform_model
 from perceiver import cost
 from scripts import tables
@@ -165,7 +164,7 @@ def test_the_rule_counts_what_the_model_computes(module, variant, overrides):
   config = module.get_config(variant)
   config.model.update(overrides)
   config.model.attention = 'plain'
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   forward = transform_model(config, task)
   batch = task.batch_spec(1)
   params, state = jax.eval_shape(

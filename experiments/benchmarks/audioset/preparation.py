@@ -19,11 +19,14 @@ from array_record.python import array_record_module
 import numpy as np
 import tqdm
 
-from experiments.benchmarks.audioset import clips as audioset_clips
-from experiments.benchmarks.audioset import csv_files as audioset_csv
-from experiments.benchmarks.audioset import media
-from experiments.benchmarks.audioset import source as audioset
-from experiments.benchmarks.audioset.clips import Clip, Plan
+from experiments.benchmarks.audioset import csv_files, media, source
+from experiments.benchmarks.audioset.clips import (
+  Clip,
+  make_plan,
+  Plan,
+  SUFFIXES,
+  write_report,
+)
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
 from experiments.errors import PreparationError
 
@@ -63,13 +66,13 @@ def decode_clip(job: _Decoding) -> str | None:
     known = isinstance(error, media.MediaError)
     return str(error) if known else f'{type(error).__name__}: {error}'
   segment = job.clip.segment
-  record = audioset.Record(
+  record = source.Record(
     id=segment.id,
     labels=np.array(segment.labels),
     frames=frames,
     audio=audio,
   )
-  _write_records(job.part, audioset.encode(record))
+  _write_records(job.part, source.encode(record))
   return None
 
 
@@ -103,7 +106,7 @@ def _write_records(path: str, records: Iterable[bytes]) -> None:
 def prepare(
   clips: str, csv_folder: str, data_dir: str, num_processes: int
 ) -> str:
-  """Writes a data set that `audioset.open_source` reads; it may exist.
+  """Writes a data set that `source.open_source` reads; it may exist.
 
   Args:
     clips: directory with the files, named <video id> or <video id>_<start>.
@@ -120,23 +123,23 @@ def prepare(
       changed since an earlier try; or if writing fails.
     ValueError: if a CSV is not as it should be.
   """
-  path = audioset.directory(data_dir)
+  path = source.directory(data_dir)
   if os.path.isdir(path):
     shutil.rmtree(os.path.join(path, PARTS), ignore_errors=True)
     return f'{path} is prepared already; remove it to prepare it again.'
   if not os.path.isdir(clips):
     raise FileNotFoundError(f'There is no directory {clips!r} with clips.')
-  classes = audioset_csv.read_classes(csv_folder)
-  segments = audioset_csv.read_segments(csv_folder, classes)
-  plan = audioset_clips.make_plan(clips, segments)
+  classes = csv_files.read_classes(csv_folder)
+  segments = csv_files.read_segments(csv_folder, classes)
+  plan = make_plan(clips, segments)
   if not plan.clips:
     raise FileNotFoundError(
       f'None of the {len(segments)} rows of the CSVs has a clip in {clips!r}:'
       f' looked for <video id>.* and <video id>_<start>.* with'
-      f' {", ".join(audioset_clips.SUFFIXES)}; there are {len(plan.skipped)}'
+      f' {", ".join(SUFFIXES)}; there are {len(plan.skipped)}'
       ' such files with other names.'
     )
-  folder = audioset.incomplete_directory(data_dir)
+  folder = source.incomplete_directory(data_dir)
   _begin(folder, plan, clips, classes)
   files = _files(folder, plan)
   _run(folder, files, num_processes)
@@ -144,7 +147,7 @@ def prepare(
 
 
 def _begin(
-  folder: str, plan: Plan, clips: str, classes: audioset_csv.Classes
+  folder: str, plan: Plan, clips: str, classes: csv_files.Classes
 ) -> None:
   """Makes the directory to work in, unless an earlier try has."""
   digest = hashlib.sha256(repr(classes).encode())
@@ -166,7 +169,7 @@ def _begin(
 
 def _files(folder: str, plan: Plan) -> list[_File]:
   files = []
-  for split in audioset_csv.SEGMENTS:
+  for split in csv_files.SEGMENTS:
     clips = [clip for clip in plan.clips if clip.segment.split == split]
     for start in range(0, len(clips), CLIPS_PER_FILE):
       some = clips[start : start + CLIPS_PER_FILE]
@@ -237,17 +240,17 @@ def _finish(
   path: str,
   plan: Plan,
   files: Sequence[_File],
-  classes: audioset_csv.Classes,
+  classes: csv_files.Classes,
 ) -> str:
   """Describes what was written, and gives it its name."""
   splits: dict[str, dict[str, int]] = {
-    split: {} for split in audioset_csv.SEGMENTS
+    split: {} for split in csv_files.SEGMENTS
   }
   skipped: list[tuple[Clip, str]] = []
   there = set(os.listdir(os.path.join(folder, PARTS)))
   for file in files:
     reader = array_record_module.ArrayRecordReader(file.path)
-    size = reader.num_records() // audioset.RECORDS
+    size = reader.num_records() // source.RECORDS
     reader.close()
     if size:
       splits[file.split][os.path.basename(file.path)] = size
@@ -262,14 +265,12 @@ def _finish(
     raise PreparationError(
       f'None of {len(plan.clips)} clips can be decoded; {clip.path}: {reason}'
     )
-  audioset_clips.write_report(
-    os.path.join(folder, REPORT), plan, sizes, skipped
-  )
+  write_report(os.path.join(folder, REPORT), plan, sizes, skipped)
   info = {
     'classes': list(zip(classes.mids, classes.names, strict=True)),
     'splits': splits,
   }
-  _write_text(os.path.join(folder, audioset.INFO), json.dumps(info, indent=1))
+  _write_text(os.path.join(folder, source.INFO), json.dumps(info, indent=1))
   # What killed processes were at.
   _remove(glob.glob(os.path.join(glob.escape(folder), '*.tmp')))
   os.rename(folder, path)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 import tqdm
 
-from experiments.benchmarks.audioset import csv_files as audioset_csv
+from experiments.benchmarks.audioset import csv_files
 from experiments.benchmarks.audioset.source import FPS, SAMPLE_RATE
 
 SIZES = {  # Clips by file of segments.
@@ -122,7 +122,7 @@ def generate(output: str, num_processes: int, seed: int = 0) -> None:
   clips, folder = (os.path.join(temporary, x) for x in ('clips', 'csv'))
   os.makedirs(clips)
   os.makedirs(folder)
-  with open(os.path.join(folder, audioset_csv.CLASSES), 'w') as file:
+  with open(os.path.join(folder, csv_files.CLASSES), 'w') as file:
     file.write('index,mid,display_name\n')
     for i, name in enumerate(CLASSES):
       file.write(f'{i},{_mid(i)},"{name}"\n')

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.audioset import average_precision as metrics
-from experiments.benchmarks.audioset import color_jitter, spectrogram
-from experiments.benchmarks.audioset import source as audioset
-from experiments.benchmarks.audioset import windows as clip_windows
+from experiments.benchmarks.audioset import (
+  color_jitter,
+  source,
+  spectrogram,
+  windows,
+)
+from experiments.benchmarks.audioset.average_precision import average_precision
 from experiments.task import Batch, Summary, Task
 import perceiver
 
@@ -83,7 +86,7 @@ class AudioSet(Task):
   @property
   def num_samples(self) -> int:
     """Of a window."""
-    return self.num_frames * clip_windows.SAMPLES_PER_FRAME
+    return self.num_frames * windows.SAMPLES_PER_FRAME
 
   @property
   def _video_shape(self) -> tuple[int, int, int, int]:
@@ -107,7 +110,7 @@ class AudioSet(Task):
     return {'train': self.num_train, 'eval': self.num_eval}[split]
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
-    return audioset.open_source(
+    return source.open_source(
       data_dir,
       split,
       num_examples=self.num_examples(split),
@@ -117,13 +120,13 @@ class AudioSet(Task):
   def train_example(
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
-    last = max(clip_windows.clip_frames(record) - self.num_frames, 0)
+    last = max(windows.clip_frames(record) - self.num_frames, 0)
     start = rng.integers(last, endpoint=True)
     return self._windows(record, np.asarray(start), rng)
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    starts = clip_windows.even_starts(
-      clip_windows.clip_frames(record), self.num_frames, self.num_eval_windows
+    starts = windows.even_starts(
+      windows.clip_frames(record), self.num_frames, self.num_eval_windows
     )
     return self._windows(record, starts, None)
 
@@ -140,9 +143,9 @@ class AudioSet(Task):
       if len(stream) == 0:
         example[name] = np.zeros((*starts.shape, *spec.shape), spec.dtype)
       elif name == 'audio':
-        example[name] = clip_windows.cut_audio(record, starts, self.num_frames)
+        example[name] = windows.cut_audio(record, starts, self.num_frames)
       else:
-        example[name] = clip_windows.cut_video(
+        example[name] = windows.cut_video(
           record, starts, self.num_frames, size=self.image_size, rng=rng
         )
     return example
@@ -225,7 +228,7 @@ class AudioSet(Task):
       _samples(batch),
       num_bins=self.num_mel_bins,
       hop=self.mel_hop,
-      sample_rate=audioset.SAMPLE_RATE,
+      sample_rate=source.SAMPLE_RATE,
     )
     mel = (mel - spectrogram.MEAN) / spectrogram.STDDEV
     if 'mel_mask' in batch:
@@ -270,7 +273,7 @@ class AudioSet(Task):
   def summarize(self, outputs: Mapping[str, np.ndarray]) -> Summary:
     """The mean average precision, and that of each class as a table."""
     labels = outputs['labels']
-    precisions = metrics.average_precision(outputs['scores'], labels)
+    precisions = average_precision(outputs['scores'], labels)
     left_out = int(np.sum(np.isnan(precisions)))
     if left_out == self.num_classes:
       raise ValueError('No clip of the evaluation split has a label.')

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.benchmarks.audioset.source import FPS, Record, SAMPLE_RATE
-from experiments.benchmarks.images import decoding as images
+from experiments.benchmarks.images import decoding
 from experiments.errors import DamagedRecordError
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -96,12 +96,12 @@ def cut_video(
     raise DamagedRecordError(
       f'{record["id"]}: frames of different sizes: {sorted(sizes)}'
     )
-  box, is_flipped = images.central_box(*decoded[0].size), False
+  box, is_flipped = decoding.central_box(*decoded[0].size), False
   if rng is not None:
-    box = images.inception_box(*decoded[0].size, rng)
+    box = decoding.inception_box(*decoded[0].size, rng)
     is_flipped = rng.random() < 0.5
   pixels = np.stack(
-    [np.asarray(images.crop(image, size, box)) for image in decoded]
+    [np.asarray(decoding.crop(image, size, box)) for image in decoded]
   )
   if is_flipped:
     pixels = pixels[:, :, ::-1]
@@ -110,7 +110,7 @@ def cut_video(
 
 def _decode(record: Record, index: int) -> Image.Image:
   try:
-    return images.decode(record['frames'][index])
+    return decoding.decode(record['frames'][index])
   except DamagedRecordError as error:
     raise DamagedRecordError(
       f'{record["id"]}: frame {index}: {error}'

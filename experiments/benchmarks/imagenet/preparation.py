@@ -13,7 +13,11 @@ import tarfile
 import tempfile
 import venv
 
-from experiments.benchmarks.imagenet import source as imagenet
+from experiments.benchmarks.imagenet.source import (
+  open_source,
+  prepared_folder,
+  TFDS_NAME,
+)
 from experiments.errors import PreparationError
 
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
@@ -73,7 +77,7 @@ def prepare(
     DataNotFoundError: if what is prepared cannot be read.
     ValueError: if it has not the images that it should have.
   """
-  folder = imagenet.prepared_folder(data_dir)
+  folder = prepared_folder(data_dir)
   if folder is not None:
     report(f'Already prepared: {folder}')
   else:
@@ -83,10 +87,10 @@ def prepare(
       check_disk(manual_dir, data_dir, environment)
       report(f'Installing TensorFlow into {environment}')
       python = _install(environment)
-      report(f'Preparing {data_dir}/{imagenet.TFDS_NAME}; this takes hours')
+      report(f'Preparing {data_dir}/{TFDS_NAME}; this takes hours')
       _run([python, '-c', BUILD, *map(os.path.abspath, (manual_dir, data_dir))])
   for split, count in num_examples.items():
-    source = imagenet.open_source(
+    source = open_source(
       data_dir, split, num_examples=count, num_classes=NUM_CLASSES
     )
     report(f'{split}: {len(source)} images')
@@ -142,7 +146,7 @@ def check_disk(manual_dir: str, data_dir: str, environment: str) -> None:
       raise PreparationError(
         f'{path} has {free / 1e9:.1f} GB free, but'
         f' {needed[device] / 1e9:.1f} GB are needed. Interrupted preparations'
-        f' may have left {data_dir}/{imagenet.TFDS_NAME}/incomplete.*:'
+        f' may have left {data_dir}/{TFDS_NAME}/incomplete.*:'
         ' delete them.'
       )
 

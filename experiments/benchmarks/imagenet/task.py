@@ -10,9 +10,8 @@ import numpy as np
 import optax
 from PIL import Image
 
-from experiments.benchmarks.imagenet import mixing, randaugment
-from experiments.benchmarks.imagenet import source as imagenet
-from experiments.benchmarks.images import decoding as images
+from experiments.benchmarks.imagenet import mixing, randaugment, source
+from experiments.benchmarks.images import decoding
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DamagedRecordError
 from experiments.task import Batch
@@ -48,7 +47,7 @@ class ImageNet(ImageTask):
     return {'train': self.num_train, 'validation': self.num_eval}[split]
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
-    return imagenet.open_source(
+    return source.open_source(
       data_dir,
       split,
       num_examples=self.num_examples(split),
@@ -59,15 +58,15 @@ class ImageNet(ImageTask):
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
     image = _decode(record)
-    image = images.inception_crop(image, self.image_size, rng)
-    image = images.random_flip(image, rng)
+    image = decoding.inception_crop(image, self.image_size, rng)
+    image = decoding.random_flip(image, rng)
     image = randaugment.rand_augment(
       image, rng, self.rand_augment_layers, self.rand_augment_magnitude
     )
     return _example(image, record)
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    image = images.center_crop(_decode(record), self.image_size)
+    image = decoding.center_crop(_decode(record), self.image_size)
     return _example(image, record)
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -113,7 +112,7 @@ class ImageNet(ImageTask):
 
 def _decode(record: Any) -> Image.Image:
   try:
-    return images.decode(record['jpeg'])
+    return decoding.decode(record['jpeg'])
   except DamagedRecordError as error:
     raise DamagedRecordError(f'{record["name"]}: {error}') from error
 

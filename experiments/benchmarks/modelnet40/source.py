@@ -1,7 +1,7 @@
 """ModelNet40, and what is read like it: which data sets there are, and where.
 
 The source archives are read by `shapes`, the array_record files are written by
-`builder.point_clouds`.
+`preparation`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import dataclasses
 import os
 from typing import Any
 
-from experiments.benchmarks.modelnet40 import standin as solids
+from experiments.benchmarks.modelnet40 import standin
 from experiments.errors import DataNotFoundError
 
 NUM_POINTS = 2048  # Of each cloud, M.
@@ -46,7 +46,7 @@ DATASETS = {
     CATEGORIES,
     {'train': 9840, 'test': 2468},
   ),
-  'solids': Dataset('off', 'solids.zip', solids.CATEGORIES, solids.SIZES),
+  'solids': Dataset('off', 'solids.zip', standin.CATEGORIES, standin.SIZES),
 }
 
 

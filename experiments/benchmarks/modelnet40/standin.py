@@ -142,6 +142,7 @@ def mesh(kind: str, rng: np.random.Generator) -> bytes:
 def generate(path: str, seed: int = 0) -> None:
   """Writes the zip archive; the same seed gives the same meshes."""
   rng = np.random.default_rng(seed)
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
   temporary = f'{path}.tmp'
   with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_DEFLATED) as archive:
     for kind in KINDS:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from configs import audioset as configs
-from experiments import benchmarks as tasks
+from experiments import benchmarks
 
 SAMPLES = 1920  # Of a frame.
 SMALL = {
@@ -44,7 +44,7 @@ def config(variant='', **overrides):
 
 
 def task(variant='', **overrides):
-  return tasks.create(**config(variant, **overrides).task)
+  return benchmarks.create(**config(variant, **overrides).task)
 
 
 def jpeg(pixels):

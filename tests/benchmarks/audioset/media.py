@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from experiments.benchmarks.audioset import preparation as prepare_audioset
+from experiments.benchmarks.audioset import preparation
 
 RATE = 48_000
 
@@ -117,4 +117,4 @@ def decode_or_die(job):
   if job.clip.segment.id.endswith(('3', '6')):
     os.kill(os.getpid(), signal.SIGSEGV)
   # In a worker it is not replaced by this.
-  return prepare_audioset.decode_clip(job)
+  return preparation.decode_clip(job)

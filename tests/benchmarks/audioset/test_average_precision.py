@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.benchmarks.audioset import average_precision as metrics
+from experiments.benchmarks.audioset.average_precision import average_precision
 
 
 def precision_at_recall(scores, labels):
@@ -25,7 +25,7 @@ def test_it_is_the_area_under_precision_and_recall_with_ties():
       precision_at_recall(s, y) for s, y in zip(scores.T, labels.T, strict=True)
     ]
     np.testing.assert_allclose(
-      metrics.average_precision(scores, labels), expected, rtol=1e-6
+      average_precision(scores, labels), expected, rtol=1e-6
     )
 
 
@@ -33,10 +33,10 @@ def test_examples_are_ranked_within_classes():
   # Class 0 ranks its example first of three; class 1 its last.
   scores = np.array([[0.9, 0.3], [0.2, 0.2], [0.1, 0.1]])
   labels = np.array([[1, 0], [0, 0], [0, 1]], bool)
-  result = metrics.average_precision(scores, labels)
+  result = average_precision(scores, labels)
   np.testing.assert_allclose(result, [1, 1 / 3])
   # Transposed it would be another number, of another size.
-  transposed = metrics.average_precision(scores.T, labels.T)
+  transposed = average_precision(scores.T, labels.T)
   assert transposed.shape == (3,)
   assert abs(np.nanmean(transposed) - result.mean()) > 0.05
 
@@ -44,7 +44,7 @@ def test_examples_are_ranked_within_classes():
 def test_classes_without_positives_have_none():
   scores = np.random.default_rng(0).random((5, 3))
   labels = np.zeros((5, 3), bool)
-  assert np.isnan(metrics.average_precision(scores, labels)).all()
+  assert np.isnan(average_precision(scores, labels)).all()
   labels[2, 1] = True
-  result = metrics.average_precision(scores, labels)
+  result = average_precision(scores, labels)
   np.testing.assert_array_equal(np.isnan(result), [True, False, True])

@@ -2,8 +2,7 @@
 
 import pytest
 
-from experiments.benchmarks.audioset import clips as audioset_clips
-from experiments.benchmarks.audioset import csv_files as audioset_csv
+from experiments.benchmarks.audioset import clips, csv_files
 from experiments.benchmarks.audioset.csv_files import Segment
 
 # As downloaded, but for the number of lines.
@@ -26,8 +25,8 @@ def write(folder, *, classes=CLASSES, **segments):
   (folder / 'class_labels_indices.csv').write_text(classes)
   for name, text in segments.items():
     (folder / f'{name}_segments.csv').write_text(text)
-  return audioset_csv.read_segments(
-    str(folder), audioset_csv.read_classes(str(folder))
+  return csv_files.read_segments(
+    str(folder), csv_files.read_classes(str(folder))
   )
 
 
@@ -44,7 +43,7 @@ def test_official_files(tmp_path):
     Segment('train', 'AAPJHxphWEs', 30.0, (0, 2)),
   ]
   assert [x.split for x in segments] == ['train'] * 4 + ['eval'] * 2
-  classes = audioset_csv.read_classes(str(tmp_path))
+  classes = csv_files.read_classes(str(tmp_path))
   assert classes.mids == ('/m/09x0r', '/m/05zppz', '/t/dd00088')
   assert classes.names[1] == 'Male speech, man speaking'
 
@@ -87,7 +86,7 @@ def test_bad_classes(tmp_path, classes, message):
 
 def test_no_files(tmp_path):
   with pytest.raises(FileNotFoundError, match='class_labels_indices'):
-    audioset_csv.read_classes(str(tmp_path))
+    csv_files.read_classes(str(tmp_path))
   with pytest.raises(FileNotFoundError, match=r'balanced_train.*eval_segments'):
     write(tmp_path)
 
@@ -97,7 +96,7 @@ def plan(folder, names, segments):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-  return audioset_clips.make_plan(str(folder), segments)
+  return clips.make_plan(str(folder), segments)
 
 
 def test_clips_are_found_by_their_names(tmp_path):

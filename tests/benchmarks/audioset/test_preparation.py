@@ -14,8 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.benchmarks.audioset import media
-from experiments.benchmarks.audioset import preparation as prepare_audioset
+from experiments.benchmarks.audioset import media, preparation
 from experiments.benchmarks.audioset import source as audioset
 from experiments.benchmarks.audioset.preparation import PreparationError
 from experiments.errors import DataNotFoundError
@@ -41,7 +40,7 @@ def write_sources(folder, clips, without_clip=0):
 
 
 def prepare(folder, processes=2):
-  return prepare_audioset.prepare(
+  return preparation.prepare(
     str(folder / 'clips'), str(folder), str(folder / 'data'), processes
   )
 
@@ -78,7 +77,7 @@ def good():
 
 
 def test_records_are_what_was_decoded(tmp_path, good, monkeypatch):
-  monkeypatch.setattr(prepare_audioset, 'CLIPS_PER_FILE', 3)
+  monkeypatch.setattr(preparation, 'CLIPS_PER_FILE', 3)
   write_sources(tmp_path, good, without_clip=2)
   told = prepare(tmp_path)
   assert '7 clips for train, 3 clips for eval; 0 files skipped, 2 CSV' in told
@@ -116,10 +115,8 @@ def test_clips_that_kill_or_hang_are_skipped_and_named(
   (tmp_path / 'clips' / 'holiday.mp4').touch()
   (tmp_path / 'clips' / os.fsdecode(b'caf\xe9.mp4')).touch()
   (tmp_path / 'clips' / 'hanging0000.wav').symlink_to('nothing')
-  monkeypatch.setattr(
-    prepare_audioset, 'decode_clip', audioset_media.decode_or_die
-  )
-  monkeypatch.setattr(prepare_audioset, 'PATIENCE', 5.0)
+  monkeypatch.setattr(preparation, 'decode_clip', audioset_media.decode_or_die)
+  monkeypatch.setattr(preparation, 'PATIENCE', 5.0)
   told = prepare(tmp_path)
   assert '6 clips for train, 2 clips for eval; 6 files skipped' in told
   reasons = {
@@ -158,7 +155,7 @@ def test_what_cannot_be_prepared(tmp_path, good):
 def test_other_clips_do_not_go_on_with_what_is_there(tmp_path, good):
   write_sources(tmp_path, good)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(prepare_audioset, '_finish', interrupt)
+    patch.setattr(preparation, '_finish', interrupt)
     with pytest.raises(KeyboardInterrupt):
       prepare(tmp_path)
   name, content = next(iter(good.items()))
@@ -176,9 +173,9 @@ def interrupt(*args):
 
 KILLED = """
 import sys
-from experiments.benchmarks.audioset import preparation as prepare_audioset
-prepare_audioset.CLIPS_PER_FILE = 4
-prepare_audioset.prepare(*sys.argv[1:], 2)
+from experiments.benchmarks.audioset import preparation
+preparation.CLIPS_PER_FILE = 4
+preparation.prepare(*sys.argv[1:], 2)
 """
 
 
@@ -190,7 +187,7 @@ def test_killed_at_random_moments_it_goes_on(tmp_path, good, monkeypatch):
   }
   clips['damaged0000.mp4'] = b'no video'
   write_sources(tmp_path / 'whole', clips)
-  monkeypatch.setattr(prepare_audioset, 'CLIPS_PER_FILE', 4)
+  monkeypatch.setattr(preparation, 'CLIPS_PER_FILE', 4)
   prepare(tmp_path / 'whole')
   expected = records(tmp_path / 'whole')
   assert len(expected) == 90

@@ -9,8 +9,7 @@ import pytest
 
 from configs import digits
 from experiments import pipeline
-from experiments.benchmarks.audioset import preparation as prepare_audioset
-from experiments.benchmarks.audioset import source as audioset
+from experiments.benchmarks.audioset import preparation, source
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
@@ -19,7 +18,7 @@ COUNT = 5  # Clips of 60 frames.
 
 def record(i):
   rng = np.random.default_rng(i)
-  return audioset.Record(
+  return source.Record(
     id=f'clip{i:07}',
     labels=np.array([i % 2]),
     frames=[rng.bytes(100 + j) for j in range(60)],
@@ -30,27 +29,27 @@ def record(i):
 @pytest.fixture
 def data_dir(tmp_path):
   """Prepared, without a decoder: two files, and none for 'eval'."""
-  folder = audioset.directory(str(tmp_path))
+  folder = source.directory(str(tmp_path))
   os.makedirs(folder)
   files = {'train-00000.array_record': 3, 'train-00001.array_record': 2}
   first = 0
   for name, size in files.items():
-    prepare_audioset._write_records(
+    preparation._write_records(
       os.path.join(folder, name),
-      [x for i in range(size) for x in audioset.encode(record(first + i))],
+      [x for i in range(size) for x in source.encode(record(first + i))],
     )
     first += size
   info = {
     'classes': [['/m/0', 'A'], ['/m/1', 'B']],
     'splits': {'train': files, 'eval': {}},
   }
-  with open(os.path.join(folder, audioset.INFO), 'w') as file:
+  with open(os.path.join(folder, source.INFO), 'w') as file:
     json.dump(info, file)
   return tmp_path
 
 
 def open_source(data_dir, split='train', num_examples=COUNT, num_classes=2):
-  return audioset.open_source(
+  return source.open_source(
     str(data_dir), split, num_examples=num_examples, num_classes=num_classes
   )
 

@@ -11,9 +11,8 @@ import pytest
 
 from configs import audioset as configs
 from experiments import experiment, pipeline, sharding, train
-from experiments.benchmarks.audioset import average_precision as metrics
-from experiments.benchmarks.audioset import source as audioset
-from experiments.benchmarks.audioset import spectrogram
+from experiments.benchmarks.audioset import source, spectrogram
+from experiments.benchmarks.audioset.average_precision import average_precision
 from scripts import costs, tables
 from tests.benchmarks.audioset.clips import clip, config, task
 
@@ -202,19 +201,19 @@ def test_spec_augment_masks_what_the_model_sees():
 
 
 @pytest.fixture
-def source(monkeypatch):
+def clips(monkeypatch):
   """A stand-in for what is on disk; 2 of 7 clips lack a stream, 1 is broken."""
   splits = {'train': records(12, frames=10), 'eval': records(7, frames=10)}
   splits['eval'][2]['frames'] = []
   splits['eval'][3]['audio'] = np.zeros(0, np.int16)
   splits['eval'][4]['frames'][0] = b'not a JPEG'
   monkeypatch.setattr(
-    audioset, 'open_source', lambda data_dir, split, **_: splits[split]
+    source, 'open_source', lambda data_dir, split, **_: splits[split]
   )
   return splits
 
 
-def test_runs_average_scores_of_windows_and_report_map(source, tmp_path):
+def test_runs_average_scores_of_windows_and_report_map(clips, tmp_path):
   run = create()
   result = train.train(run, str(tmp_path))['eval']
   assert result['count'] == 6
@@ -225,7 +224,7 @@ def test_runs_average_scores_of_windows_and_report_map(source, tmp_path):
     lambda b: run.forward.apply(state.params, state.model_state, None, b, False)
   )
   scores, labels, losses = [], [], []
-  for i, record in enumerate(source['eval']):
+  for i, record in enumerate(clips['eval']):
     if i == 4:
       continue
     example = run.task.eval_example(record)
@@ -240,7 +239,7 @@ def test_runs_average_scores_of_windows_and_report_map(source, tmp_path):
     targets = np.broadcast_to(example['labels'], logits.shape)
     entropy = optax.sigmoid_binary_cross_entropy(logits, targets.astype('f'))
     losses.append(entropy.sum(axis=1).mean())
-  expected = metrics.average_precision(np.stack(scores), np.stack(labels))
+  expected = average_precision(np.stack(scores), np.stack(labels))
   # Ranks could only differ in ties; the loss, by float32's rounding.
   assert result['mAP'] == pytest.approx(np.nanmean(expected), rel=1e-6)
   assert result['loss'] == pytest.approx(np.mean(losses), rel=1e-4)
@@ -263,7 +262,7 @@ def test_runs_average_scores_of_windows_and_report_map(source, tmp_path):
   assert (tmp_path / 'average_precision.csv').exists()
 
 
-def test_sharded_evaluation_is_the_same(source, tmp_path):
+def test_sharded_evaluation_is_the_same(clips, tmp_path):
   settings = {'train.steps': 1, 'train.batch_size': 8, 'eval.batch_size': 8}
   one = create('mel', **settings)
   result = train.train(one, str(tmp_path))
@@ -273,8 +272,8 @@ def test_sharded_evaluation_is_the_same(source, tmp_path):
   assert again['eval'] == pytest.approx(result['eval'], rel=1e-5)
 
 
-def test_a_split_without_labels_is_one_clear_error(source, tmp_path):
-  for record in source['eval']:
+def test_a_split_without_labels_is_one_clear_error(clips, tmp_path):
+  for record in clips['eval']:
     record['labels'] = np.zeros(0, np.int64)
   with pytest.raises(ValueError, match='No clip of the evaluation split has'):
     train.train(create(**{'train.steps': 1}), str(tmp_path))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks.audioset import windows as clip_windows
+from experiments.benchmarks.audioset import windows
 from experiments.errors import DamagedRecordError
 from tests.benchmarks.audioset.clips import (
   clip,
@@ -52,16 +52,16 @@ def test_flash_and_click_stay_in_step_in_evaluation(frames):
 
 def test_sixteen_windows_cover_the_ten_seconds():
   """The paper's: 32 frames of 250, 61,440 samples of 480,000."""
-  starts = clip_windows.even_starts(250, 32, 16)
+  starts = windows.even_starts(250, 32, 16)
   assert (starts[0], starts[-1] + 32, len(starts)) == (0, 250, 16)
   assert set(np.diff(starts)) == {14, 15}  # Even, and overlapping.
   audio = np.arange(480_000) % 30_011
-  windows = clip_windows.cut_audio(
+  cut = windows.cut_audio(
     {'frames': [], 'audio': audio.astype(np.int16)}, starts, 32
   )
-  assert windows.shape == (16, 61_440)
+  assert cut.shape == (16, 61_440)
   covered = np.zeros(480_000, bool)
-  for start, window in zip(starts * 1920, windows, strict=True):
+  for start, window in zip(starts * 1920, cut, strict=True):
     np.testing.assert_array_equal(window, audio[start : start + 61_440])
     covered[start : start + 61_440] = True
   assert covered.all()
@@ -69,19 +69,19 @@ def test_sixteen_windows_cover_the_ten_seconds():
 
 @pytest.mark.parametrize('length', [33, 100, 249, 250])
 def test_windows_cover_other_lengths(length):
-  starts = clip_windows.even_starts(length, 32, 16)
+  starts = windows.even_starts(length, 32, 16)
   frames = (starts[:, None] + np.arange(32)).ravel()
   assert set(frames) == set(range(length))
 
 
 def test_short_clips_are_repeated():
-  starts = clip_windows.even_starts(3, 8, 2)
+  starts = windows.even_starts(3, 8, 2)
   np.testing.assert_array_equal(starts, [0, 0])
   audio = np.arange(3 * SAMPLES).astype(np.int16)
   record = {'frames': gray_frames([10, 100, 200]), 'audio': audio}
-  (window, _) = clip_windows.cut_audio(record, starts, 8)
+  (window, _) = windows.cut_audio(record, starts, 8)
   np.testing.assert_array_equal(window, np.tile(audio, 3)[: 8 * SAMPLES])
-  video = clip_windows.cut_video(record, starts, 8, size=4, rng=None)
+  video = windows.cut_video(record, starts, 8, size=4, rng=None)
   np.testing.assert_allclose(
     video.mean(axis=(2, 3, 4)),
     [[10, 100, 200, 10, 100, 200, 10, 100]] * 2,
@@ -91,12 +91,12 @@ def test_short_clips_are_repeated():
 
 def test_a_shorter_stream_ends_in_silence_or_its_last_frame():
   record = clip(frames=4, samples=6 * SAMPLES - 5)
-  assert clip_windows.clip_frames(record) == 6
+  assert windows.clip_frames(record) == 6
   starts = np.array(2)
-  audio = clip_windows.cut_audio(record, starts, 4)
+  audio = windows.cut_audio(record, starts, 4)
   np.testing.assert_array_equal(audio[:-5], record['audio'][2 * SAMPLES :])
   assert not audio[-5:].any()
-  video = clip_windows.cut_video(
+  video = windows.cut_video(
     {**record, 'frames': gray_frames([0, 50, 100, 150])},
     starts,
     4,

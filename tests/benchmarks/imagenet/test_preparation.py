@@ -11,19 +11,18 @@ import types
 from PIL import Image
 import pytest
 
-from experiments.benchmarks.imagenet import preparation as prepare_imagenet
-from experiments.benchmarks.imagenet import standin as mini_imagenet
+from experiments.benchmarks.imagenet import preparation, standin
 
 COUNTS = {'train': 24, 'validation': 12}
-WNIDS = mini_imagenet.wnids()
+WNIDS = standin.wnids()
 
 
 def test_the_odd_files_are_there():
-  images = list(mini_imagenet.records('train', 24, seed=3))
+  images = list(standin.records('train', 24, seed=3))
   opened = [Image.open(io.BytesIO(r['jpeg'])) for r in images]
   kinds = {(x.format, x.mode) for x in opened}
   assert kinds == {('JPEG', m) for m in ('RGB', 'L', 'CMYK')} | {('PNG', 'RGB')}
-  assert {x.size for x in opened} > set(mini_imagenet.ODD_SIZES.values())
+  assert {x.size for x in opened} > set(standin.ODD_SIZES.values())
   assert any(x.info.get('progressive') for x in opened)
   assert any('adobe' in x.info and x.mode == 'CMYK' for x in opened)
   *whole, last = opened
@@ -35,7 +34,7 @@ def test_the_odd_files_are_there():
 
 def test_the_seed_decides_everything():
   first, again, other = (
-    list(mini_imagenet.records('train', 24, seed)) for seed in (3, 3, 4)
+    list(standin.records('train', 24, seed)) for seed in (3, 3, 4)
   )
   assert first == again
   assert [r['label'] for r in first] != [r['label'] for r in other]
@@ -53,9 +52,7 @@ def test_the_seed_decides_everything():
 def test_what_cannot_be_generated(mini_imagenet_dir, arguments, message):
   name, *counts = arguments
   with pytest.raises(ValueError, match=message):
-    mini_imagenet.generate(
-      str(mini_imagenet_dir.parent / name), *counts, seed=0
-    )
+    standin.generate(str(mini_imagenet_dir.parent / name), *counts, seed=0)
   assert os.listdir(mini_imagenet_dir.parent) == ['mini']
 
 
@@ -72,7 +69,7 @@ VALIDATION = {f'ILSVRC2012_val_{i:08d}.JPEG': b'0' * 2000 for i in range(12)}
 
 
 def prepare(root, lines=None):
-  prepare_imagenet.prepare(
+  preparation.prepare(
     str(root),
     str(root / 'data'),
     environment=None,
@@ -89,66 +86,64 @@ def cut(path):
 @pytest.mark.parametrize(
   ('name', 'change', 'message'),
   [
-    (prepare_imagenet.TRAIN_TAR, pathlib.Path.unlink, 'is missing'),
-    (prepare_imagenet.VALIDATION_TAR, pathlib.Path.unlink, 'is missing'),
+    (preparation.TRAIN_TAR, pathlib.Path.unlink, 'is missing'),
+    (preparation.VALIDATION_TAR, pathlib.Path.unlink, 'is missing'),
     (
-      prepare_imagenet.TRAIN_TAR,
+      preparation.TRAIN_TAR,
       lambda path: path.write_bytes(b'<html>' * 500),
       'is no tar',
     ),
-    (prepare_imagenet.VALIDATION_TAR, cut, 'not the whole of it'),
+    (preparation.VALIDATION_TAR, cut, 'not the whole of it'),
     (
-      prepare_imagenet.TRAIN_TAR,
+      preparation.TRAIN_TAR,
       lambda path: write_tar(path, dict(list(TRAIN.items())[1:])),
       r'should have 12 files \*\.tar .* has 11 of them among 11',
     ),
     (
-      prepare_imagenet.VALIDATION_TAR,
+      preparation.VALIDATION_TAR,
       lambda path: write_tar(path, VALIDATION | {'list.txt': b''}),
       r'should have 12 files \*\.JPEG .* has 12 of them among 13',
     ),
   ],
 )
 def test_preparation_checks_the_tars(tmp_path, name, change, message):
-  write_tar(tmp_path / prepare_imagenet.TRAIN_TAR, TRAIN)
-  write_tar(tmp_path / prepare_imagenet.VALIDATION_TAR, VALIDATION)
+  write_tar(tmp_path / preparation.TRAIN_TAR, TRAIN)
+  write_tar(tmp_path / preparation.VALIDATION_TAR, VALIDATION)
   change(tmp_path / name)
-  with pytest.raises(
-    prepare_imagenet.PreparationError, match=f'{name} .*{message}'
-  ):
+  with pytest.raises(preparation.PreparationError, match=f'{name} .*{message}'):
     prepare(tmp_path)
   assert not (tmp_path / 'data').exists()
 
 
 def test_preparation_needs_room(tmp_path, monkeypatch):
-  write_tar(tmp_path / prepare_imagenet.TRAIN_TAR, TRAIN)
-  write_tar(tmp_path / prepare_imagenet.VALIDATION_TAR, VALIDATION)
+  write_tar(tmp_path / preparation.TRAIN_TAR, TRAIN)
+  write_tar(tmp_path / preparation.VALIDATION_TAR, VALIDATION)
   tars = sum(path.stat().st_size for path in tmp_path.iterdir())
   arguments = [str(tmp_path / x) for x in ('', 'data', 'environment')]
   # The environment is on the same file system here, so its room adds up.
   for free, enough in (
-    (prepare_imagenet.ENVIRONMENT_BYTES + 2 * tars, True),
-    (prepare_imagenet.ENVIRONMENT_BYTES + tars, False),
+    (preparation.ENVIRONMENT_BYTES + 2 * tars, True),
+    (preparation.ENVIRONMENT_BYTES + tars, False),
     (tars, False),
   ):
     usage = types.SimpleNamespace(free=free)
     monkeypatch.setattr(shutil, 'disk_usage', lambda path, usage=usage: usage)
     if enough:
-      prepare_imagenet.check_disk(*arguments)
+      preparation.check_disk(*arguments)
     else:
       with pytest.raises(
-        prepare_imagenet.PreparationError, match=r'GB free, but .* are needed'
+        preparation.PreparationError, match=r'GB free, but .* are needed'
       ):
-        prepare_imagenet.check_disk(*arguments)
+        preparation.check_disk(*arguments)
 
 
 def test_a_failed_preparation_says_so(tmp_path, monkeypatch):
-  write_tar(tmp_path / prepare_imagenet.TRAIN_TAR, TRAIN)
-  write_tar(tmp_path / prepare_imagenet.VALIDATION_TAR, VALIDATION)
-  monkeypatch.setattr(prepare_imagenet, 'ENVIRONMENT_BYTES', 0)
-  monkeypatch.setattr(prepare_imagenet, '_install', lambda _: sys.executable)
-  monkeypatch.setattr(prepare_imagenet, 'BUILD', 'raise SystemExit(3)')
-  with pytest.raises(prepare_imagenet.PreparationError, match='Status 3 from'):
+  write_tar(tmp_path / preparation.TRAIN_TAR, TRAIN)
+  write_tar(tmp_path / preparation.VALIDATION_TAR, VALIDATION)
+  monkeypatch.setattr(preparation, 'ENVIRONMENT_BYTES', 0)
+  monkeypatch.setattr(preparation, '_install', lambda _: sys.executable)
+  monkeypatch.setattr(preparation, 'BUILD', 'raise SystemExit(3)')
+  with pytest.raises(preparation.PreparationError, match='Status 3 from'):
     prepare(tmp_path)
 
 
@@ -156,7 +151,7 @@ def test_what_is_prepared_is_counted_and_left_alone(
   mini_imagenet_dir, tmp_path, monkeypatch
 ):
   shutil.copytree(mini_imagenet_dir / 'tfds', tmp_path / 'data')
-  monkeypatch.setattr(prepare_imagenet, 'NUM_CLASSES', 12)
+  monkeypatch.setattr(preparation, 'NUM_CLASSES', 12)
   lines = []
   prepare(tmp_path, lines)  # There are no tars.
   folder = tmp_path / 'data' / 'imagenet2012' / '5.1.0'

@@ -9,13 +9,12 @@ import shutil
 
 import pytest
 
-from experiments.benchmarks.imagenet import folders as imagenet_folders
+from experiments.benchmarks.imagenet import folders, standin
 from experiments.benchmarks.imagenet import source as imagenet
-from experiments.benchmarks.imagenet import standin as mini_imagenet
 from experiments.errors import DataNotFoundError
 
 COUNTS = {'train': 24, 'validation': 12}
-WNIDS = mini_imagenet.wnids()
+WNIDS = standin.wnids()
 LAYOUTS = ('folders', 'flat', 'tfds')
 
 
@@ -42,7 +41,7 @@ def test_all_layouts_have_the_images_that_were_drawn(
   mini_imagenet_dir, layout, split
 ):
   source = open_source(mini_imagenet_dir / layout, split)
-  drawn = mini_imagenet.records(split, COUNTS[split], seed=3)
+  drawn = standin.records(split, COUNTS[split], seed=3)
   assert contents(source) == contents(drawn)
   assert len(source) == COUNTS[split]
   with pytest.raises(IndexError):
@@ -56,10 +55,10 @@ def test_labels_count_the_sorted_wnids(mini_imagenet_dir, layout):
 
 
 def test_the_known_lists_are_sorted_and_agree_with_kaggle():
-  wnids = imagenet_folders.known_wnids()
+  wnids = folders.known_wnids()
   assert wnids == sorted(set(wnids))
   assert len(wnids) == 1000
-  labels = imagenet_folders.known_validation_labels()
+  labels = folders.known_validation_labels()
   assert len(labels) == 50_000
   assert set(labels.values()) == set(wnids)
   # A line of LOC_val_solution.csv.
@@ -107,14 +106,14 @@ def test_val_txt_has_wnids_or_numbers(
 
 
 def test_the_real_validation_images_need_no_labels(copy, monkeypatch):
-  monkeypatch.setattr(imagenet_folders, 'NUM_VALIDATION', 12)
+  monkeypatch.setattr(folders, 'NUM_VALIDATION', 12)
   flat = copy('flat')
   (flat / 'LOC_val_solution.csv').unlink()
   shutil.rmtree(flat / 'train')
   (flat / 'val').rename(flat / 'validation')
   source = open_source(flat, 'validation', num_classes=1000)
-  wnids = imagenet_folders.known_wnids()
-  labels = imagenet_folders.known_validation_labels()
+  wnids = folders.known_wnids()
+  labels = folders.known_validation_labels()
   for record in source:
     stem = record['name'].removesuffix('.JPEG')
     assert wnids[record['label']] == labels[stem]
@@ -135,7 +134,7 @@ def test_processes_read_the_same_at_random(mini_imagenet_dir):
 def test_a_source_is_small(mini_imagenet_dir):
   """Less than 50 bytes a record beyond what any source takes."""
   source = open_source(mini_imagenet_dir / 'folders')
-  many = imagenet_folders.FolderSource(
+  many = folders.FolderSource(
     source.folder,
     source.subfolders,
     source.names.repeat(1000),

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from configs import imagenet
-from experiments import benchmarks as tasks
-from experiments import experiment, pipeline, sharding, telemetry, train
+from experiments import (
+  benchmarks,
+  experiment,
+  pipeline,
+  sharding,
+  telemetry,
+  train,
+)
 from experiments.errors import DamagedRecordError
 from scripts import costs
 
@@ -32,7 +38,7 @@ def tiny(data_dir, **overrides):
 
 
 def task_and_source(data_dir, split, **overrides):
-  task = tasks.create(**tiny(data_dir, **overrides).task)
+  task = benchmarks.create(**tiny(data_dir, **overrides).task)
   return task, task.source(split, str(data_dir))
 
 

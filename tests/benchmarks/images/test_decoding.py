@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFile
 import pytest
 
-from experiments.benchmarks.images import decoding as images
+from experiments.benchmarks.images import decoding
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(256, size=(20, 30, 3), dtype=np.uint8)
@@ -25,7 +25,7 @@ def encode(image, file_format='PNG', **options):
 
 
 def decode(data):
-  image = images.decode(data)
+  image = decoding.decode(data)
   assert image.mode == 'RGB'
   return np.asarray(image)
 
@@ -132,8 +132,8 @@ def test_truncated_files_are_damaged(name):
   # Pillow has all pixels without them.
   end = len(data) - (20 if data.startswith(b'\x89PNG') else 0)
   for size in range(end):
-    with pytest.raises(images.DamagedImageError, match=f'{size} bytes'):
-      images.decode(data[:size])
+    with pytest.raises(decoding.DamagedImageError, match=f'{size} bytes'):
+      decoding.decode(data[:size])
   for size in range(end, len(data)):
     np.testing.assert_array_equal(decode(data[:size]), whole)
 
@@ -152,7 +152,7 @@ def test_flipped_bits_give_an_image_or_the_one_error(name):
       damaged[place] ^= 1 << rng.integers(8)
     try:
       decode(bytes(damaged))
-    except images.DamagedImageError:
+    except decoding.DamagedImageError:
       refused += 1
   assert refused > 0
 
@@ -160,14 +160,14 @@ def test_flipped_bits_give_an_image_or_the_one_error(name):
 @pytest.mark.parametrize('size', [0, 1, 7, 100, 5000])
 @pytest.mark.parametrize('start', [b'', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'])
 def test_random_bytes_are_damaged(start, size):
-  with pytest.raises(images.DamagedImageError, match=r'\(\d+ bytes\)'):
-    images.decode(start + RNG.bytes(size))
+  with pytest.raises(decoding.DamagedImageError, match=r'\(\d+ bytes\)'):
+    decoding.decode(start + RNG.bytes(size))
 
 
 @pytest.mark.parametrize('file_format', ['GIF', 'BMP', 'TIFF'])
 def test_other_formats_are_refused(file_format):
-  with pytest.raises(images.DamagedImageError, match='neither JPEG nor PNG'):
-    images.decode(encode(COLOURS, file_format))
+  with pytest.raises(decoding.DamagedImageError, match='neither JPEG nor PNG'):
+    decoding.decode(encode(COLOURS, file_format))
 
 
 def with_size(data, width, height):
@@ -187,13 +187,13 @@ def test_a_vast_image_is_refused_before_it_is_decoded(name, monkeypatch):
   def load(self):
     raise AssertionError('decoded')
 
-  images.decode(with_size(FILES[name], 30, 20))
+  decoding.decode(with_size(FILES[name], 30, 20))
   monkeypatch.setattr(ImageFile.ImageFile, 'load', load)
   for size in ((60_000, 60_000), (12_000, 10_000), (10_000, 8_001)):
-    with pytest.raises(images.DamagedImageError, match='pixels'):
-      images.decode(with_size(FILES[name], *size))
+    with pytest.raises(decoding.DamagedImageError, match='pixels'):
+      decoding.decode(with_size(FILES[name], *size))
   with pytest.raises(AssertionError, match='decoded'):
-    images.decode(with_size(FILES[name], 10_000, 8_000))
+    decoding.decode(with_size(FILES[name], 10_000, 8_000))
 
 
 sides = st.integers(1, 50) | st.integers(1, 5000)
@@ -204,7 +204,7 @@ seeds = st.integers(0, 2**32 - 1)
 @given(sides, sides, seeds)
 def test_inception_boxes_have_area_and_aspect_in_range(width, height, seed):
   rng = np.random.default_rng(seed)
-  left, top, right, bottom = images.inception_box(width, height, rng)
+  left, top, right, bottom = decoding.inception_box(width, height, rng)
   w, h = right - left, bottom - top
   assert 0 <= left < right <= width
   assert 0 <= top < bottom <= height
@@ -219,7 +219,7 @@ def test_inception_boxes_have_area_and_aspect_in_range(width, height, seed):
 
 def test_inception_boxes_cover_the_range():
   rng = np.random.default_rng(0)
-  boxes = [images.inception_box(1000, 1000, rng) for _ in range(3000)]
+  boxes = [decoding.inception_box(1000, 1000, rng) for _ in range(3000)]
   left, top, right, bottom = np.array(boxes).T
   areas = (right - left) * (bottom - top) / 1e6
   aspects = (right - left) / (bottom - top)
@@ -260,9 +260,9 @@ def assert_shows(result, size, box, width, height):
 
 @pytest.mark.parametrize('seed', range(20))
 def test_inception_crop_shows_its_box(seed):
-  box = images.inception_box(240, 180, np.random.default_rng(seed))
+  box = decoding.inception_box(240, 180, np.random.default_rng(seed))
   rng = np.random.default_rng(seed)
-  result = images.inception_crop(ramps(240, 180), 32, rng)
+  result = decoding.inception_crop(ramps(240, 180), 32, rng)
   assert_shows(result, 32, box, 240, 180)
 
 
@@ -272,7 +272,7 @@ def test_center_crop_shows_the_central_square(size):
   side = min(size) * 224 / 256
   box = ((width - side) / 2, (height - side) / 2)
   box += ((width + side) / 2, (height + side) / 2)
-  result = images.center_crop(ramps(width, height), 28)
+  result = decoding.center_crop(ramps(width, height), 28)
   assert_shows(result, 28, box, width, height)
 
 
@@ -281,15 +281,15 @@ def test_narrow_images_can_be_cropped(size):
   rng = np.random.default_rng(0)
   image = Image.new('RGB', size, (10, 20, 30))
   for result in (
-    images.center_crop(image, 8),
-    images.inception_crop(image, 8, rng),
+    decoding.center_crop(image, 8),
+    decoding.inception_crop(image, 8, rng),
   ):
     assert result.getcolors() == [(64, (10, 20, 30))]
 
 
 def test_half_of_the_images_are_flipped():
   rng, image = np.random.default_rng(0), ramps(3, 2)
-  results = [images.random_flip(image, rng).tobytes() for _ in range(1000)]
+  results = [decoding.random_flip(image, rng).tobytes() for _ in range(1000)]
   same, mirrored = (
     results.count(np.ascontiguousarray(pixels).tobytes())
     for pixels in (np.asarray(image), np.asarray(image)[:, ::-1])

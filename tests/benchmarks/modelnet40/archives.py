@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from experiments.benchmarks.modelnet40 import source as modelnet40
-from experiments.benchmarks.modelnet40 import standin as solids
+from experiments.benchmarks.modelnet40 import standin
 
 KINDS = ('box', 'cone', 'torus')
 SIZES = {'train': 12, 'test': 6}
@@ -30,7 +30,7 @@ def meshes(sizes=SIZES, seed=0):
   for kind, (split, size) in itertools.product(KINDS, sizes.items()):
     for i in range(size // len(KINDS)):
       name = f'{kind}/{split}/{kind}_{i:04}.off'
-      files[f'ModelNet40/{name}'] = solids.mesh(kind, rng)
+      files[f'ModelNet40/{name}'] = standin.mesh(kind, rng)
       files[f'__MACOSX/ModelNet40/{kind}/{split}/._{i}.off'] = b'\0\5\26\7'
   return files
 

@@ -12,9 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from experiments.benchmarks.modelnet40 import archives, shapes
+from experiments.benchmarks.modelnet40 import archives, preparation, shapes
 from experiments.benchmarks.modelnet40 import source as modelnet40
-from experiments.benchmarks.modelnet40.builder import point_clouds
 from experiments.errors import DataNotFoundError
 from tests.benchmarks.modelnet40.archives import (
   hdf5,
@@ -53,7 +52,7 @@ def prepare(name, tmp_path, files):
   data_dir = folder / 'data'
   before = tree(tmp_path)
   try:
-    return point_clouds.prepare(name, source, str(data_dir))
+    return preparation.prepare(name, source, str(data_dir))
   finally:
     after = [x for x in tree(tmp_path) if not x.startswith(str(data_dir))]
     assert after == before
@@ -90,7 +89,7 @@ def test_bad_meshes_are_skipped_and_named(tmp_path, caplog):
   # A fourth is too many, and leaves nothing.
   (tmp_path / 'again').mkdir()
   files['ModelNet40/box/test/box_0001.off'] = b'no mesh'
-  with pytest.raises(point_clouds.PreparationError, match='4 of 300 shapes'):
+  with pytest.raises(preparation.PreparationError, match='4 of 300 shapes'):
     prepare('many', tmp_path / 'again', files)
   assert not os.path.exists(
     modelnet40.directory('many', str(tmp_path / 'again' / 'in' / 'data'))
@@ -158,7 +157,7 @@ def test_a_wrong_archive_is_one_clear_error(tmp_path, name, files, message):
 
 def test_archives_that_are_none(tmp_path):
   with pytest.raises(FileNotFoundError, match='There is no file'):
-    point_clouds.prepare('tiny', str(tmp_path / 'absent.zip'), str(tmp_path))
+    preparation.prepare('tiny', str(tmp_path / 'absent.zip'), str(tmp_path))
   (tmp_path / 'text.zip').write_text('404 Not Found')
   with pytest.raises(archives.ArchiveError, match='no whole zip archive'):
     archives.open_archive(str(tmp_path / 'text.zip'))

@@ -9,12 +9,9 @@ import pytest
 
 from configs import imagenet
 from configs import modelnet40 as configs
-from experiments import benchmarks as tasks
-from experiments import experiment, pipeline, sharding, train
-from experiments.benchmarks.modelnet40 import off, points
+from experiments import benchmarks, experiment, pipeline, sharding, train
+from experiments.benchmarks.modelnet40 import off, points, preparation, standin
 from experiments.benchmarks.modelnet40 import source as modelnet40
-from experiments.benchmarks.modelnet40 import standin as solids
-from experiments.benchmarks.modelnet40.builder import point_clouds
 from perceiver import position_encoding
 from scripts import draw_point_clouds
 from tests.benchmarks.modelnet40.archives import (
@@ -36,7 +33,7 @@ def data_dir(tmp_path_factory):
     patch.setitem(modelnet40.DATASETS, 'tiny', TINY)
     patch.setitem(modelnet40.DATASETS, 'tiny_hdf5', TINY_HDF5)
     source = write_zip(folder / 'tiny.zip', meshes())
-    told = point_clouds.prepare('tiny', source, str(folder))
+    told = preparation.prepare('tiny', source, str(folder))
     assert '12 for train, 6 for test; 0 skipped' in told
     files = {'m/shape_names.txt': '\n'.join(KINDS).encode()}
     for split, size in SIZES.items():
@@ -52,13 +49,13 @@ def data_dir(tmp_path_factory):
         name = f'm/ply_data_{split}{i}.h5'
         files[name] = hdf5(clouds[part], labels[part])
     source = write_zip(folder / 'tiny_hdf5.zip', files)
-    point_clouds.prepare('tiny_hdf5', source, str(folder))
+    preparation.prepare('tiny_hdf5', source, str(folder))
     yield str(folder)
 
 
-@pytest.mark.parametrize('kind', solids.CATEGORIES)
+@pytest.mark.parametrize('kind', standin.CATEGORIES)
 def test_every_solid_is_a_mesh_that_its_seed_gives(kind):
-  draw = lambda seed: solids.mesh(kind, np.random.default_rng(seed))
+  draw = lambda seed: standin.mesh(kind, np.random.default_rng(seed))
   assert draw(0) == draw(0) != draw(1)
   # Whole meshes with a surface; flaws are faces without area, loose vertices.
   mesh = off.parse(draw(0))
@@ -97,7 +94,7 @@ def test_meshes_and_point_sets_of_the_same_shapes_are_the_same(data_dir):
   for split, size in SIZES.items():
     both = []
     for name in ('tiny', 'tiny_hdf5'):
-      task = tasks.create(**tiny(data_dir, **{'task.dataset': name}).task)
+      task = benchmarks.create(**tiny(data_dir, **{'task.dataset': name}).task)
       assert task.num_examples(split) == size
       source = task.source(split, data_dir)
       assert len(source) == size
@@ -118,7 +115,7 @@ def test_meshes_and_point_sets_of_the_same_shapes_are_the_same(data_dir):
 
 
 def test_examples_are_in_the_unit_cube(data_dir):
-  task = tasks.create(**tiny(data_dir).task)
+  task = benchmarks.create(**tiny(data_dir).task)
   rng = np.random.default_rng(0)
   for record in task.source('test', data_dir):
     for example in (task.eval_example(record), task.train_example(record, rng)):
@@ -176,7 +173,7 @@ def test_the_default_augments_by_scaling_alone(data_dir):
     k: configs.get_config().task[k]
     for k in ('max_scaling', 'max_translation', 'max_rotation')
   } | {'max_resolution': paper.max_resolution}
-  task = tasks.create(**paper)
+  task = benchmarks.create(**paper)
   record = task.source('train', data_dir)[0]
   plain = task.eval_example(record)['points']
   augmented = task.train_example(record, np.random.default_rng(0))['points']
@@ -186,7 +183,7 @@ def test_the_default_augments_by_scaling_alone(data_dir):
 
 def test_a_held_out_part_is_never_trained_on(data_dir):
   with_test = tiny(data_dir, **{'task.validation_fraction': 0.25})
-  task = tasks.create(**with_test.task)
+  task = benchmarks.create(**with_test.task)
   names = {
     split: {r['name'] for r in task.source(split, data_dir)}
     for split in ('train', 'validation', 'test')
@@ -242,7 +239,7 @@ def test_the_order_of_points_changes_no_logit(data_dir):
 
 @pytest.mark.parametrize('grid', [(32, 64), (44, 44)])
 def test_points_stand_on_the_grid_with_their_positions(data_dir, grid):
-  task = tasks.create(**tiny(data_dir, **{'task.grid': grid}).task)
+  task = benchmarks.create(**tiny(data_dir, **{'task.grid': grid}).task)
   record = task.source('train', data_dir)[0]
   height, width = grid
   seen = task.eval_example(record)

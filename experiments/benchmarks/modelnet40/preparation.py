@@ -1,0 +1,102 @@
+"""Prepares ModelNet40, and what is read like it, as array_record files."""
+
+import collections
+from collections.abc import Sequence
+import contextlib
+import glob
+import io
+import logging
+import os
+import shutil
+
+import tensorflow_datasets as tfds
+from tqdm.contrib import logging as tqdm_logging
+
+from experiments.benchmarks.modelnet40 import archives, shapes
+from experiments.benchmarks.modelnet40.builder.point_clouds import PointClouds
+from experiments.benchmarks.modelnet40.source import Dataset, directory, get
+from experiments.errors import PreparationError
+
+log = logging.getLogger(__name__)
+
+
+def differences(found: Sequence[shapes.Shape], expected: Dataset) -> list[str]:
+  """What an archive has more or less than the whole data set; [] if nothing."""
+  categories = {shape.category for shape in found}
+  lines = []
+  if missing := sorted(set(expected.categories) - categories):
+    lines.append(f'no shapes of {", ".join(missing)}')
+  if unknown := sorted(categories - set(expected.categories)):
+    lines.append(f'shapes of unknown classes: {", ".join(unknown)[:200]}')
+  names = collections.Counter(shape.name for shape in found)
+  if doubles := [name for name, count in names.items() if count > 1]:
+    lines.append(f'several shapes of one name: {", ".join(doubles)[:200]}')
+  counts = collections.Counter(shape.split for shape in found)
+  for split, size in expected.sizes.items():
+    if counts[split] != size:
+      lines.append(f'{counts[split]:,} shapes for {split} instead of {size:,}')
+  return lines
+
+
+def prepare(name: str, source: str, data_dir: str) -> str:
+  """Writes a data set that `source.open_source` reads; it may exist.
+
+  Its directory appears only when everything is in it; what a kill left of an
+  earlier try is removed.
+
+  Args:
+    name: of the data set, a key of `source.DATASETS`.
+    source: its archive.
+    data_dir: to write to.
+
+  Returns:
+    One line on what is there now.
+
+  Raises:
+    FileNotFoundError: if there is no archive.
+    archives.ArchiveError: if it cannot be read.
+    PreparationError: if it has other shapes than it should, or too many of
+      them are damaged.
+  """
+  expected = get(name)
+  path = directory(name, data_dir)
+  if os.path.isdir(path):
+    return f'{path} is prepared already; remove it to prepare it again.'
+  with archives.open_archive(source) as archive:
+    found = shapes.read_archive(archive, expected.form)
+    if lines := differences(found, expected):
+      raise PreparationError(
+        f'{source} is not the whole data set {name!r}: {"; ".join(lines)}.'
+      )
+    _remove_leftovers(path)
+    builder = PointClouds(
+      shapes=found,
+      dataset=expected,
+      config=tfds.core.BuilderConfig(name=name),
+      data_dir=data_dir,
+      file_format='array_record',
+    )
+    tfds.disable_progress_bar()  # Ours knows the totals.
+    with (
+      contextlib.redirect_stdout(io.StringIO()),  # It speaks of downloads.
+      tqdm_logging.logging_redirect_tqdm([logging.getLogger('experiments')]),
+    ):
+      builder.download_and_prepare()
+  return _summary(path)
+
+
+def _remove_leftovers(path: str) -> None:
+  """What TFDS was writing to when it was killed, before it could rename it."""
+  parent, version = os.path.split(path)
+  for leftover in glob.glob(f'{glob.escape(parent)}/incomplete.*_{version}'):
+    log.info('Removed what an interrupted run left: %s.', leftover)
+    shutil.rmtree(leftover)
+
+
+def _summary(path: str) -> str:
+  info = tfds.builder_from_directory(path).info
+  sizes = ', '.join(
+    f'{split.num_examples:,} for {name}' for name, split in info.splits.items()
+  )
+  skipped = len(info.metadata['skipped'])
+  return f'{path}: {sizes}; {skipped} skipped (named in metadata.json).'

@@ -27,11 +27,13 @@ EXPERIMENTS = [
 ]
 AUDIOSET = [
   'av>=18.1',  # 18.0 crashes on truncated streams.
+  'pebble>=5.1',
   'tqdm>=4.67',
 ]
 MODELNET40 = ['h5py>=3.13', 'tqdm>=4.67']
 TEST = [
   'hypothesis>=6.130',
+  'import-linter>=2.5',
   'librosa>=0.11',
   'mypy>=1.18',
   'pytest>=8.4',

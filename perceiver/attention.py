@@ -52,24 +52,32 @@ def layer_norm(x: jax.Array, name: str) -> jax.Array:
   return _recompute(attention.layer_norm)(x, scale, offset)
 
 
-@dataclasses.dataclass
-class Block(hk.Module):
-  """What cross-attends, self-attends and dense blocks have in common."""
+@dataclasses.dataclass(frozen=True)
+class BlockOptions:
+  """What cross-attends, self-attends and dense blocks are told alike."""
 
   widening_factor: int = 1  # Hidden width of the dense block, in units of D.
   weight_init_scale: float = 1.0  # Variance scaling of every linear layer.
   dropout_rate: float = 0.0  # On what is added to the residual stream.
+
+
+@dataclasses.dataclass
+class Block(hk.Module):
+  """What cross-attends, self-attends and dense blocks have in common."""
+
+  options: BlockOptions
   name: str | None = None
 
   @hk.transparent
   def linear(self, size: int, name: str) -> hk.Linear:
-    initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
+    scale = self.options.weight_init_scale
+    initializer = hk.initializers.VarianceScaling(scale)
     return hk.Linear(size, w_init=initializer, name=name)
 
   def dropout(self, x: jax.Array, is_training: bool) -> jax.Array:
-    if not is_training or self.dropout_rate == 0.0:
+    if not is_training or self.options.dropout_rate == 0.0:
       return x
-    return hk.dropout(hk.next_rng_key(), self.dropout_rate, x)
+    return hk.dropout(hk.next_rng_key(), self.options.dropout_rate, x)
 
 
 @dataclasses.dataclass
@@ -79,7 +87,7 @@ class DenseBlock(Block):
   def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
     channels = x.shape[-1]
     h = layer_norm(x, 'layer_norm')
-    h = self.linear(self.widening_factor * channels, 'linear_0')(h)
+    h = self.linear(self.options.widening_factor * channels, 'linear_0')(h)
     h = _recompute(jax.nn.gelu)(h)  # The tanh form, as in GPT-2.
     h = self.linear(channels, 'linear_1')(h)
     return x + self.dropout(h, is_training)  # [B, N, D]
@@ -102,13 +110,7 @@ class AttentionBlock(Block):
     attended = attended.reshape(*latents.shape[:-1], -1)
     out = self.linear(latents.shape[-1], 'output')(attended)
     latents = latents + self.dropout(out, is_training)
-    dense_block = DenseBlock(
-      self.widening_factor,
-      self.weight_init_scale,
-      self.dropout_rate,
-      name='dense_block',
-    )
-    return dense_block(latents, is_training)
+    return DenseBlock(self.options, name='dense_block')(latents, is_training)
 
   @hk.transparent
   def split_heads(self, x: jax.Array) -> jax.Array:  # [B, ., H, F]
@@ -154,7 +156,7 @@ class CrossAttention(AttentionBlock):
     num_channels = self.num_channels or min(input_channels, latents.shape[-1])
     queries = layer_norm(latents, 'latent_norm')
     query = self.split_heads(self.linear(num_channels, 'query')(queries))
-    w_init = hk.initializers.VarianceScaling(self.weight_init_scale)
+    w_init = hk.initializers.VarianceScaling(self.options.weight_init_scale)
     parameters = cross_attention.Parameters(
       *LayerNormParameters('input_norm')(input_channels),
       *LinearParameters(num_channels, w_init, 'key')(input_channels),

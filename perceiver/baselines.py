@@ -10,14 +10,13 @@ Glossary of shapes:
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import jmp
 
-from perceiver.attention import float32_parameters, layer_norm
+from perceiver.attention import BlockOptions, float32_parameters, layer_norm
 from perceiver.inputs import ByteArray
 from perceiver.model import LatentTransformer
 
@@ -168,15 +167,13 @@ def _transformer(
   model: VisionTransformer | Transformer, x: jax.Array, is_training: bool
 ) -> jax.Array:
   """Applies the model's self-attends to [B, S, D]."""
-  block_options: dict[str, Any] = {
-    'widening_factor': model.widening_factor,
-    'weight_init_scale': model.weight_init_scale,
-    'dropout_rate': model.dropout_rate,
-  }
+  options = BlockOptions(
+    model.widening_factor, model.weight_init_scale, model.dropout_rate
+  )
   transformer = LatentTransformer(
     model.num_self_attends,
     model.self_attend_heads,
-    block_options,
+    options,
     model.remat,
     name='transformer',
   )

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.attention import (
+  BlockOptions,
   CrossAttention,
   float32_parameters,
   SelfAttention,
@@ -65,7 +66,7 @@ class LatentTransformer(hk.Module):
 
   num_self_attends: int  # L
   num_heads: int
-  block_options: dict[str, Any]  # The fields of `attention.Block`.
+  options: BlockOptions
   remat: str = 'none'
   name: str | None = None
 
@@ -76,9 +77,7 @@ class LatentTransformer(hk.Module):
   ) -> jax.Array:  # [B, N, D]
     for i in range(self.num_self_attends):
       self_attend = SelfAttention(
-        num_heads=self.num_heads,
-        name=f'self_attend_{i}',
-        **self.block_options,
+        self.options, num_heads=self.num_heads, name=f'self_attend_{i}'
       )
       body = lambda x, f=self_attend: f(x, is_training)
       latents = _remat(body, self.remat)(latents)
@@ -158,20 +157,18 @@ class Perceiver(hk.Module):
         f'latent_channels={self.latent_channels} are not divisible by'
         f' self_attend_heads={self.self_attend_heads}.'
       )
-    block_options: dict[str, Any] = {
-      'widening_factor': self.widening_factor,
-      'weight_init_scale': self.weight_init_scale,
-      'dropout_rate': self.dropout_rate,
-    }
+    options = BlockOptions(
+      self.widening_factor, self.weight_init_scale, self.dropout_rate
+    )
     plan = self._plan()
     self._cross_attends = [
       CrossAttention(
+        options,
         num_heads=self.cross_attend_heads,
         num_channels=self.cross_attend_channels,
         tile=self.attention_tile,
         use_kernel=self.attention_kernel,
         name=f'cross_attend_{i}',
-        **block_options,
       )
       for i in range(1 + max(cross for cross, _ in plan))
     ]
@@ -179,7 +176,7 @@ class Perceiver(hk.Module):
       LatentTransformer(
         self.num_self_attends,
         self.self_attend_heads,
-        block_options,
+        options,
         self.remat,
         name=f'latent_transformer_{i}',
       )

@@ -70,264 +70,94 @@ fig6_max_resolution_896       –     44.9    707.2  3.3e+20      227
 io_recipe                     –     44.9    707.2  3.0e+20      208
 """
 
-from typing import Any
+from ml_collections import ConfigDict
 
-from ml_collections import config_dict, ConfigDict
+from configs import base
+from configs.base import data, evaluation, model, optimizer, sweep, task, train
 
-PERCEIVER = {
-  'name': 'perceiver',
-  'num_latents': 512,
-  'latent_channels': 1024,
-  'num_latent_transformers': 8,
-  'num_self_attends': 6,
-  'num_cross_attends': 8,
-  'cross_attend_placement': 'interleaved',
-  'cross_attend_heads': 1,
-  'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
-  'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
-  'attention_tile': config_dict.placeholder(int),
-  'attention_kernel': False,
-  'self_attend_heads': 8,
-  'share_cross_attends': True,
-  'share_latent_transformers': True,
-  'widening_factor': 1,
-  'latent_init_scale': 0.02,
-  'weight_init_scale': 1.0,
-  'dropout_rate': 0.0,
-  'compute_dtype': 'bfloat16',
-  'remat': 'none',  # Or, to save memory, see `Perceiver.remat`.
+OWN = {
+  **task(name='imagenet', image_size=224, permuted=False),
+  **task(positions='fourier', num_bands=64, max_resolution=224),
+  **task(num_classes=1000, num_train=1_281_167, num_eval=50_000),
+  # RandAugment's values are of the authors' published settings for Perceiver
+  # IO; the paper only names it.
+  **task(rand_augment_layers=4, rand_augment_magnitude=5.0),
+  **task(label_smoothing=0.0, mixup_alpha=0.0, cutmix=False),
+  **data(dir=''),  # Of TFDS's imagenet2012, or with folders train/ and val/.
 }
-RESNET_50 = {
-  'name': 'resnet',
-  'blocks': (3, 4, 6, 3),
-  'channels': (256, 512, 1024, 2048),
-  'stem_channels': 64,
-  'stem_stride': 2,
-  'compute_dtype': 'bfloat16',
+CHANGES = train(epochs=120.0)
+PIXELS_64 = task(image_size=64, max_resolution=64)
+BASELINES = {
+  'resnet50': model(name='resnet'),
+  'vit_b16': model(name='vit'),
+  'transformer64': {**model(name='transformer'), **PIXELS_64},
+  'learned': {**task(positions='learned'), **model(num_cross_attends=1)},
 }
-VIT_B16 = {
-  'name': 'vit',
-  'patch_size': 16,
-  'channels': 768,
-  'num_self_attends': 12,
-  'self_attend_heads': 12,
-  'widening_factor': 4,
-  'weight_init_scale': 1.0,
-  'dropout_rate': 0.0,
-  'compute_dtype': 'bfloat16',
-  'remat': 'none',
+PERMUTED = task(permuted=True)
+STACK = model(num_latent_transformers=0, share_cross_attends=False)
+# Figure 5's small model and Figure 6's batch. Where the figures' axes are read
+# off no text, the sweeps' values are ours.
+FIG5 = {
+  **model(latent_channels=512, num_latent_transformers=2, num_cross_attends=2),
+  **model(num_self_attends=4, share_cross_attends=False),
+  **model(share_latent_transformers=False),
+  **train(batch_size=64, steps=5_000_000),
 }
-# The paper does not give its width and depth: those of a latent Transformer.
-TRANSFORMER = {
-  'name': 'transformer',
-  'channels': 1024,
-  'num_self_attends': 6,
-  'self_attend_heads': 8,
-  'widening_factor': 1,
-  'weight_init_scale': 1.0,
-  'dropout_rate': 0.0,
-  'compute_dtype': 'bfloat16',
-  'remat': 'none',
-}
-PIXELS_64 = {'task.image_size': 64, 'task.max_resolution': 64}
-# Figure 5's small model. Where the figures' axes are read off no text, the
-# sweeps' values are ours.
-SMALL = {
-  'model.latent_channels': 512,
-  'model.num_latent_transformers': 2,
-  'model.num_self_attends': 4,
-  'model.num_cross_attends': 2,
-  'model.share_cross_attends': False,
-  'model.share_latent_transformers': False,
-  'train.batch_size': 64,
-  'train.steps': 5_000_000,
-}
-BASELINES: dict[str, dict[str, Any]] = {
-  'resnet50': {'model': RESNET_50},
-  'vit_b16': {'model': VIT_B16},
-  'transformer64': {'model': TRANSFORMER, **PIXELS_64},
-  'learned': {'task.positions': 'learned', 'model.num_cross_attends': 1},
-}
-# What a variant changes; 'model' stands for the whole section.
-VARIANTS: dict[str, dict[str, Any]] = {
+ITERATIONS = ['model.num_cross_attends', 'model.num_latent_transformers']
+FIG6 = train(batch_size=256)
+SIZES, DEPTHS = (64, 128, 256, 512, 1024), (1, 2, 4, 8)
+SCALES, BANDS = (0.002, 0.02, 0.1, 0.5, 1.0), (4, 8, 16, 32, 64, 128)
+RESOLUTIONS = (56, 112, 224, 448, 896)
+VARIANTS = {
   '': {},
   # Tables 1 and 2: the baselines, with Fourier features as the Perceiver has
   # them; learned positions; and all of them on permuted pixels.
   **BASELINES,
-  'permuted': {'task.permuted': True},
-  **{
-    f'{name}_permuted': {**overrides, 'task.permuted': True}
-    for name, overrides in BASELINES.items()
-  },
+  'permuted': PERMUTED,
+  **{f'{name}_permuted': {**x, **PERMUTED} for name, x in BASELINES.items()},
   # Table 5: cross-attends alone, nothing shared.
-  **{
-    f'table5_{n}': {
-      'model.num_cross_attends': n,
-      'model.num_latent_transformers': 0,
-      'model.share_cross_attends': False,
-    }
-    for n in (4, 8, 12)
-  },
+  **sweep('table5_{}', ['model.num_cross_attends'], (4, 8, 12), STACK),
   # Table 6: the number of cross-attends and where they stand.
   **{
-    f'table6_{n}_{placement}': {
-      'model.num_cross_attends': n,
-      'model.cross_attend_placement': placement,
-    }
+    f'table6_{n}_{placement}': model(
+      num_cross_attends=n, cross_attend_placement=placement
+    )
     for n in (1, 2, 4, 8)
     for placement in ('at_start', 'interleaved')
   },
   # Table 7: no weight sharing; its other row is the default.
-  'table7_not_shared': {
-    'model.share_cross_attends': False,
-    'model.share_latent_transformers': False,
-  },
-  # Figure 5.
-  **{
-    f'fig5_latents_{n}': {**SMALL, 'model.num_latents': n}
-    for n in (64, 128, 256, 512, 1024)
-  },
-  **{
-    f'fig5_channels_{n}': {**SMALL, 'model.latent_channels': n}
-    for n in (64, 128, 256, 512, 1024)
-  },
-  **{
-    f'fig5_self_attends_{n}': {**SMALL, 'model.num_self_attends': n}
-    for n in (1, 2, 4, 8)
-  },
+  'table7_not_shared': model(
+    share_cross_attends=False, share_latent_transformers=False
+  ),
+  **sweep('fig5_latents_{}', ['model.num_latents'], SIZES, FIG5),
+  **sweep('fig5_channels_{}', ['model.latent_channels'], SIZES, FIG5),
+  **sweep('fig5_self_attends_{}', ['model.num_self_attends'], DEPTHS, FIG5),
   # Each cross-attend is followed by a latent Transformer.
-  **{
-    f'fig5_cross_attends_{n}': {
-      **SMALL,
-      'model.num_cross_attends': n,
-      'model.num_latent_transformers': n,
-    }
-    for n in (1, 2, 4, 8)
-  },
-  # Figure 6.
-  **{
-    f'fig6_init_scale_{scale}': {
-      'model.latent_init_scale': scale,
-      'train.batch_size': 256,
-    }
-    for scale in (0.002, 0.02, 0.1, 0.5, 1.0)
-  },
-  **{
-    f'fig6_bands_{n}': {'task.num_bands': n, 'train.batch_size': 256}
-    for n in (4, 8, 16, 32, 64, 128)
-  },
-  **{
-    f'fig6_max_resolution_{n}': {
-      'task.max_resolution': n,
-      'train.batch_size': 256,
-    }
-    for n in (56, 112, 224, 448, 896)
-  },
-  # The published training settings of the authors' Perceiver IO.
+  **sweep('fig5_cross_attends_{}', ITERATIONS, DEPTHS, FIG5),
+  **sweep('fig6_init_scale_{}', ['model.latent_init_scale'], SCALES, FIG6),
+  **sweep('fig6_bands_{}', ['task.num_bands'], BANDS, FIG6),
+  **sweep('fig6_max_resolution_{}', ['task.max_resolution'], RESOLUTIONS, FIG6),
+  # The published training settings of the authors' Perceiver IO: the learning
+  # rate is 5e-4 for each 256 of the batch, and constant in the first half.
   'io_recipe': {
-    'task.label_smoothing': 0.1,
-    'task.mixup_alpha': 0.2,
-    'task.cutmix': True,
-    'optimizer.learning_rate': 5e-4 * 1024 / 256,
-    'optimizer.schedule': 'cosine',
-    'optimizer.decay_at': (0.5,),  # Constant before.
-    'train.epochs': 110.0,
+    **task(label_smoothing=0.1, mixup_alpha=0.2, cutmix=True),
+    **optimizer(learning_rate=2e-3, schedule='cosine', decay_at=(0.5,)),
+    **train(epochs=110.0),
   },
   # All of it on scripts/generate_imagenet.py's small stand-in, in a minute.
   'tiny': {
-    'task.image_size': 32,
-    'task.num_bands': 8,
-    'task.max_resolution': 32,
-    'task.num_classes': 12,
-    'task.num_train': 240,
-    'task.num_eval': 60,
-    'task.mixup_alpha': 0.2,
-    'task.cutmix': True,
-    'task.label_smoothing': 0.1,
-    'data.num_workers': 1,
-    'data.max_damaged': 0.05,
-    'model.num_latents': 16,
-    'model.latent_channels': 32,
-    'model.num_latent_transformers': 2,
-    'model.num_self_attends': 1,
-    'model.num_cross_attends': 2,
-    'model.self_attend_heads': 4,
-    'model.compute_dtype': 'float32',
-    'train.batch_size': 16,
-    'train.epochs': 4.0,
-    'train.log_every': 5,
-    'train.eval_every': 30,
-    'train.checkpoint_every': 30,
-    'eval.batch_size': 16,
+    **base.SMALL_MODEL,
+    **task(image_size=32, num_bands=8, max_resolution=32),
+    **task(num_classes=12, num_train=240, num_eval=60),
+    **task(label_smoothing=0.1, mixup_alpha=0.2, cutmix=True),
+    **data(num_workers=1, max_damaged=0.05),
+    **model(latent_channels=32, num_self_attends=1),
+    **train(batch_size=16, epochs=4.0),
+    **train(log_every=5, eval_every=30, checkpoint_every=30),
+    **evaluation(batch_size=16),
   },
 }
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  if variant not in VARIANTS:
-    raise ValueError(f'No variant {variant!r}; there are {sorted(VARIANTS)}.')
-  overrides = dict(VARIANTS[variant])
-  config = ConfigDict()
-  config.seed = 0
-  # RandAugment's values are of the authors' published settings for Perceiver
-  # IO; the paper only names it.
-  config.task = ConfigDict(
-    {
-      'name': 'imagenet',
-      'image_size': 224,
-      'positions': 'fourier',
-      'num_bands': 64,
-      'max_resolution': 224,
-      'permuted': False,
-      'num_classes': 1000,
-      'num_train': 1_281_167,
-      'num_eval': 50_000,
-      'rand_augment_layers': 4,
-      'rand_augment_magnitude': 5.0,
-      'label_smoothing': 0.0,
-      'mixup_alpha': 0.0,
-      'cutmix': False,
-    }
-  )
-  config.data = ConfigDict(
-    {
-      'dir': '',  # Of TFDS's imagenet2012, or with folders train/ and val/.
-      'num_workers': 8,
-      'max_damaged': 0.001,  # Fraction of the images.
-    }
-  )
-  config.model = ConfigDict(overrides.pop('model', PERCEIVER))
-  config.model.num_classes = config.task.get_ref('num_classes')
-  # The paper names LAMB, the learning rate and its decay; the rest is from the
-  # authors' published settings for Perceiver IO, as is the batch size.
-  config.optimizer = ConfigDict(
-    {
-      'name': 'lamb',
-      'learning_rate': 4e-3,
-      'schedule': 'step',
-      'warmup': 0.0,
-      'decay_at': (84 / 120, 102 / 120, 114 / 120),  # Epochs 84, 102 and 114.
-      'decay_factor': 0.1,
-      'b1': 0.9,
-      'b2': 0.999,
-      'eps': 1e-6,
-      'weight_decay': 0.1,
-      'clip_norm': 10.0,
-    }
-  )
-  config.train = ConfigDict(
-    {
-      'batch_size': 1024,
-      'epochs': 120.0,
-      'steps': config_dict.placeholder(int),  # Instead of epochs, if given.
-      'accumulate': 1,
-      'log_every': 50,
-      'eval_every': 5000,
-      'checkpoint_every': 1000,
-      'keep_checkpoints': 2,
-      'model_parallel': 1,
-    }
-  )
-  config.eval = ConfigDict({'batch_size': 1024, 'checkpoint': 'latest'})
-  config.update_from_flattened_dict(overrides)
-  return config.lock()
+  return base.build(OWN, CHANGES, VARIANTS, variant)

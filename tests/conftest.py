@@ -4,6 +4,11 @@ import os
 import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted(
+  path.stem
+  for path in (ROOT / 'configs').glob('[a-z]*.py')
+  if path.stem != 'base'
+)
 # Also for the processes that tests start; a compile costs more than a step.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
@@ -22,8 +27,8 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 @pytest.fixture(scope='session')
 def mini_imagenet_dir(tmp_path_factory):
   """Stand-ins for ImageNet, 24 + 12 images; tests change only copies."""
-  from experiments.benchmarks.imagenet import standin as mini_imagenet
+  from experiments.benchmarks.imagenet import standin
 
   data_dir = tmp_path_factory.mktemp('imagenet') / 'mini'
-  mini_imagenet.generate(str(data_dir), 24, 12, seed=3)
+  standin.generate(str(data_dir), 24, 12, seed=3)
   return data_dir

@@ -9,14 +9,13 @@ import numpy as np
 from PIL import Image
 
 from configs import audioset, fashion_mnist, imagenet, modelnet40
-from experiments import benchmarks as tasks
-from experiments import experiment
+from experiments import benchmarks, experiment
 from tests.benchmarks.audioset.clips import clip, SMALL
 
 
 def image_example(config):
   """A training example, decoded, cropped and augmented."""
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG')
@@ -30,7 +29,7 @@ def image_example(config):
 
 def mixed_batch(config):
   """What the device makes of a training batch."""
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   spec = task.batch_spec(4)
   batch = {
     name: jnp.arange(math.prod(x.shape)).reshape(x.shape).astype(x.dtype)
@@ -42,7 +41,7 @@ def mixed_batch(config):
 
 def cloud_example(config):
   """A training example of a point cloud."""
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   rng = np.random.default_rng(0)
   record = {'points': rng.normal(size=(2048, 3)), 'label': 1}
   return task.train_example(record, rng)['points'].tobytes()
@@ -50,7 +49,7 @@ def cloud_example(config):
 
 def clip_examples(config):
   """Of a clip with video and audio, for training and for evaluation."""
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   examples = (
     task.train_example(clip(), np.random.default_rng(0)),
     task.eval_example(clip()),
@@ -64,11 +63,11 @@ def input_shapes(config):
 
 
 def train_size(config):
-  return tasks.create(**config.task).num_examples('train')
+  return benchmarks.create(**config.task).num_examples('train')
 
 
 def eval_size(config):
-  task = tasks.create(**config.task)
+  task = benchmarks.create(**config.task)
   return task.num_examples(task.eval_splits[0])
 
 

@@ -1,0 +1,157 @@
+"""What all configs share: every section, and every key that benchmarks share.
+
+The values are those of the paper's ImageNet experiment (section 4.1). Where it
+is silent, they are of its authors' published settings for Perceiver IO. The
+config of a benchmark adds its own keys and says what else differs, as
+{'section.key': value}. Nothing of ours is imported here: this is plain data.
+"""
+
+from collections.abc import Iterable, Mapping
+import copy
+import functools
+from typing import Any
+
+from ml_collections import config_dict, ConfigDict
+
+SECTIONS = {
+  'data': {
+    'num_workers': 8,  # Processes; 0: threads of this one.
+    'max_damaged': 0.001,  # Fraction of the records.
+  },
+  'optimizer': {
+    'name': 'lamb',
+    'learning_rate': 4e-3,
+    'schedule': 'step',
+    'warmup': 0.0,  # Fraction of the run.
+    'decay_at': (84 / 120, 102 / 120, 114 / 120),  # Epochs 84, 102 and 114.
+    'decay_factor': 0.1,
+    'b1': 0.9,
+    'b2': 0.999,
+    'eps': 1e-6,
+    'weight_decay': 0.1,
+    'clip_norm': 10.0,
+  },
+  'train': {
+    'batch_size': 1024,  # Over all devices.
+    'epochs': config_dict.placeholder(float),
+    'steps': config_dict.placeholder(int),  # Instead of epochs, if given.
+    'accumulate': 1,  # Micro-batches in a step.
+    'log_every': 50,  # Steps, as the next two.
+    'eval_every': 5000,
+    'checkpoint_every': 1000,
+    'keep_checkpoints': 2,  # The latest; the best one is kept besides.
+    'model_parallel': 1,  # Devices that share one copy of the weights.
+  },
+  'eval': {'batch_size': 1024, 'checkpoint': 'latest'},
+}
+# What ViT, Transformer and Perceiver have in common.
+ATTENTION = {
+  'self_attend_heads': 8,
+  'widening_factor': 1,
+  'weight_init_scale': 1.0,
+  'dropout_rate': 0.0,
+  'compute_dtype': 'bfloat16',
+  'remat': 'none',  # Or, to save memory, see `Perceiver.remat`.
+}
+MODELS = {
+  'perceiver': {
+    'num_latents': 512,
+    'latent_channels': 1024,
+    'num_latent_transformers': 8,
+    'num_self_attends': 6,
+    'num_cross_attends': 8,
+    'cross_attend_placement': 'interleaved',
+    'cross_attend_heads': 1,
+    'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
+    'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
+    'attention_tile': config_dict.placeholder(int),
+    'attention_kernel': False,
+    'share_cross_attends': True,
+    'share_latent_transformers': True,
+    'latent_init_scale': 0.02,
+    **ATTENTION,
+  },
+  'resnet': {
+    'blocks': (3, 4, 6, 3),
+    'channels': (256, 512, 1024, 2048),
+    'stem_channels': 64,
+    'stem_stride': 2,
+    'compute_dtype': 'bfloat16',
+  },
+  'vit': {
+    **ATTENTION,
+    'patch_size': 16,
+    'channels': 768,
+    'num_self_attends': 12,
+    'self_attend_heads': 12,
+    'widening_factor': 4,
+  },
+  # The paper does not tell its width and depth: those of a latent Transformer.
+  'transformer': {**ATTENTION, 'channels': 1024, 'num_self_attends': 6},
+}
+
+
+def _in_section(section: str, **keys: Any) -> dict[str, Any]:
+  return {f'{section}.{key}': value for key, value in keys.items()}
+
+
+# `task(num_bands=4)` is {'task.num_bands': 4}, and so on.
+task, data, model, optimizer, train, evaluation = (
+  functools.partial(_in_section, section)
+  for section in ('task', 'data', 'model', 'optimizer', 'train', 'eval')
+)
+
+# Perceivers that train in minutes on a CPU, and how.
+SMALL_MODEL = {
+  **model(num_latents=16, latent_channels=64, num_latent_transformers=2),
+  **model(num_cross_attends=2, num_self_attends=2, self_attend_heads=4),
+  **model(compute_dtype='float32'),
+}
+SMALL = {
+  **SMALL_MODEL,
+  **data(num_workers=0),
+  **optimizer(learning_rate=1e-2, schedule='cosine', warmup=0.05, decay_at=()),
+}
+
+
+def build(
+  own: Mapping[str, Any],
+  changes: Mapping[str, Any],
+  variants: Mapping[str, Mapping[str, Any]],
+  variant: str,
+) -> ConfigDict:
+  """A variant of a benchmark, complete and locked.
+
+  Args:
+    own: what the benchmark alone has, as all of these by 'section.key'.
+    changes: other values for what is shared. Those of the model are for the
+      Perceiver: another model, which a variant names, starts from its own.
+    variants: what each of them changes in turn.
+    variant: which of them.
+  """
+  if variant not in variants:
+    raise ValueError(f'No variant {variant!r}; there are {sorted(variants)}.')
+  name = variants[variant].get('model.name', 'perceiver')
+  if name != 'perceiver':
+    changes = {k: x for k, x in changes.items() if not k.startswith('model.')}
+  sections = {**SECTIONS, 'model': {'name': name, **MODELS[name]}, 'task': {}}
+  # Copies, because placeholders hold what is assigned to them.
+  config = ConfigDict({'seed': 0, **copy.deepcopy(sections)})
+  config.update_from_flattened_dict(copy.deepcopy(own))
+  if 'num_classes' in config.task:
+    config.model.num_classes = config.task.get_ref('num_classes')
+  config.lock()  # From here on a key that does not exist is an error.
+  config.update_from_flattened_dict({**changes, **variants[variant]})
+  return config
+
+
+def sweep(
+  name: str,
+  keys: Iterable[str],
+  values: Iterable[Any],
+  also: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+  """A variant `name.format(value)` for each value, which all `keys` take."""
+  return {
+    name.format(x): {**(also or {}), **dict.fromkeys(keys, x)} for x in values
+  }

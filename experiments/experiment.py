@@ -7,7 +7,7 @@ anything is compiled or written.
 from collections.abc import Callable, Sequence
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import haiku as hk
 import jax
@@ -19,7 +19,8 @@ import optax
 from experiments import benchmarks, optimizers, sharding
 from experiments.task import Batch, Task
 import perceiver
-from perceiver import baselines, cost
+from perceiver import baselines, cost, ranges
+from perceiver.ranges import Count, CountOrZero, Fraction, Positive, Range
 
 MODELS: dict[str, Callable[..., hk.Module]] = {
   'perceiver': perceiver.Perceiver,
@@ -27,6 +28,39 @@ MODELS: dict[str, Callable[..., hk.Module]] = {
   'vit': baselines.VisionTransformer,
   'transformer': baselines.Transformer,
 }
+
+
+class Data(TypedDict):
+  """Numbers of a config's `data` section."""
+
+  num_workers: CountOrZero
+  max_damaged: Fraction
+
+
+class Train(TypedDict):
+  """Numbers of a config's `train` section."""
+
+  batch_size: Count
+  epochs: Positive | None
+  steps: Count | None
+  accumulate: Count
+  log_every: Count
+  eval_every: Count
+  checkpoint_every: Count
+  keep_checkpoints: Count
+  model_parallel: Count
+
+
+class Eval(TypedDict):
+  """Numbers of a config's `eval` section."""
+
+  batch_size: Count
+
+
+class Seed(TypedDict):
+  """What a config has beside its sections."""
+
+  seed: Annotated[int, Range('[0, 4294967295]')]  # 32 bits.
 
 
 class TrainState(NamedTuple):
@@ -135,6 +169,8 @@ def total_steps(config: ConfigDict, num_examples: int) -> int:
   """`train.steps`, or `train.epochs` in steps, rounded up."""
   if config.train.steps is not None:
     return config.train.steps
+  if config.train.epochs is None:
+    raise ValueError('train.steps and train.epochs are both None: give one.')
   return math.ceil(config.train.epochs * num_examples / config.train.batch_size)
 
 
@@ -162,18 +198,16 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
         f'model.num_classes={config.model.num_classes}, but the task'
         f' {config.task.name!r} has {task.num_classes} classes.'
       )
+    _check_ranges(config)
     if mesh is None:
       mesh = sharding.make_mesh(config.train.model_parallel)
     _check_batch_sizes(config, mesh)
-    _check_positive(config)
     if config.eval.checkpoint not in ('latest', 'best'):
       raise ValueError(
         f'eval.checkpoint={config.eval.checkpoint!r} is neither'
         " 'latest' nor 'best'."
       )
     steps = total_steps(config, task.num_examples(task.train_split))
-    if steps < 1:
-      raise ValueError(f'train.steps={steps} must be at least 1.')
     optimizer, schedule = optimizers.create(steps, **config.optimizer)
     forward = transform_model(config, task)
     init_state = make_init_state(forward, optimizer, task)
@@ -204,16 +238,19 @@ def _check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
     ),
     ('eval.batch_size', config.eval.batch_size, devices, f'{devices} devices'),
   ):
-    if parts < 1 or size < 1 or size % parts:
+    if size % parts:
       raise ValueError(f'{key}={size} is not divisible by {what}.')
 
 
-def _check_positive(config: ConfigDict) -> None:
-  for key in (
-    'log_every',
-    'eval_every',
-    'checkpoint_every',
-    'keep_checkpoints',
+def _check_ranges(config: ConfigDict) -> None:
+  """All but the task's, which it checks itself."""
+  ranges.check(Seed, {'seed': config.seed})
+  for section, annotated in (
+    ('data', Data),
+    ('model', MODELS[config.model.name]),
+    ('optimizer', optimizers.create),
+    ('optimizer', optimizers.learning_rate_schedule),
+    ('train', Train),
+    ('eval', Eval),
   ):
-    if config.train[key] < 1:
-      raise ValueError(f'train.{key}={config.train[key]} must be >= 1.')
+    ranges.check(annotated, config[section], f'{section}.')

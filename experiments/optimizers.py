@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import optax
 
+from perceiver.ranges import FractionBelowOne, Positive, PositiveOrZero
+
 SCHEDULES = ('constant', 'step', 'cosine')
 OPTIMIZERS = ('lamb', 'adamw')
 # Haiku's names for the biases of linear layers and for layer norm's parameters.
@@ -15,11 +17,11 @@ NOT_DECAYED = ('b', 'scale', 'offset')
 def learning_rate_schedule(
   total_steps: int,
   *,
-  learning_rate: float,
+  learning_rate: PositiveOrZero,
   schedule: str = 'constant',
   warmup: float = 0.0,
   decay_at: Sequence[float] = (),
-  decay_factor: float = 0.1,
+  decay_factor: Positive = 0.1,
 ) -> optax.Schedule:
   """The learning rate by step.
 
@@ -79,11 +81,11 @@ def create(
   total_steps: int,
   *,
   name: str,
-  b1: float,
-  b2: float,
-  eps: float,
-  weight_decay: float,
-  clip_norm: float,
+  b1: FractionBelowOne,
+  b2: FractionBelowOne,
+  eps: Positive,
+  weight_decay: PositiveOrZero,
+  clip_norm: Positive,
   **schedule_settings: Any,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """LAMB or AdamW, after clipping by the global norm.

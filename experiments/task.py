@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 import perceiver
+from perceiver import ranges
 
 Batch = Mapping[str, Any]  # Arrays [B, ...] by name; 'mask' [B] among them.
 
@@ -35,6 +36,11 @@ class Task(abc.ABC):
   train_split = 'train'
   eval_splits: tuple[str, ...] = ('test',)
   best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
+
+  @classmethod
+  def check_ranges(cls, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError for a number that the annotations do not allow."""
+    ranges.check(cls, settings, 'task.')
 
   @abc.abstractmethod
   def num_examples(self, split: str) -> int:

@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import jmp
 
+from perceiver import ranges
 from perceiver.attention import BlockOptions, float32_parameters, layer_norm
 from perceiver.inputs import ByteArray
 from perceiver.model import LatentTransformer
+from perceiver.ranges import Count, FractionBelowOne, Positive
 
 
 def image(inputs: ByteArray) -> jax.Array:
@@ -38,16 +40,17 @@ def image(inputs: ByteArray) -> jax.Array:
 class ResNet(hk.Module):
   """ResNet v1 (He et al., 2016); the defaults are ResNet-50's."""
 
-  num_classes: int
-  blocks: Sequence[int] = (3, 4, 6, 3)  # In each of the four groups.
-  channels: Sequence[int] = (256, 512, 1024, 2048)  # Likewise.
-  stem_channels: int = 64
-  stem_stride: int = 2
+  num_classes: Count
+  blocks: Sequence[Count] = (3, 4, 6, 3)  # In each of the four groups.
+  channels: Sequence[Count] = (256, 512, 1024, 2048)  # Likewise.
+  stem_channels: Count = 64
+  stem_stride: Count = 2
   compute_dtype: str = 'float32'  # Or 'bfloat16'; batch norm stays float32.
   name: str | None = None
 
   def __post_init__(self) -> None:
     super().__post_init__(name=self.name)
+    ranges.check(type(self), vars(self))
 
   def __call__(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns [B, num_classes] logits. Raises ValueError for a wrong grid."""
@@ -79,20 +82,21 @@ class ResNet(hk.Module):
 class VisionTransformer(hk.Module):
   """ViT (Dosovitskiy et al., 2021); the defaults are ViT-B/16's."""
 
-  num_classes: int
-  patch_size: int = 16  # P
-  channels: int = 768  # D
-  num_self_attends: int = 12
-  self_attend_heads: int = 12
-  widening_factor: int = 4
-  weight_init_scale: float = 1.0
-  dropout_rate: float = 0.0
+  num_classes: Count
+  patch_size: Count = 16  # P
+  channels: Count = 768  # D
+  num_self_attends: Count = 12
+  self_attend_heads: Count = 12
+  widening_factor: Count = 4
+  weight_init_scale: Positive = 1.0
+  dropout_rate: FractionBelowOne = 0.0
   compute_dtype: str = 'float32'
   remat: str = 'none'  # As in `Perceiver`.
   name: str | None = None
 
   def __post_init__(self) -> None:
     super().__post_init__(name=self.name)
+    ranges.check(type(self), vars(self))
 
   def __call__(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns [B, num_classes] logits.
@@ -137,19 +141,20 @@ class Transformer(hk.Module):
   latent Transformer.
   """
 
-  num_classes: int
-  channels: int = 1024  # D
-  num_self_attends: int = 6
-  self_attend_heads: int = 8
-  widening_factor: int = 1
-  weight_init_scale: float = 1.0
-  dropout_rate: float = 0.0
+  num_classes: Count
+  channels: Count = 1024  # D
+  num_self_attends: Count = 6
+  self_attend_heads: Count = 8
+  widening_factor: Count = 1
+  weight_init_scale: Positive = 1.0
+  dropout_rate: FractionBelowOne = 0.0
   compute_dtype: str = 'float32'
   remat: str = 'none'  # As in `Perceiver`.
   name: str | None = None
 
   def __post_init__(self) -> None:
     super().__post_init__(name=self.name)
+    ranges.check(type(self), vars(self))
 
   def __call__(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns [B, num_classes] logits."""

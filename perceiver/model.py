@@ -16,6 +16,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from perceiver import ranges
 from perceiver.attention import (
   BlockOptions,
   CrossAttention,
@@ -24,6 +25,7 @@ from perceiver.attention import (
 )
 from perceiver.inputs import ByteArray
 from perceiver.ops import cross_attention, factored
+from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
 
 PLACEMENTS = ('interleaved', 'at_start')
 
@@ -91,27 +93,27 @@ class Perceiver(hk.Module):
   The defaults are the paper's ImageNet model (section 4.1).
   """
 
-  num_classes: int  # Of the classifier head.
-  num_latents: int = 512  # N
-  latent_channels: int = 1024  # D
-  num_latent_transformers: int = 8  # T; 0: cross-attends alone (Table 5).
-  num_self_attends: int = 6  # L, in each latent Transformer.
-  num_cross_attends: int = 8
+  num_classes: Count  # Of the classifier head.
+  num_latents: Count = 512  # N
+  latent_channels: Count = 1024  # D
+  num_latent_transformers: CountOrZero = 8  # T; 0: a stack as in Table 5.
+  num_self_attends: Count = 6  # L, in each latent Transformer.
+  num_cross_attends: Count = 8
   cross_attend_placement: str = 'interleaved'  # Or 'at_start' (Table 6).
-  cross_attend_heads: int = 1
-  cross_attend_channels: int | None = None  # Of Q, K and V; None: min(C, D).
-  self_attend_heads: int = 8
+  cross_attend_heads: Count = 1
+  cross_attend_channels: Count | None = None  # Of Q, K and V; None: min(C, D).
+  self_attend_heads: Count = 8
   # How cross-attends are computed: 'plain', 'no_kv' or 'factored' (see
   # `ops.cross_attention`), or by what is cheapest. It changes no result.
   attention: str = 'auto'
-  attention_tile: int | None = None  # Rows at once; None: by the backend.
+  attention_tile: Count | None = None  # Rows at once; None: by the backend.
   attention_kernel: bool = False  # The GPU kernel, where it takes the inputs.
   share_cross_attends: bool = True  # From the second on; the first has its own.
   share_latent_transformers: bool = True  # All of them.
-  widening_factor: int = 1  # Of the dense blocks.
-  latent_init_scale: float = 0.02  # Standard deviation, cut off at two.
-  weight_init_scale: float = 1.0  # Variance scaling of the linear layers.
-  dropout_rate: float = 0.0  # On what blocks add to the latents; none in paper.
+  widening_factor: Count = 1  # Of the dense blocks.
+  latent_init_scale: Positive = 0.02  # Standard deviation, cut off at two.
+  weight_init_scale: Positive = 1.0  # Variance scaling of the linear layers.
+  dropout_rate: FractionBelowOne = 0.0  # On what blocks add; none in the paper.
   compute_dtype: str = 'float32'  # Or 'bfloat16'; parameters stay float32.
   # What the backward pass keeps of each attention block: 'none' computes next
   # to nothing again; or a policy of `jax.checkpoint_policies`, such as
@@ -152,6 +154,7 @@ class Perceiver(hk.Module):
 
   def __post_init__(self) -> None:
     super().__post_init__(name=self.name)
+    ranges.check(type(self), vars(self))
     if self.latent_channels % self.self_attend_heads:
       raise ValueError(
         f'latent_channels={self.latent_channels} are not divisible by'

@@ -6,9 +6,10 @@ benchmark needs no package of another's.
 """
 
 import pkgutil
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from experiments.task import Task
+if TYPE_CHECKING:  # Processes that decode pass here too, and need no JAX.
+  from experiments.task import Task
 
 TASKS = {
   'audioset': 'audioset.task:AudioSet',
@@ -19,7 +20,7 @@ TASKS = {
 }
 
 
-def create(name: str, **settings: Any) -> Task:
+def create(name: str, **settings: Any) -> 'Task':
   """The task of that name, with the rest of a config's `task` section.
 
   Raises:
@@ -28,4 +29,6 @@ def create(name: str, **settings: Any) -> Task:
   """
   if name not in TASKS:
     raise ValueError(f'No task {name!r}; there are {sorted(TASKS)}.')
-  return pkgutil.resolve_name(f'{__name__}.{TASKS[name]}')(**settings)
+  task = pkgutil.resolve_name(f'{__name__}.{TASKS[name]}')
+  task.check_ranges(settings)
+  return task(**settings)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from PIL import Image
 
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
+from perceiver.ranges import FractionBelowOne, PositiveOrZero, Range
 
 SIZE = 8
 NUM_TRAIN, NUM_TEST = 1437, 360
@@ -22,9 +23,9 @@ SPLIT_SEED = 0  # The data set has no official split: ours is fixed by this.
 class Digits(ImageTask):
   """Digits in grey, moved, turned and scaled in training."""
 
-  max_shift: float  # Pixels, along each axis.
-  max_rotation: float  # Degrees.
-  max_scaling: float  # 0.1: from 90 % to 110 % of the size.
+  max_shift: PositiveOrZero  # Pixels, along each axis.
+  max_rotation: Annotated[float, Range('[0, 180]')]  # Degrees.
+  max_scaling: FractionBelowOne  # 0.1: from 90 % to 110 % of the size.
   num_classes = 10
 
   def num_examples(self, split: str) -> int:

@@ -6,7 +6,7 @@ import gzip
 import math
 import pathlib
 import struct
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
+from perceiver.ranges import Range
 
 SIZE = 28
 NUM_EXAMPLES = {'train': 60_000, 'test': 10_000}
@@ -54,7 +55,7 @@ def read_idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
 class FashionMnist(ImageTask):
   """Clothes in grey, flipped and shifted in training."""
 
-  max_shift: int  # Pixels, along each axis.
+  max_shift: Annotated[int, Range('[0, 28]')]  # Pixels, along each axis.
   flip: bool
   num_classes = 10
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from experiments.benchmarks.audioset import (
 from experiments.benchmarks.audioset.average_precision import average_precision
 from experiments.task import Batch, Summary, Task
 import perceiver
+from perceiver.ranges import Count, CountOrZero, Fraction, Range
 
 INPUTS = ('video', 'raw', 'mel')  # The last two are forms of the audio.
 
@@ -33,29 +34,29 @@ class AudioSet(Task):
   """
 
   inputs: tuple[str, ...]  # Some of INPUTS.
-  num_frames: int  # Of a window, at 25 Hz.
-  image_size: int
-  patch_shape: tuple[int, int, int]  # Frames, pixels, pixels.
-  samples_per_element: int  # Of raw audio, at 48 kHz.
-  num_mel_bins: int
-  mel_hop: int  # Samples.
-  num_bands: int  # Of Fourier features; their max resolution is the grid's.
-  num_classes: int
-  num_train: int  # Clips.
-  num_eval: int
-  num_eval_windows: int  # Of each clip; their scores are averaged.
-  video_dropout: float  # The probability that an example loses its video.
-  spectrogram_dropout: float  # Likewise, its mel spectrogram.
+  num_frames: Count  # Of a window, at 25 Hz.
+  image_size: Count
+  patch_shape: tuple[Count, Count, Count]  # Frames, pixels, pixels.
+  samples_per_element: Count  # Of raw audio, at 48 kHz.
+  num_mel_bins: Count
+  mel_hop: Count  # Samples.
+  num_bands: Count  # Of Fourier features; their max resolution is the grid's.
+  num_classes: Count
+  num_train: Count  # Clips.
+  num_eval: Count
+  num_eval_windows: Count  # Of each clip; their scores are averaged.
+  video_dropout: Fraction  # The probability that an example loses its video.
+  spectrogram_dropout: Fraction  # Likewise, its mel spectrogram.
   # SpecAugment: the masks on each axis, and the most that one covers.
-  spec_augment_masks: int
-  spec_augment_bins: int
-  spec_augment_frames: int
+  spec_augment_masks: CountOrZero
+  spec_augment_bins: CountOrZero
+  spec_augment_frames: CountOrZero
   # As of `color_jitter`.
-  color_probability: float
-  max_brightness: float
-  max_contrast: float
-  max_saturation: float
-  max_hue: float
+  color_probability: Fraction
+  max_brightness: Fraction
+  max_contrast: Fraction
+  max_saturation: Fraction
+  max_hue: Annotated[float, Range('[0, 0.5]')]
   eval_splits = ('eval',)
   best_metric = 'mAP'
 

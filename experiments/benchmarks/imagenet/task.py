@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,13 @@ from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DamagedRecordError
 from experiments.task import Batch
 import perceiver
+from perceiver.ranges import (
+  Count,
+  CountOrZero,
+  FractionBelowOne,
+  PositiveOrZero,
+  Range,
+)
 
 # Of ImageNet's pixels, from 0 to 255.
 MEAN = (123.675, 116.28, 103.53)
@@ -26,22 +33,16 @@ STDDEV = (58.395, 57.12, 57.375)
 class ImageNet(ImageTask):
   """RGB images, Inception crops of them and RandAugment in training."""
 
-  image_size: int
-  num_classes: int
-  num_train: int  # Images; others than are found there are an error.
-  num_eval: int
-  rand_augment_layers: int
-  rand_augment_magnitude: float  # From 0 to 10.
-  label_smoothing: float
-  mixup_alpha: float  # Of the Beta distribution; 0: no mixup.
+  image_size: Count
+  num_classes: Count
+  num_train: Count  # Images; others than are found there are an error.
+  num_eval: Count
+  rand_augment_layers: CountOrZero
+  rand_augment_magnitude: Annotated[float, Range('[0, 10]')]
+  label_smoothing: FractionBelowOne
+  mixup_alpha: PositiveOrZero  # Of the Beta distribution; 0: no mixup.
   cutmix: bool
   eval_splits = ('validation',)
-
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    randaugment.check_settings(
-      self.rand_augment_layers, self.rand_augment_magnitude
-    )
 
   def num_examples(self, split: str) -> int:
     return {'train': self.num_train, 'validation': self.num_eval}[split]

@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.task import Batch, Task
 import perceiver
+from perceiver.ranges import Count
 
 POSITIONS = ('fourier', 'learned')
 PERMUTATION_SEED = 0  # One permutation, the same for all images and runs.
@@ -16,8 +17,8 @@ class ImageTask(Task):
   """Images [H, W, channels], one input element for each pixel."""
 
   positions: str  # Features: 'fourier', or 'learned' (Table 2).
-  num_bands: int  # Of Fourier features.
-  max_resolution: int  # Likewise.
+  num_bands: Count  # Of Fourier features.
+  max_resolution: Count  # Likewise.
   permuted: bool  # Pixels in another order, the same for all (Table 2).
 
   def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,13 @@ from experiments.benchmarks.modelnet40 import points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.task import Batch, Task
 import perceiver
+from perceiver.ranges import (
+  Count,
+  FractionBelowOne,
+  Positive,
+  PositiveOrZero,
+  Range,
+)
 
 SPLIT_SEED = 0  # ModelNet40 has no validation split: ours is fixed by this.
 
@@ -35,28 +42,22 @@ class ModelNet40(Task):
   """Points with nothing but Fourier features of their coordinates."""
 
   dataset: str  # See `source.DATASETS`.
-  num_bands: int
-  max_resolution: float  # The unit cube's side, in elements.
-  max_scaling: float  # 0.01: factors from 0.99 to 1.01 for all coordinates.
-  max_translation: float  # Of each point, in half-sides of the unit cube.
-  max_rotation: float  # Degrees, about the vertical axis.
-  vertical_axis: int  # 2 in the meshes, 1 in the point sets of the HDF5 files.
+  num_bands: Count
+  max_resolution: Positive  # The unit cube's side, in elements.
+  max_scaling: FractionBelowOne  # 0.01: all coordinates times 0.99 to 1.01.
+  max_translation: PositiveOrZero  # Of each point, half-sides of the unit cube.
+  # Degrees, about the vertical axis: 2 in the meshes, 1 in the HDF5 files.
+  max_rotation: Annotated[float, Range('[0, 180]')]
+  vertical_axis: Annotated[int, Range('[0, 2]')]
   # (height, width): the points stand on a grid, in a random order; those that
   # are too many are left out. None: they are a set.
-  grid: tuple[int, int] | None
+  grid: tuple[Count, Count] | None
   # Of the training split: it is held out, and picks the best checkpoint.
-  validation_fraction: float
+  validation_fraction: FractionBelowOne
 
   def __post_init__(self) -> None:
     self.categories = modelnet40.get(self.dataset).categories
     self.num_classes = len(self.categories)
-    if not 0 <= self.validation_fraction < 1:
-      raise ValueError(
-        f'task.validation_fraction={self.validation_fraction} must be at least'
-        ' 0 and less than 1.'
-      )
-    if self.vertical_axis not in (0, 1, 2):
-      raise ValueError(f'task.vertical_axis={self.vertical_axis} is no axis.')
     if self.num_points > modelnet40.NUM_POINTS:
       raise ValueError(
         f'task.grid={self.grid} has {self.num_points} places, for'

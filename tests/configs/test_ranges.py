@@ -1,0 +1,117 @@
+"""Every number of a config has a range, and what is out of it is named."""
+
+import importlib
+import math
+import re
+
+import jax
+import pytest
+
+from experiments import experiment, sharding
+from tests.conftest import CONFIGS
+
+
+def create(config):
+  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+
+
+def models():
+  """A variant of each config for each kind of model."""
+  found = {}
+  for name in CONFIGS:
+    module = importlib.import_module(f'configs.{name}')
+    for variant in module.VARIANTS:
+      kind = module.get_config(variant).model.name
+      found.setdefault((name, kind), (name, variant))
+  return list(found.values())
+
+
+def numbers(config):
+  """Keys whose values are numbers or consist of them, and what such looks like.
+
+  None stands for what is not given yet: its type tells.
+  """
+  for key, value in {'seed': config.seed, **flat(config)}.items():
+    if isinstance(value, bool | str):
+      continue
+    if key == 'model.num_classes' and 'num_classes' in config.task:
+      continue  # It is the task's.
+    if isinstance(value, tuple) and value and isinstance(value[0], str):
+      continue
+    yield key, value
+
+
+def flat(config):
+  return {
+    f'{section}.{key}': config[section].get_type(key)()
+    if config[section][key] is None
+    else config[section][key]
+    for section in config
+    if section != 'seed'
+    for key in config[section]
+  }
+
+
+def wrong(value):
+  """What no setting can be, of a value's type."""
+  if isinstance(value, tuple):
+    parts = value or (0.5,)
+    return [(*parts[:-1], x) for x in wrong(parts[-1])]
+  if isinstance(value, int):
+    return [-1, -(10**9)]
+  return [-1e-9, -1e30, math.nan, math.inf]
+
+
+@pytest.mark.parametrize(('name', 'variant'), models())
+def test_every_number_of_a_config_has_a_range(name, variant):
+  module = importlib.import_module(f'configs.{name}')
+  checked = 0
+  for key, value in numbers(module.get_config(variant)):
+    for bad in wrong(value):
+      config = module.get_config(variant)
+      config.update_from_flattened_dict({key: bad})
+      # In one line, which may name another key before it.
+      with pytest.raises(ValueError, match=rf'^(.* )?{re.escape(key)}=.*\.$'):
+        create(config)
+      checked += 1
+  assert checked > 70
+
+
+@pytest.mark.parametrize(
+  ('name', 'key', 'bad', 'good'),
+  [
+    ('digits', 'seed', 2**32, 2**32 - 1),
+    ('digits', 'data.max_damaged', 1.5, 1.0),
+    ('digits', 'model.dropout_rate', 1.0, 0.99),
+    ('digits', 'model.num_latent_transformers', -1, 2),
+    ('digits', 'optimizer.b2', 1.0, 0.0),
+    ('digits', 'optimizer.learning_rate', math.inf, 0.0),
+    ('digits', 'optimizer.clip_norm', 0.0, 1e-9),
+    ('digits', 'train.batch_size', 0, 8),
+    ('digits', 'train.epochs', 0.0, 0.1),
+    ('digits', 'task.max_rotation', 181.0, 180.0),
+    ('fashion_mnist', 'task.max_shift', 29, 28),
+    ('imagenet', 'task.rand_augment_magnitude', 10.5, 10.0),
+    ('modelnet40', 'task.vertical_axis', 3, 0),
+    ('audioset', 'task.max_hue', 0.6, 0.5),
+    ('audioset', 'task.patch_shape', (2, 8, 0), (2, 8, 16)),
+  ],
+)
+def test_the_ends_of_ranges(name, key, bad, good):
+  module = importlib.import_module(f'configs.{name}')
+  config = module.get_config()
+  config.update_from_flattened_dict({key: bad})
+  with pytest.raises(ValueError, match=rf'{key}=.* must be in'):
+    create(config)
+  config.update_from_flattened_dict({key: good})
+  create(config)
+
+
+def test_a_run_needs_a_length():
+  module = importlib.import_module('configs.digits')
+  config = module.get_config()
+  config.train.epochs = None
+  with pytest.raises(
+    ValueError, match=r'train.steps and train.epochs are both'
+  ):
+    create(config)

@@ -11,9 +11,13 @@ A damaged record becomes an example that is masked out; it is named and counted,
 and too many of them end the run.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent import futures
+import itertools
 import logging
+from multiprocessing import resource_tracker
 import signal
+import threading
 from typing import Any
 
 import grain
@@ -125,7 +129,7 @@ def _report_damaged(
   """Names each damaged record once; stops when they are too many."""
   damaged: set[int] = set()
   try:
-    for batch in batches:
+    for batch in _start(batches):
       indices = batch.pop('damaged')
       for index in set(indices[indices >= 0].tolist()) - damaged:
         damaged.add(index)
@@ -170,9 +174,37 @@ def _iterate(
   )
 
 
+# Schedulers and terminals send them to all processes of a run. The main one
+# decides what happens: it still needs batches up to the step it stops after.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
 def _ignore_signals(worker_index: int, num_workers: int) -> None:
-  # Schedulers and terminals send them to all processes of a run. The main one
-  # decides what happens: it still needs batches up to the step it stops after.
   del worker_index, num_workers
-  for number in (signal.SIGTERM, signal.SIGINT):
+  for number in _SIGNALS:
     signal.signal(number, signal.SIG_IGN)
+
+
+def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:
+  """The batches, from workers that no signal reaches as they start.
+
+  One that dies before it has read what to do makes Grain wait for ever. Grain
+  starts its threads, and they the workers, as the first batch is asked for: a
+  thread asks for it in which the signals are blocked, as they then are in all
+  that comes of it until a worker ignores them.
+  """
+  first: futures.Future[list[NumpyBatch]] = futures.Future()
+
+  def ask() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+      first.set_result(list(itertools.islice(batches, 1)))
+    except Exception as error:
+      first.set_exception(error)
+
+  # Its own start, in one of those threads, would unblock the signals there.
+  resource_tracker.ensure_running()
+  threading.Thread(target=ask, daemon=True).start()
+  if first.result():
+    yield first.result().pop()  # Not kept here.
+  yield from batches

@@ -4,8 +4,10 @@ import collections
 import contextlib
 import itertools
 import multiprocessing
+from multiprocessing import resource_tracker, util
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -168,6 +170,33 @@ def test_worker_processes_change_nothing_but_who_works(source, workers):
   pids = {int(x) for b in processes for x in b.pop('process')}
   assert len(pids) == workers
   assert os.getpid() not in pids
+  assert_same(threads, processes)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_as_workers_start_stops_nothing(
+  task, source, monkeypatch, number
+):
+  resource_tracker.ensure_running()
+  spawn = util.spawnv_passfds
+
+  def spawn_and_signal(path, arguments, descriptors):
+    pid = spawn(path, arguments, descriptors)
+    os.kill(pid, number)  # Before it has read what to do.
+    signalled.append(pid)
+    return pid
+
+  signalled = []
+  monkeypatch.setattr(util, 'spawnv_passfds', spawn_and_signal)
+  threads = train(task, source, 3)
+  processes = []
+  thread = threading.Thread(
+    target=lambda: processes.extend(train(task, source, 3, num_workers=2)),
+    daemon=True,
+  )
+  thread.start()
+  thread.join(timeout=300)  # It took for ever.
+  assert len(signalled) == 2
   assert_same(threads, processes)
 
 

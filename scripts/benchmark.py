@@ -32,7 +32,7 @@ import numpy as np
 from experiments import experiment, sharding, telemetry, train
 from perceiver import cost
 from perceiver.ops import cross_attention
-from scripts import peers
+from scripts import command, peers
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/imagenet.py', 'Whose model to time.'
@@ -247,7 +247,7 @@ class Worker:
       return self._pipe.recv()
     except EOFError:
       self._process.join()
-      raise RuntimeError(
+      raise ChildProcessError(
         f'{self.contender.name} ({self.contender.mode}) died with status'
         f' {self._process.exitcode}; -9 is a want of memory.'
       ) from None
@@ -358,7 +358,7 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
 
 def main(argv: list[str]) -> None:
   del argv
-  try:
+  with command.running('peers'):
     if _PEERS.value:
       peers.check_installed()
     contenders = contenders_for(_CONFIG.value)
@@ -370,8 +370,6 @@ def main(argv: list[str]) -> None:
         [c for c in contenders if c.mode == mode], _REPETITIONS.value
       )
     ]
-  except (ImportError, ValueError, RuntimeError) as error:
-    sys.exit(f'Error: {error}')
   print(
     f'{_PART.value}, batch {_BATCH_SIZE.value}, {_DTYPE.value}, medians of'
     f' {_REPETITIONS.value}; ratios to the first row of a mode'

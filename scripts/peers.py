@@ -28,9 +28,7 @@ def check_installed() -> None:
   """Raises ImportError if a package is missing."""
   missing = [p for p in PACKAGES if importlib.util.find_spec(p) is None]
   if missing:
-    raise ImportError(
-      f"--peers needs {', '.join(missing)}: pip install -e '.[peers]'"
-    )
+    raise ImportError(f'--peers needs {", ".join(missing)}')
 
 
 def prepare(name: str, mode: str, batch_size: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -12,12 +13,13 @@ from tests.conftest import ROOT
 COMMAND = [sys.executable, '-m', 'scripts.benchmark']
 
 
-def run(*arguments, config='configs/digits.py:smoke'):
+def run(*arguments, config='configs/digits.py:smoke', **options):
   return subprocess.run(
     [*COMMAND, f'--config={config}', *arguments],
     cwd=ROOT,
     capture_output=True,
     text=True,
+    **options,
   )
 
 
@@ -63,6 +65,13 @@ def test_a_baseline_is_measured():
   assert result.returncode == 0, result.stderr
   assert 'forward' in result.stdout
   assert 'resnet' in result.stdout
+
+
+def test_it_speaks_of_no_backend_that_is_not_there():
+  environment = {k: v for k, v in os.environ.items() if k != 'JAX_PLATFORMS'}
+  result = run('--mode=forward', '--repetitions=1', env=environment)
+  assert result.returncode == 0, result.stderr
+  assert 'backend' not in result.stderr
 
 
 def test_bad_arguments():

@@ -127,7 +127,7 @@ def build(
     changes: other values for what is shared. Those of the model are for the
       Perceiver: another model, which a variant names, starts from its own.
     variants: what each of them changes in turn.
-    variant: which of them.
+    variant: which of them; ValueError if there is none of that name.
   """
   if variant not in variants:
     raise ValueError(f'No variant {variant!r}; there are {sorted(variants)}.')

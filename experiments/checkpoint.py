@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MANIFEST = 'manifest.json'
 DAMAGED = 'damaged'  # Where damaged checkpoints are moved to.
+DELETING = 'deleting'  # Where Orbax moves what is to be deleted.
+SCORE = 'metrics'  # Orbax's name for the item that has them.
 
 
 class CheckpointMismatchError(ValueError):
@@ -70,6 +72,8 @@ def damage(directory: epath.Path) -> str | None:
     name
     for name in sorted(expected.keys() | found.keys())
     if expected.get(name) != found.get(name)
+    # See `Checkpoints.add_score`.
+    and not (name not in expected and name.startswith(SCORE))
   ]
   if changed:
     return f'{changed[0]} changed since it was written'
@@ -153,7 +157,7 @@ class Checkpoints:
         ]
       ),
       best_fn=metric,
-      todelete_subdir='deleting',
+      todelete_subdir=DELETING,
       cleanup_tmp_directories=not read_only,
       read_only=read_only,
       create=not read_only,
@@ -239,11 +243,20 @@ class Checkpoints:
     if self._unsealed is not None and not self._manager.is_saving_in_progress():
       self._finish()
 
-  def reached_preemption(self, step: int) -> bool:
-    """Whether all processes are to stop after this step (SIGTERM)."""
-    return jax.distributed.is_initialized() and (
-      self._manager.reached_preemption(step)
-    )
+  def has_score(self, step: int) -> bool:
+    """Whether a checkpoint was saved with metrics."""
+    return self._manager.metrics(step) is not None
+
+  def add_score(self, step: int, metrics: dict[str, float]) -> None:
+    """Gives a sealed checkpoint the metrics that it was saved without.
+
+    They stand beside what the seal covers: a kill spoils nothing.
+    """
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler(filename=SCORE)) as writer:
+      writer.save(
+        self._directory / str(step) / SCORE, ocp.args.JsonSave(metrics)
+      )
+    self._manager.reload()
 
   def close(self) -> None:
     """Waits for the checkpoint being written and seals it."""
@@ -254,6 +267,9 @@ class Checkpoints:
     self._manager.wait_until_finished()
     if self._unsealed is not None and self._is_main:
       seal(self._directory / str(self._unsealed))
+      # Moved there at once, so that no kill leaves half a checkpoint.
+      if (self._directory / DELETING).exists():
+        (self._directory / DELETING).rmtree()
     self._unsealed = None
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import pipeline, sharding, telemetry
+from experiments import pipeline, preemption, sharding, telemetry
 from experiments.experiment import Experiment, TrainState
 from experiments.task import Summary
 
@@ -78,6 +78,9 @@ def evaluate(
   Returns:
     The mean of each metric and of the loss, and 'count', the examples seen;
     and what the task makes of its outputs.
+
+  Raises:
+    preemption.PreemptedError: after SIGTERM, between two batches.
   """
   results: list[BatchResult] = []
   for batch in batches:
@@ -85,6 +88,10 @@ def evaluate(
     results.append(eval_step(params, model_state, batch))
     # One batch waits on the device while another is computed, no more.
     results[-2:-1] = jax.device_get(results[-2:-1])
+    if preemption.is_told_to_stop():
+      raise preemption.PreemptedError(
+        'Told to stop during an evaluation: the same command does it again.'
+      )
   results = jax.device_get(results)
   # Summed on the host in float64: counts stay exact.
   sums = jax.tree.map(
@@ -117,7 +124,10 @@ def evaluate_splits(
   sources: Mapping[str, Sequence[Any]],
   workdir: str,
 ) -> SplitMetrics:
-  """Metrics of each of the splits; the task's files go to the workdir."""
+  """Metrics of each of the splits; the task's files go to the workdir.
+
+  Raises what `evaluate` raises.
+  """
   metrics = {}
   for split, source in sources.items():
     summary = evaluate(
@@ -130,3 +140,17 @@ def evaluate_splits(
     telemetry.write_files(workdir, summary.files)
     metrics[split] = summary.metrics
   return metrics
+
+
+def summary(split: str, metrics: dict[str, float]) -> str:
+  """'test top1 97.50 %, loss 0.1031 (360 examples)'."""
+  values = [
+    f'{name} {value}'
+    if isinstance(value, int)  # A count.
+    else f'{name} {value:.4f}'
+    if name == 'loss'
+    else f'{name} {100 * value:.2f} %'
+    for name, value in sorted(metrics.items(), key=lambda m: m[0] == 'loss')
+    if name != 'count'
+  ]
+  return f'{split} {", ".join(values)} ({metrics["count"]} examples)'

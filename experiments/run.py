@@ -11,7 +11,7 @@ from absl import app, flags
 import jax
 from ml_collections import config_flags
 
-from experiments import experiment, telemetry, train
+from experiments import evaluate, experiment, preemption, telemetry, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'What to run: configs/NAME.py or configs/NAME.py:VARIANT.'
@@ -56,14 +56,14 @@ def main(argv: list[str]) -> None:
       metrics = train.evaluate_checkpoint(run, _WORKDIR.value)
     else:
       metrics = train.train(run, _WORKDIR.value)
-  except train.PreemptedError as error:
+  except preemption.PreemptedError as error:
     print(error, file=sys.stderr)
     sys.exit(128 + signal.SIGTERM)
   except (ValueError, FloatingPointError, FileNotFoundError) as error:
     sys.exit(f'Error: {error}')
   if jax.process_index() == 0:
     for split in run.task.eval_splits:
-      print(train.summary(split, metrics[split]))
+      print(evaluate.summary(split, metrics[split]))
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

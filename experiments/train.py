@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import evaluate, pipeline, sharding, telemetry
+from experiments import evaluate, pipeline, preemption, sharding, telemetry
 from experiments.checkpoint import Checkpoints
 from experiments.experiment import Experiment, TrainState
 
@@ -19,10 +19,6 @@ log = logging.getLogger(__name__)
 
 class NonFiniteError(FloatingPointError):
   """The loss or its gradient is NaN or infinite."""
-
-
-class PreemptedError(RuntimeError):
-  """The run was told to stop (SIGTERM); its checkpoint is saved."""
 
 
 def make_train_step(
@@ -122,10 +118,11 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     NonFiniteError: at the first step whose loss or gradient is not finite; no
       checkpoint holds that step.
     errors.DamagedDataError: if too many records turn out to be damaged.
-    PreemptedError: after SIGTERM; the same command goes on from there.
+    preemption.PreemptedError: after SIGTERM; the same command goes on from
+      there. An evaluation that it cut off is done first.
   """
   task, config, mesh = experiment.task, experiment.config, experiment.mesh
-  total_steps = experiment.total_steps
+  total_steps, eval_every = experiment.total_steps, config.train.eval_every
   train_source = experiment.source(task.train_split)
   eval_sources = evaluate.open_sources(experiment)
 
@@ -172,9 +169,28 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
       records.write(step, 'train', values)
     records.progress(step, values)
 
+  def evaluate_and_record(
+    step: int, state: TrainState
+  ) -> evaluate.SplitMetrics:
+    metrics = evaluate.evaluate_splits(
+      experiment, eval_step, state, eval_sources, workdir
+    )
+    for split, values in metrics.items():
+      records.write(step, split, values)
+      log.info('step %d: %s', step, evaluate.summary(split, values))
+    return metrics
+
+  def is_evaluated(step: int) -> bool:
+    return step == total_steps or (step > 0 and step % eval_every == 0)
+
+  scored_split = task.eval_splits[0]
   eval_metrics: evaluate.SplitMetrics = {}
   pending = None  # The step dispatched last, and its metrics on the device.
   try:
+    if is_evaluated(start_step) and not checkpoints.has_score(start_step):
+      log.info('The evaluation of step %d was cut off.', start_step)
+      eval_metrics = evaluate_and_record(start_step, state)
+      checkpoints.add_score(start_step, eval_metrics[scored_split])
     for step in range(start_step + 1, total_steps + 1):
       batch = sharding.put_batch(next(batches), mesh)
       state, metrics = train_step(state, batch)
@@ -184,26 +200,27 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
       pending = (step, metrics)
       checkpoints.poll()
 
-      is_last = step == total_steps
-      evaluates = is_last or step % config.train.eval_every == 0
-      preempted = checkpoints.reached_preemption(step)
-      saves = preempted or step % config.train.checkpoint_every == 0
-      if evaluates or saves:
+      is_told_to_stop = preemption.is_told_to_stop()
+      saves = (
+        is_told_to_stop
+        or is_evaluated(step)
+        or step % config.train.checkpoint_every == 0
+      )
+      score = None
+      if saves:
         # Nothing is evaluated or saved before its loss is known to be finite.
         record(*pending)
         pending = None
-      if evaluates:
-        eval_metrics = evaluate.evaluate_splits(
-          experiment, eval_step, state, eval_sources, workdir
-        )
-        for split, values in eval_metrics.items():
-          records.write(step, split, values)
-          log.info('step %d: %s', step, summary(split, values))
-      if evaluates or saves:
-        score = eval_metrics[task.eval_splits[0]] if evaluates else None
+      if is_evaluated(step) and not is_told_to_stop:
+        try:
+          eval_metrics = evaluate_and_record(step, state)
+          score = eval_metrics[scored_split]
+        except preemption.PreemptedError:
+          is_told_to_stop = True
+      if saves:
         checkpoints.save(step, state, position, score)
-      if preempted and not is_last:
-        raise PreemptedError(
+      if is_told_to_stop:
+        raise preemption.PreemptedError(
           f'Told to stop at step {step} of {total_steps}: the checkpoint is'
           ' saved. Run the same command to go on.'
         )
@@ -211,7 +228,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     batches.close()
     checkpoints.close()
     records.close()
-  if start_step >= total_steps:
+  if start_step >= total_steps and not eval_metrics:
     log.info('Nothing to train: step %d of %d.', start_step, total_steps)
     eval_metrics = evaluate.evaluate_splits(
       experiment, eval_step, state, eval_sources, workdir
@@ -222,7 +239,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
 def evaluate_checkpoint(
   experiment: Experiment, workdir: str
 ) -> evaluate.SplitMetrics:
-  """Evaluates what `restore` restores; raises what it raises."""
+  """Evaluates what `restore` restores; raises what both may raise."""
   sources = evaluate.open_sources(experiment)
   state = restore(experiment, workdir)
   eval_step = evaluate.make_eval_step(experiment)
@@ -256,20 +273,6 @@ def restore(experiment: Experiment, workdir: str) -> TrainState:
   state, _ = checkpoints.restore(step, abstract_state(experiment))
   checkpoints.close()
   return state
-
-
-def summary(split: str, metrics: dict[str, float]) -> str:
-  """'test top1 97.50 %, loss 0.1031 (360 examples)'."""
-  values = [
-    f'{name} {value}'
-    if isinstance(value, int)  # A count.
-    else f'{name} {value:.4f}'
-    if name == 'loss'
-    else f'{name} {100 * value:.2f} %'
-    for name, value in sorted(metrics.items(), key=lambda m: m[0] == 'loss')
-    if name != 'count'
-  ]
-  return f'{split} {", ".join(values)} ({metrics["count"]} examples)'
 
 
 def abstract_state(experiment: Experiment) -> TrainState:

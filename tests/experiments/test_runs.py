@@ -55,6 +55,7 @@ def undisturbed(tmp_path_factory):
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith('test ')
   assert f'step {STEPS}/{STEPS}' in result.stderr
+  assert result.stderr.count('Cross-attention to 64 x ') == 1
   return workdir
 
 
@@ -127,6 +128,55 @@ def test_told_to_stop_the_run_saves_and_goes_on(tmp_path):
   assert trained == [*range(1, last + 4)]
 
 
+# Evaluation goes on for ever, so that a signal cannot come too late.
+ENDLESS = """
+import itertools
+from absl import app
+from experiments import evaluate, run
+
+batches = evaluate.batches
+evaluate.batches = lambda *x: itertools.chain.from_iterable(
+  batches(*x) for _ in itertools.count()
+)
+app.run(run.main, flags_parser=run._parse_flags)
+"""
+
+
+def endless(*arguments):
+  return subprocess.Popen(
+    [sys.executable, '-c', ENDLESS, *LONG, *arguments],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_told_to_stop_in_an_evaluation_the_run_saves_and_goes_on(tmp_path):
+  workdir = f'--workdir={tmp_path}'
+  process = endless(workdir, '--config.train.eval_every=4')
+  wait_for_steps(process, tmp_path, 4)
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=120)
+  assert process.returncode == 128 + signal.SIGTERM, errors
+  assert 'Told to stop at step 4 of 240: the checkpoint is saved.' in errors
+  assert (tmp_path / 'checkpoints' / '4' / 'manifest.json').exists()
+  process = endless(workdir, '--mode=eval')
+  for line in process.stderr:
+    if 'Evaluating the checkpoint of step 4' in line:
+      break
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=120)
+  assert process.returncode == 128 + signal.SIGTERM, errors
+  assert 'Told to stop during an evaluation' in errors
+  options = '--config.train.eval_every=4', '--config.train.steps=5'
+  result = run(*LONG, *options, workdir)
+  assert result.returncode == 0, result.stderr
+  assert 'The evaluation of step 4 was cut off.' in result.stderr
+  steps = [(step, split) for step, split in losses(tmp_path) if split == 'test']
+  assert steps == [(4, 'test'), (5, 'test')]
+
+
 def test_eval_mode_evaluates_what_was_trained(undisturbed):
   result = run(*LONG, f'--workdir={undisturbed}', '--mode=eval')
   assert result.returncode == 0, result.stderr
@@ -161,6 +211,18 @@ DIGITS = '--config=configs/digits.py:smoke'
     ([DIGITS, 'more'], "Unknown arguments: ['more']"),
     ([DIGITS, '--config.model.self_attend_heads=3'], 'not divisible by self'),
     ([DIGITS, '--config.train.accumulate=3'], 'is not divisible by'),
+    (
+      [DIGITS, '--config.data.num_workers=-1'],
+      'Error: data.num_workers=-1 must be in [0, inf).',
+    ),
+    (
+      [DIGITS, '--config.optimizer.learning_rate=nan'],
+      'Error: optimizer.learning_rate=nan must be in [0, inf).',
+    ),
+    (
+      [DIGITS, '--config.model.dropout_rate=2.0'],
+      'Error: model.dropout_rate=2.0 must be in [0, 1).',
+    ),
     (['--config=configs/imagenet.py'], 'No ImageNet (train) at data.dir='),
   ],
 )

@@ -50,7 +50,7 @@ class Workers:
     self._pool = pebble.ProcessPool(
       num_processes, initializer=_limit_memory, context=context
     )
-    self._max_running = 2 * num_processes  # A job waits for each to be idle.
+    self._max_running = 2 * num_processes  # The next job waits for each.
     self._queue: collections.deque[Job] = collections.deque()
 
   def __enter__(self) -> 'Workers':

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from configs import audioset as configs
-from experiments import experiment, pipeline, sharding, train
+from experiments import evaluate, experiment, pipeline, sharding, train
 from experiments.benchmarks.audioset import source, spectrogram
 from experiments.benchmarks.audioset.average_precision import average_precision
 from scripts import costs, tables
@@ -253,7 +253,7 @@ def test_runs_average_scores_of_windows_and_report_map(clips, tmp_path):
   reported = [r for r in map(json.loads, lines) if r['split'] == 'eval']
   assert [r['step'] for r in reported] == [2, 4]
   assert reported[-1]['mAP'] == result['mAP']
-  assert train.summary('eval', result).startswith(
+  assert evaluate.summary('eval', result).startswith(
     f'eval mAP {100 * result["mAP"]:.2f} %, classes_left_out 1, loss '
   )
   (tmp_path / 'average_precision.csv').unlink()

@@ -13,7 +13,7 @@ import pytest
 from experiments import telemetry
 from scripts import learning_curves
 from tests.conftest import ROOT
-from tests.experiments.test_training import create, final_params
+from tests.experiments.smoke import create, final_params
 
 RUN = [sys.executable, '-m', 'experiments.run']
 STEPS = 240

@@ -1,71 +1,22 @@
 """Training in this process: devices, accumulation, checkpoints, telemetry."""
 
 import json
-import shutil
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from configs import digits
 from experiments import (
   checkpoint,
   evaluate,
-  experiment,
-  optimizers,
-  preemption,
   sharding,
   telemetry,
   train,
 )
 from experiments.task import Summary
-
-
-def smoke(**overrides):
-  config = digits.get_config('smoke')
-  config.update_from_flattened_dict(overrides)
-  return config
-
-
-def create(devices=1, **overrides):
-  config = smoke(**overrides)
-  mesh = sharding.make_mesh(
-    config.train.model_parallel, jax.devices()[:devices]
-  )
-  return experiment.create(config, mesh)
-
-
-def losses(workdir, split='train'):
-  records = telemetry.read_metrics(workdir)
-  return [r['loss'] for r in records if r['split'] == split]
-
-
-def final_params(run, workdir):
-  checkpoints = checkpoint.Checkpoints(
-    str(workdir), best_metric='top1', keep=1, read_only=True
-  )
-  step = checkpoints.step('latest')
-  state, _ = checkpoints.restore(step, train.abstract_state(run))
-  checkpoints.close()
-  return jax.device_get(state.params)
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-  """A smoke run of 20 steps on one device."""
-  workdir = tmp_path_factory.mktemp('trained')
-  run = create()
-  metrics = train.train(run, str(workdir))['test']
-  return run, workdir, metrics
-
-
-@pytest.fixture
-def copy(trained, tmp_path):
-  """A copy of that run, to do things to."""
-  return shutil.copytree(trained[1], tmp_path / 'copy')
+from tests.experiments.smoke import create, final_params, losses
 
 
 @pytest.mark.parametrize(
@@ -245,82 +196,6 @@ def test_what_is_deleted_takes_no_room(trained):
   assert kept == {'15', '20', *(p for p in kept if p == '10')}  # 10: the best.
 
 
-class Stop:
-  """Tells a run to stop at one of its questions."""
-
-  def __init__(self, question):
-    self.asked, self.question = 0, question
-
-  def __call__(self):
-    self.asked += 1
-    return self.asked == self.question
-
-
-# A run of 20 steps asks after each; and, after steps 10 and 20, after each of
-# the 3 batches of an evaluation.
-@pytest.mark.parametrize(
-  ('questions', 'saved'),
-  [
-    ([11], [10]),  # In the first batch of an evaluation.
-    ([13], [10]),  # In its last.
-    ([10], [10]),  # Just before it.
-    ([25], [20]),  # In the evaluation at the end.
-    ([23], [20]),  # Before that one.
-    ([12, 2, 14], [10, 10, 20]),  # Twice in one evaluation, once in another.
-  ],
-)
-def test_an_evaluation_that_was_cut_off_is_done_first(
-  trained, tmp_path, monkeypatch, caplog, questions, saved
-):
-  run, workdir, metrics = trained
-  for question, step in zip(questions, saved, strict=True):
-    monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(question))
-    with pytest.raises(preemption.PreemptedError, match='Told to stop'):
-      train.train(run, str(tmp_path))
-    reader = checkpoint.Checkpoints(
-      str(tmp_path), best_metric='top1', keep=1, read_only=True
-    )
-    assert reader.step('latest') == step
-    assert not reader.has_score(step)
-    reader.close()
-    assert len(losses(tmp_path, 'test')) == step // 10 - 1
-  monkeypatch.undo()
-  assert train.train(run, str(tmp_path))['test'] == metrics
-  assert f'The evaluation of step {saved[-1]} was cut off.' in caplog.text
-  assert telemetry.read_metrics(tmp_path) == telemetry.read_metrics(workdir)
-  readers = [
-    checkpoint.Checkpoints(str(x), best_metric='top1', keep=1, read_only=True)
-    for x in (tmp_path, workdir)
-  ]
-  for which in ('latest', 'best'):
-    assert len({reader.step(which) for reader in readers}) == 1
-  for reader in readers:
-    reader.close()
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    final_params(run, tmp_path),
-    final_params(run, workdir),
-  )
-
-
-def test_a_score_that_was_half_written_spoils_no_checkpoint(copy):
-  directory = copy / 'checkpoints' / '20'
-  (directory / 'metrics.orbax-checkpoint-tmp-1').mkdir()
-  (directory / 'metrics.orbax-checkpoint-tmp-1' / 'metrics').write_text('{')
-  assert checkpoint.damage(epath.Path(directory)) is None
-  (directory / 'other').write_text('')
-  assert checkpoint.damage(epath.Path(directory)) == (
-    'other changed since it was written'
-  )
-
-
-def test_evaluation_alone_is_cut_off_too(trained, monkeypatch):
-  run, workdir, _ = trained
-  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(2))
-  with pytest.raises(preemption.PreemptedError, match='during an evaluation'):
-    train.evaluate_checkpoint(run, str(workdir))
-
-
 def test_a_checkpoint_of_another_model_is_refused(copy):
   run = create(**{'model.num_latents': 9})
   before = sorted(copy.rglob('*'))
@@ -348,101 +223,6 @@ def test_a_broken_last_line_is_forgotten(copy, caplog):
   path.write_text(path.read_text() + '{"step": 21, "spl')
   assert len(losses(copy)) == 20
   assert 'broken line' in caplog.text
-
-
-def lamb_in_numpy(grads, params, decay, schedule, steps):
-  """LAMB in float64, from its paper (You et al., 2020), on given gradients."""
-  m = v = 0.0
-  for t in range(steps):
-    g = grads(params)
-    m = 0.9 * m + 0.1 * g
-    v = 0.999 * v + 0.001 * g**2
-    r = m / (1 - 0.9 ** (t + 1))
-    r = r / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-6) + decay * params
-    trust = np.linalg.norm(params) / np.linalg.norm(r)
-    params = params - schedule(t) * trust * r
-  return params
-
-
-def test_lamb_decays_weights_but_not_biases_and_norms():
-  optimizer, schedule = optimizers.create(
-    20,
-    name='lamb',
-    learning_rate=0.1,
-    schedule='step',
-    decay_at=(0.5,),
-    b1=0.9,
-    b2=0.999,
-    eps=1e-6,
-    weight_decay=0.1,
-    clip_norm=1e9,
-  )
-  rng = np.random.default_rng(0)
-  start = {
-    'layer': {n: rng.normal(size=(3, 4)) for n in ('w', 'b', 'scale', 'offset')}
-  }
-  target = rng.normal(size=(3, 4))
-  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
-  state = optimizer.init(params)
-  update = jax.jit(optimizer.update)
-  for _ in range(20):
-    grads = jax.tree.map(lambda x: x - target.astype(np.float32), params)
-    updates, state = update(grads, state, params)
-    params = optax.apply_updates(params, updates)
-  for name, x in params['layer'].items():
-    expected = lamb_in_numpy(
-      lambda p: p - target,
-      start['layer'][name],
-      0.1 if name == 'w' else 0.0,
-      schedule,
-      20,
-    )
-    np.testing.assert_allclose(x, expected, rtol=1e-5)
-
-
-def test_gradients_are_clipped_by_their_global_norm():
-  optimizer, _ = optimizers.create(
-    1,
-    name='adamw',
-    learning_rate=1.0,
-    b1=0.0,
-    b2=0.999,
-    eps=1e3,
-    weight_decay=0.0,
-    clip_norm=1.0,
-  )
-  params = {'a': jnp.zeros(2), 'b': jnp.zeros(2)}
-  # With a huge eps AdamW's first update is minus the gradient over eps.
-  for size in (0.1, 100.0):
-    grads = {'a': jnp.full(2, size), 'b': jnp.full(2, size)}
-    updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    norm = float(optax.tree.norm(updates)) * 1e3
-    np.testing.assert_allclose(norm, min(2 * size, 1.0), rtol=1e-2)
-
-
-def test_learning_rates():
-  imagenet = optimizers.learning_rate_schedule(
-    120 * 100,
-    learning_rate=4e-3,
-    schedule='step',
-    decay_at=(84 / 120, 102 / 120, 114 / 120),
-  )
-  at = [float(imagenet(epoch * 100)) for epoch in (0, 83, 84, 102, 114, 119)]
-  np.testing.assert_allclose(
-    at, [4e-3, 4e-3, 4e-4, 4e-5, 4e-6, 4e-6], rtol=1e-6
-  )
-  cosine = optimizers.learning_rate_schedule(
-    100, learning_rate=1.0, schedule='cosine', warmup=0.1
-  )
-  rates = [float(cosine(step)) for step in (0, 5, 10, 55, 100)]
-  np.testing.assert_allclose(rates, [0, 0.5, 1, 0.5, 0], atol=1e-6)
-  constant_first = optimizers.learning_rate_schedule(
-    100, learning_rate=1.0, schedule='cosine', decay_at=(0.5,), warmup=0.1
-  )
-  rates = [float(constant_first(step)) for step in (5, 10, 50, 75, 100)]
-  np.testing.assert_allclose(rates, [0.5, 1, 1, 0.5, 0], atol=1e-6)
-  constant = optimizers.learning_rate_schedule(100, learning_rate=1.0)
-  assert float(constant(99)) == 1.0
 
 
 def test_sums_are_counted_not_averaged():

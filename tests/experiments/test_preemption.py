@@ -1,0 +1,85 @@
+"""A run that is told to stop, at any of the moments when it asks."""
+
+from etils import epath
+import jax
+import numpy as np
+import pytest
+
+from experiments import checkpoint, preemption, telemetry, train
+from tests.experiments.smoke import final_params, losses
+
+
+class Stop:
+  """Tells a run to stop at one of its questions."""
+
+  def __init__(self, question):
+    self.asked, self.question = 0, question
+
+  def __call__(self):
+    self.asked += 1
+    return self.asked == self.question
+
+
+# A run of 20 steps asks after each; and, after steps 10 and 20, after each of
+# the 3 batches of an evaluation.
+@pytest.mark.parametrize(
+  ('questions', 'saved'),
+  [
+    ([11], [10]),  # In the first batch of an evaluation.
+    ([13], [10]),  # In its last.
+    ([10], [10]),  # Just before it.
+    ([25], [20]),  # In the evaluation at the end.
+    ([23], [20]),  # Before that one.
+    ([12, 2, 14], [10, 10, 20]),  # Twice in one evaluation, once in another.
+  ],
+)
+def test_an_evaluation_that_was_cut_off_is_done_first(
+  trained, tmp_path, monkeypatch, caplog, questions, saved
+):
+  run, workdir, metrics = trained
+  for question, step in zip(questions, saved, strict=True):
+    monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(question))
+    with pytest.raises(preemption.PreemptedError, match='Told to stop'):
+      train.train(run, str(tmp_path))
+    reader = checkpoint.Checkpoints(
+      str(tmp_path), best_metric='top1', keep=1, read_only=True
+    )
+    assert reader.step('latest') == step
+    assert not reader.has_score(step)
+    reader.close()
+    assert len(losses(tmp_path, 'test')) == step // 10 - 1
+  monkeypatch.undo()
+  assert train.train(run, str(tmp_path))['test'] == metrics
+  assert f'The evaluation of step {saved[-1]} was cut off.' in caplog.text
+  assert telemetry.read_metrics(tmp_path) == telemetry.read_metrics(workdir)
+  readers = [
+    checkpoint.Checkpoints(str(x), best_metric='top1', keep=1, read_only=True)
+    for x in (tmp_path, workdir)
+  ]
+  for which in ('latest', 'best'):
+    assert len({reader.step(which) for reader in readers}) == 1
+  for reader in readers:
+    reader.close()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    final_params(run, tmp_path),
+    final_params(run, workdir),
+  )
+
+
+def test_a_score_that_was_half_written_spoils_no_checkpoint(copy):
+  directory = copy / 'checkpoints' / '20'
+  (directory / 'metrics.orbax-checkpoint-tmp-1').mkdir()
+  (directory / 'metrics.orbax-checkpoint-tmp-1' / 'metrics').write_text('{')
+  assert checkpoint.damage(epath.Path(directory)) is None
+  (directory / 'other').write_text('')
+  assert checkpoint.damage(epath.Path(directory)) == (
+    'other changed since it was written'
+  )
+
+
+def test_evaluation_alone_is_cut_off_too(trained, monkeypatch):
+  run, workdir, _ = trained
+  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(2))
+  with pytest.raises(preemption.PreemptedError, match='during an evaluation'):
+    train.evaluate_checkpoint(run, str(workdir))

@@ -1,0 +1,36 @@
+"""README's map of the house is of this house."""
+
+import re
+
+from tests.conftest import ROOT
+
+
+def places():
+  """Paths on the map: names with a suffix or a slash, by their indentation."""
+  text = (ROOT / 'README.md').read_text()
+  _, _, text = text.partition('## Map of the house\n\n```\n')
+  folders = []
+  for line in text.partition('\n```')[0].splitlines():
+    depth = (len(line) - len(line.lstrip())) // 2
+    folders = folders[:depth]
+    for name in re.findall(r'(?<!\S)\w+(?:/|\.py)(?=[\s:;]|$)', line):
+      yield '/'.join([*folders, name])
+      if name.endswith('/'):
+        folders.append(name.rstrip('/'))
+
+
+def test_what_is_on_the_map_exists():
+  drawn = list(places())
+  assert len(drawn) > 30
+  assert [place for place in drawn if not (ROOT / place).exists()] == []
+
+
+def test_what_exists_is_on_the_map():
+  drawn = {place.rstrip('/') for place in places()}
+  for folder in ('perceiver', 'experiments', 'experiments/benchmarks'):
+    for path in (ROOT / folder).iterdir():
+      name = str(path.relative_to(ROOT))
+      if path.suffix == '.py' and path.stem != '__init__':
+        assert name in drawn
+      if (path / '__init__.py').exists():
+        assert name in drawn

@@ -211,6 +211,7 @@ DIGITS = '--config=configs/digits.py:smoke'
     ([DIGITS, 'more'], "Unknown arguments: ['more']"),
     ([DIGITS, '--config.model.self_attend_heads=3'], 'not divisible by self'),
     ([DIGITS, '--config.train.accumulate=3'], 'is not divisible by'),
+    (['--config=configs/imagenet.py'], 'No ImageNet (train) at data.dir='),
     (
       [DIGITS, '--config.data.num_workers=-1'],
       'Error: data.num_workers=-1 must be in [0, inf).',
@@ -223,7 +224,6 @@ DIGITS = '--config=configs/digits.py:smoke'
       [DIGITS, '--config.model.dropout_rate=2.0'],
       'Error: model.dropout_rate=2.0 must be in [0, 1).',
     ),
-    (['--config=configs/imagenet.py'], 'No ImageNet (train) at data.dir='),
   ],
 )
 def test_bad_input_is_one_clear_error(tmp_path, arguments, message):

@@ -1,6 +1,7 @@
 """Evaluation in which every example counts exactly once."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+import contextlib
 from typing import Any, NamedTuple
 
 import jax
@@ -46,7 +47,7 @@ def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
 
 def batches(
   experiment: Experiment, source: Sequence[Any]
-) -> Iterator[pipeline.NumpyBatch]:
+) -> Generator[pipeline.NumpyBatch]:
   """This process's share of a split, each example once."""
   return pipeline.eval_batches(
     experiment.task,
@@ -130,13 +131,10 @@ def evaluate_splits(
   """
   metrics = {}
   for split, source in sources.items():
-    summary = evaluate(
-      experiment,
-      eval_step,
-      state.params,
-      state.model_state,
-      batches(experiment, source),
-    )
+    with contextlib.closing(batches(experiment, source)) as some:
+      summary = evaluate(
+        experiment, eval_step, state.params, state.model_state, some
+      )
     telemetry.write_files(workdir, summary.files)
     metrics[split] = summary.metrics
   return metrics

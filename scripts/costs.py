@@ -5,11 +5,12 @@ forward pass. Device-hours suppose a rate, --tflops, in these FLOPs.
 """
 
 import importlib
+import importlib.util
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from experiments import benchmarks, experiment
-from scripts import tables
+from scripts import command, tables
 
 
 def row(module, variant: str, tflops: float) -> str:
@@ -29,11 +30,13 @@ def row(module, variant: str, tflops: float) -> str:
 
 def main(argv: list[str]) -> None:
   del argv
-  logging.set_verbosity(logging.ERROR)
-  module = importlib.import_module(f'configs.{_CONFIG.value}')
-  print(f'{"variant":25}{"M par.":>9}{"GFLOPs":>9}{"total":>9}{"hours":>9}')
-  for variant in module.VARIANTS:
-    print(row(module, variant, _TFLOPS.value))
+  with command.running():
+    if importlib.util.find_spec(f'configs.{_CONFIG.value}') is None:
+      raise ValueError(f'--config={_CONFIG.value}: no configs/NAME.py of it.')
+    module = importlib.import_module(f'configs.{_CONFIG.value}')
+    print(f'{"variant":25}{"M par.":>9}{"GFLOPs":>9}{"total":>9}{"hours":>9}')
+    for variant in module.VARIANTS:
+      print(row(module, variant, _TFLOPS.value))
 
 
 if __name__ == '__main__':

@@ -15,11 +15,12 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict
 
 from experiments import benchmarks, experiment, telemetry
 from perceiver import cost
+from scripts import command
 from scripts.paper_tables import DIGITS, TABLES
 
 UNITS = {
@@ -189,12 +190,9 @@ def measured() -> str:
 
 def main(argv: list[str]) -> None:
   del argv
-  logging.set_verbosity(logging.ERROR)
-  try:
+  with command.running():
     runs = [read_run(workdir) for workdir in _RUNS.value]
-  except ValueError as error:
-    sys.exit(f'Error: {error}')
-  figures = compare(int(_TABLE.value), runs)
+    figures = compare(int(_TABLE.value), runs)
   if _FORMAT.value == 'json':
     json.dump(figures, sys.stdout, indent=1)
     print()

@@ -130,14 +130,16 @@ def test_told_to_stop_the_run_saves_and_goes_on(tmp_path):
 
 # Evaluation goes on for ever, so that a signal cannot come too late.
 ENDLESS = """
-import itertools
 from absl import app
 from experiments import evaluate, run
 
 batches = evaluate.batches
-evaluate.batches = lambda *x: itertools.chain.from_iterable(
-  batches(*x) for _ in itertools.count()
-)
+
+def endless(*arguments):
+  while True:
+    yield from batches(*arguments)
+
+evaluate.batches = endless
 app.run(run.main, flags_parser=run._parse_flags)
 """
 

@@ -36,6 +36,7 @@ TEST = [
   'import-linter>=2.5',
   'librosa>=0.11',
   'mypy>=1.18',
+  'psutil>=7.0',
   'pytest>=8.4',
   'pytest-xdist>=3.8',
   'ruff>=0.14',

@@ -15,7 +15,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent import futures
 import itertools
 import logging
+import multiprocessing
 from multiprocessing import resource_tracker
+import os
 import signal
 import threading
 from typing import Any
@@ -169,7 +171,7 @@ def _iterate(
   options = grain.MultiprocessingOptions(num_workers=num_workers)
   return iter(
     batches.to_iter_dataset(read_options).mp_prefetch(
-      options, worker_init_fn=_ignore_signals
+      options, worker_init_fn=_live_with_the_run
     )
   )
 
@@ -179,10 +181,19 @@ def _iterate(
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def _ignore_signals(worker_index: int, num_workers: int) -> None:
+def _live_with_the_run(worker_index: int, num_workers: int) -> None:
+  """Makes a worker deaf to signals, and end when the run's process does."""
   del worker_index, num_workers
   for number in _SIGNALS:
     signal.signal(number, signal.SIG_IGN)
+  run = multiprocessing.parent_process()
+  assert run is not None
+
+  def end_with_it() -> None:
+    run.join()
+    os._exit(1)
+
+  threading.Thread(target=end_with_it, daemon=True).start()
 
 
 def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:

@@ -8,6 +8,7 @@ import time
 
 import jax
 import numpy as np
+import psutil
 import pytest
 
 from experiments import telemetry
@@ -126,6 +127,21 @@ def test_told_to_stop_the_run_saves_and_goes_on(tmp_path):
   assert f'Going on from the checkpoint of step {last}.' in result.stderr
   trained = [step for step, split in losses(tmp_path) if split == 'train']
   assert trained == [*range(1, last + 4)]
+
+
+def test_data_workers_end_with_a_run_that_is_killed(tmp_path):
+  process = start(tmp_path, '--config.data.num_workers=2')
+  wait_for_steps(process, tmp_path, 2)
+  workers = [
+    child
+    for child in psutil.Process(process.pid).children()
+    if any('spawn_main' in argument for argument in child.cmdline())
+  ]
+  assert len(workers) >= 2
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  _, alive = psutil.wait_procs(workers, timeout=120)
+  assert not alive
 
 
 # Evaluation goes on for ever, so that a signal cannot come too late.

@@ -11,7 +11,7 @@ from absl import app, flags
 import jax
 from ml_collections import config_flags
 
-from experiments import evaluate, experiment, preemption, telemetry, train
+from experiments import evaluate, experiment, logs, preemption, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'What to run: configs/NAME.py or configs/NAME.py:VARIANT.'
@@ -45,7 +45,7 @@ def initialize_distributed() -> None:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
-  telemetry.initialize_logging()
+  logs.initialize()
   # Grain leaves the batches that workers had ready to Python's tracker, which
   # frees them but warns of a leak.
   sys.warnoptions.append('ignore:resource_tracker')

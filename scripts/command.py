@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import sys
 
-from experiments import telemetry
+from experiments import logs
 
 
 @contextlib.contextmanager
@@ -17,7 +17,7 @@ def running(
     extra: of setup.py, which brings the packages that are imported inside.
     interrupted: what Ctrl-C leaves.
   """
-  telemetry.initialize_logging()
+  logs.initialize()
   try:
     yield
   except ImportError as error:

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
+from tests.conftest import ROOT
 
 
 def do(argument):
@@ -50,6 +53,13 @@ def test_workers_that_die_are_replaced():
 def test_errors_are_the_callers(argument, error):
   with Workers(1, __name__) as workers, pytest.raises(error):
     list(workers.run(iter([Job(do, argument)])))
+
+
+def test_what_a_worker_imports_is_without_jax():
+  """With the command that is its main module: it may die often."""
+  modules = 'scripts.prepare_audioset, experiments.benchmarks.audioset'
+  check = f"import sys, {modules}.preparation; assert 'jax' not in sys.modules"
+  subprocess.run([sys.executable, '-c', check], cwd=ROOT, check=True)
 
 
 def test_workers_end_with_the_context():

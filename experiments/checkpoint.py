@@ -73,7 +73,7 @@ def damage(directory: epath.Path) -> str | None:
     for name in sorted(expected.keys() | found.keys())
     if expected.get(name) != found.get(name)
     # See `Checkpoints.add_score`.
-    and not (name not in expected and name.startswith(SCORE))
+    and (name in expected or not name.startswith(SCORE))
   ]
   if changed:
     return f'{changed[0]} changed since it was written'

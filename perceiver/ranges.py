@@ -58,8 +58,7 @@ def _ranges(hint: Any) -> Iterator[Range]:
   """Of an annotation, or of the parts of a union or tuple."""
   if isinstance(hint, Range):
     yield hint
-  # What is annotated, and its ranges, are both arguments of the annotation.
-  for part in (*typing.get_args(hint), *getattr(hint, '__metadata__', ())):
+  for part in typing.get_args(hint):  # Also what an annotation says of a type.
     yield from _ranges(part)
 
 

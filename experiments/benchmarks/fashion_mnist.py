@@ -55,7 +55,7 @@ def read_idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
 class FashionMnist(ImageTask):
   """Clothes in grey, flipped and shifted in training."""
 
-  max_shift: Annotated[int, Range('[0, 28]')]  # Pixels, along each axis.
+  max_shift: Annotated[int, Range(f'[0, {SIZE}]')]  # Pixels, along each axis.
   flip: bool
   num_classes = 10
 

@@ -1,4 +1,4 @@
-"""Metrics of a whole split, from the scores of all its examples."""
+"""Average precision, from the scores of all examples of a split."""
 
 import numpy as np
 from sklearn.metrics import average_precision_score

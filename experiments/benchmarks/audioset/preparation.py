@@ -122,6 +122,7 @@ def prepare(
     PreparationError: if no clip can be read; if the clips or the CSVs have
       changed since an earlier try; or if writing fails.
     ValueError: if a CSV is not as it should be.
+    OSError: if processes to decode in cannot start, or are killed.
   """
   path = source.directory(data_dir)
   if os.path.isdir(path):

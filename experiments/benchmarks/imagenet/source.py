@@ -52,7 +52,7 @@ def open_source(
     * TFDS's imagenet2012 as array_record, `data_dir` being TFDS's own data_dir
       or the folder of a version. TFDS keeps 22 CMYK images and one PNG as RGB
       JPEGs; all other bytes are those of the original files.
-    * folders, see `imagenet_folders`.
+    * folders, see `folders`.
   The order differs between them: TFDS shuffles when it prepares.
 
   Args:

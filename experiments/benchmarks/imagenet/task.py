@@ -27,6 +27,7 @@ from perceiver.ranges import (
 # Of ImageNet's pixels, from 0 to 255.
 MEAN = (123.675, 116.28, 103.53)
 STDDEV = (58.395, 57.12, 57.375)
+MAGNITUDES = Range(f'[0, {randaugment.MAX_MAGNITUDE}]')
 
 
 @dataclasses.dataclass
@@ -38,7 +39,7 @@ class ImageNet(ImageTask):
   num_train: Count  # Images; others than are found there are an error.
   num_eval: Count
   rand_augment_layers: CountOrZero
-  rand_augment_magnitude: Annotated[float, Range('[0, 10]')]
+  rand_augment_magnitude: Annotated[float, MAGNITUDES]
   label_smoothing: FractionBelowOne
   mixup_alpha: PositiveOrZero  # Of the Beta distribution; 0: no mixup.
   cutmix: bool

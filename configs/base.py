@@ -65,7 +65,7 @@ MODELS = {
     'cross_attend_channels': config_dict.placeholder(int),  # min(C, D)
     'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
     'attention_tile': config_dict.placeholder(int),
-    'attention_kernel': False,
+    'attention_kernel': True,
     'share_cross_attends': True,
     'share_latent_transformers': True,
     'latent_init_scale': 0.02,

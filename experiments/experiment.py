@@ -91,11 +91,16 @@ class Experiment:
     return self.task.source(split, self.config.data.get('dir'))
 
 
-def transform_model(config: ConfigDict, task: Task) -> hk.TransformedWithState:
+def transform_model(
+  config: ConfigDict, task: Task, mesh: Mesh | None = None
+) -> hk.TransformedWithState:
   """The model as a pair of functions of (batch, is_training)."""
+  arguments = dict(config.model)
+  if config.model.name == 'perceiver':
+    arguments['mesh'] = mesh
 
   def forward(batch: Batch, is_training: bool) -> jax.Array:
-    model: Any = MODELS[config.model.name](**config.model)
+    model: Any = MODELS[config.model.name](**arguments)
     return model(task.byte_array(batch, is_training), is_training)
 
   return hk.transform_with_state(forward)
@@ -209,7 +214,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
       )
     steps = total_steps(config, task.num_examples(task.train_split))
     optimizer, schedule = optimizers.create(steps, **config.optimizer)
-    forward = transform_model(config, task)
+    forward = transform_model(config, task, mesh)
     init_state = make_init_state(forward, optimizer, task)
     shapes = jax.eval_shape(init_state, jax.random.key(0))
   except TypeError as error:  # A section with a key that no argument has.

@@ -5,6 +5,7 @@ Glossary of shapes:
 - M: input elements; C: input channels; H: heads; F: channels per head.
 """
 
+from collections.abc import Callable
 import contextlib
 import dataclasses
 
@@ -14,9 +15,11 @@ import jax.numpy as jnp
 
 from perceiver.ops import attention, cross_attention
 
-# What is inside layer norm, GELU and self-attention (N x N weights) is most of
-# what a backward pass would keep, and little work: it is done again instead.
-_recompute = jax.checkpoint
+# Layer norm, GELU and the weights of self-attention (N x N) are most of what a
+# backward pass would keep, and little work: it does them again instead. With
+# the linear layer behind it in the same function, neither what a norm or GELU
+# is made from inside nor its result is kept; the product is not done again.
+_recompute = hk.remat
 
 
 @contextlib.contextmanager
@@ -49,7 +52,7 @@ class LayerNormParameters(hk.Module):
 def layer_norm(x: jax.Array, name: str) -> jax.Array:
   """Layer norm over the channels, in float32; x's dtype again afterwards."""
   scale, offset = LayerNormParameters(name)(x.shape[-1])
-  return _recompute(attention.layer_norm)(x, scale, offset)
+  return attention.layer_norm(x, scale, offset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +89,11 @@ class DenseBlock(Block):
 
   def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
     channels = x.shape[-1]
-    h = layer_norm(x, 'layer_norm')
-    h = self.linear(self.options.widening_factor * channels, 'linear_0')(h)
-    h = _recompute(jax.nn.gelu)(h)  # The tanh form, as in GPT-2.
-    h = self.linear(channels, 'linear_1')(h)
+    first = self.linear(self.options.widening_factor * channels, 'linear_0')
+    second = self.linear(channels, 'linear_1')
+    h = _recompute(lambda x: first(layer_norm(x, 'layer_norm')))(x)
+    # GELU in the tanh form, as in GPT-2.
+    h = _recompute(lambda h: second(jax.nn.gelu(h)))(h)
     return x + self.dropout(h, is_training)  # [B, N, D]
 
 
@@ -103,7 +107,7 @@ class AttentionBlock(Block):
   def add(
     self,
     latents: jax.Array,  # [B, N, D]
-    attended: jax.Array,  # [B, N, H, F]
+    attended: jax.Array,  # [B, N, H, F] or [B, N, H F]
     is_training: bool,
   ) -> jax.Array:  # [B, N, D]
     """Adds the output layer's result, then the dense block's."""
@@ -142,8 +146,6 @@ class CrossAttention(AttentionBlock):
   """Latents attend to the input; the paper uses one head, min(C, D) wide."""
 
   num_channels: int | None = None  # Of queries, keys and values: min(C, D).
-  tile: int | None = None  # See `ops.cross_attention.cross_attend`.
-  use_kernel: bool = False  # Likewise.
 
   def __call__(
     self,
@@ -154,17 +156,17 @@ class CrossAttention(AttentionBlock):
     """Returns the new latents; and the logits, if inputs are 'plain'."""
     input_channels = inputs.num_channels
     num_channels = self.num_channels or min(input_channels, latents.shape[-1])
-    queries = layer_norm(latents, 'latent_norm')
-    query = self.split_heads(self.linear(num_channels, 'query')(queries))
+    project = self.linear(num_channels, 'query')
+    query = self.split_heads(
+      _recompute(lambda x: project(layer_norm(x, 'latent_norm')))(latents)
+    )
     w_init = hk.initializers.VarianceScaling(self.options.weight_init_scale)
     parameters = cross_attention.Parameters(
       *LayerNormParameters('input_norm')(input_channels),
       *LinearParameters(num_channels, w_init, 'key')(input_channels),
       *LinearParameters(num_channels, w_init, 'value')(input_channels),
     )
-    attended, logits = cross_attention.cross_attend(
-      query, inputs, parameters, self.tile, self.use_kernel
-    )
+    attended, logits = cross_attention.cross_attend(query, inputs, parameters)
     return self.add(latents, attended, is_training), logits
 
 
@@ -172,13 +174,24 @@ class CrossAttention(AttentionBlock):
 class SelfAttention(AttentionBlock):
   """One pre-norm module of the latent Transformer, as in GPT-2."""
 
+  # How to attend, to [B, N, D] from three such with heads side by side, if it
+  # is not by `ops.attention`.
+  kernel: Callable[..., jax.Array] | None = None
+
   def __call__(self, latents: jax.Array, is_training: bool) -> jax.Array:
     """Returns the new latents, [B, N, D]."""
-    normed = layer_norm(latents, 'layer_norm')
-    query, key, value = (
-      self.split_heads(self.linear(latents.shape[-1], name)(normed))
-      for name in ('query', 'key', 'value')
-    )
-    attend = _recompute(lambda *qkv: attention.attend(*qkv)[0])
-    attended = attend(query, key, value)
+
+    def project(latents):
+      normed = layer_norm(latents, 'layer_norm')
+      return tuple(
+        self.linear(latents.shape[-1], name)(normed)
+        for name in ('query', 'key', 'value')
+      )
+
+    query, key, value = _recompute(project)(latents)
+    if self.kernel is not None:
+      attended = self.kernel(query, key, value)
+    else:
+      attend = jax.checkpoint(lambda *qkv: attention.attend(*qkv)[0])
+      attended = attend(*map(self.split_heads, (query, key, value)))
     return self.add(latents, attended, is_training)

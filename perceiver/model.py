@@ -8,6 +8,7 @@ Glossary of shapes:
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import itertools
 import operator
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import haiku as hk
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from perceiver import ranges
 from perceiver.attention import (
@@ -24,7 +26,7 @@ from perceiver.attention import (
   SelfAttention,
 )
 from perceiver.inputs import ByteArray
-from perceiver.ops import cross_attention, factored
+from perceiver.ops import cross_attention, factored, hardware
 from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
 
 PLACEMENTS = ('interleaved', 'at_start')
@@ -70,6 +72,7 @@ class LatentTransformer(hk.Module):
   num_heads: int
   options: BlockOptions
   remat: str = 'none'
+  kernel: Callable[..., jax.Array] | None = None  # See `SelfAttention`.
   name: str | None = None
 
   def __call__(
@@ -79,7 +82,10 @@ class LatentTransformer(hk.Module):
   ) -> jax.Array:  # [B, N, D]
     for i in range(self.num_self_attends):
       self_attend = SelfAttention(
-        self.options, num_heads=self.num_heads, name=f'self_attend_{i}'
+        self.options,
+        num_heads=self.num_heads,
+        kernel=self.kernel,
+        name=f'self_attend_{i}',
       )
       body = lambda x, f=self_attend: f(x, is_training)
       latents = _remat(body, self.remat)(latents)
@@ -104,10 +110,11 @@ class Perceiver(hk.Module):
   cross_attend_channels: Count | None = None  # Of Q, K and V; None: min(C, D).
   self_attend_heads: Count = 8
   # How cross-attends are computed: 'plain', 'no_kv' or 'factored' (see
-  # `ops.cross_attention`), or by what is cheapest. It changes no result.
+  # `ops.cross_attention`), or by what is fastest. It changes no result.
   attention: str = 'auto'
-  attention_tile: Count | None = None  # Rows at once; None: by the backend.
-  attention_kernel: bool = False  # The GPU kernel, where it takes the inputs.
+  attention_tile: Count | None = None  # Rows at once; None: by the hardware.
+  # Kernels for all attention, where the hardware has one for these shapes.
+  attention_kernel: bool = True
   share_cross_attends: bool = True  # From the second on; the first has its own.
   share_latent_transformers: bool = True  # All of them.
   widening_factor: Count = 1  # Of the dense blocks.
@@ -119,6 +126,9 @@ class Perceiver(hk.Module):
   # to nothing again; or a policy of `jax.checkpoint_policies`, such as
   # 'nothing_saveable' or 'dots_with_no_batch_dims_saveable'.
   remat: str = 'none'
+  # The devices that the program is for, their axis 'data' splitting the batch;
+  # None: JAX's own, without a kernel if they are several.
+  mesh: Mesh | None = None
   name: str | None = None
 
   def __call__(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
@@ -169,8 +179,6 @@ class Perceiver(hk.Module):
         options,
         num_heads=self.cross_attend_heads,
         num_channels=self.cross_attend_channels,
-        tile=self.attention_tile,
-        use_kernel=self.attention_kernel,
         name=f'cross_attend_{i}',
       )
       for i in range(1 + max(cross for cross, _ in plan))
@@ -181,6 +189,7 @@ class Perceiver(hk.Module):
         self.self_attend_heads,
         options,
         self.remat,
+        self._self_attention_kernel(),
         name=f'latent_transformer_{i}',
       )
       for i in range(1 + max((t for _, ts in plan for t in ts), default=-1))
@@ -210,15 +219,30 @@ class Perceiver(hk.Module):
       done += count
     return plan
 
-  def _form(self, inputs: ByteArray) -> str:
-    if self.attention != 'auto':
-      return self.attention
-    return cross_attention.choose_form(
+  def _self_attention_kernel(self) -> Callable[..., jax.Array] | None:
+    module = hardware.of(self.mesh).self_attention
+    if (
+      module is None
+      or not self.attention_kernel
+      or not module.suits(
+        self.num_latents, self.latent_channels, self.self_attend_heads
+      )
+    ):
+      return None
+    attend = functools.partial(module.attend, num_heads=self.self_attend_heads)
+    return hardware.on_each_device(attend, self.mesh)
+
+  def _method(self, inputs: ByteArray) -> cross_attention.Method:
+    return cross_attention.choose(
       inputs,
       self.num_latents,
       self.cross_attend_heads,
       self.cross_attend_channels
       or min(inputs.num_channels, self.latent_channels),
+      form=self.attention,
+      tile=self.attention_tile,
+      use_kernel=self.attention_kernel,
+      mesh=self.mesh,
     )
 
   def _iterate(
@@ -227,9 +251,10 @@ class Perceiver(hk.Module):
     inputs.validate()
     dtype = jnp.dtype(self.compute_dtype)
     # Once for all cross-attends: what depends on no parameters of theirs.
-    prepared = cross_attention.prepare(
-      inputs, 'plain' if with_logits else self._form(inputs), dtype
-    )
+    method = cross_attention.Method('plain')
+    if not with_logits:
+      method = self._method(inputs)
+    prepared = cross_attention.prepare(inputs, method, dtype)
 
     def iteration(latents, cross, transformers):
       def cross_attend(latents):

@@ -161,20 +161,23 @@ def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
 
   def forward(arrays, batch):
     inputs = run.task.byte_array(batch, False)
-    form = model.attention
-    if form == 'auto':
-      form = cross_attention.choose_form(
-        inputs, model.num_latents, heads, channels
-      )
+    method = cross_attention.choose(
+      inputs,
+      model.num_latents,
+      heads,
+      channels,
+      form=model.attention,
+      tile=model.attention_tile,
+      use_kernel=model.attention_kernel,
+      mesh=run.mesh,
+    )
     query, *parameters = (
       arrays[name] for name in ('query', *cross_attention.Parameters._fields)
     )
     return cross_attention.cross_attend(
       query.astype(dtype),
-      cross_attention.prepare(inputs, form, dtype),
+      cross_attention.prepare(inputs, method, dtype),
       cross_attention.Parameters(*parameters),
-      model.attention_tile,
-      model.attention_kernel,
     )[0]
 
   flops = contender.batch_size * (

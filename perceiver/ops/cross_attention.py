@@ -25,13 +25,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from perceiver.inputs import ByteArray, Segment
-from perceiver.ops import attention, factored, rows
+from perceiver.ops import attention, factored, hardware, rows
 
 log = logging.getLogger(__name__)
 
 FORMS = ('plain', 'no_kv', 'factored')
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """How cross-attention is computed: of its result it changes but rounding."""
+
+  form: str  # One of `FORMS`.
+  tile: int | None = None  # Rows at once; None: by the hardware.
+  kernel: factored.Kernel | None = None  # For the forms without keys.
+  mesh: Mesh | None = None  # Whose axis 'data' splits the batch.
 
 
 class Parameters(NamedTuple):
@@ -65,6 +76,7 @@ class FactoredInputs:
 
   segments: tuple[Segment, ...]
   elements: tuple[rows.Elements, ...]
+  method: Method = dataclasses.field(metadata={'static': True})
 
   @property
   def num_channels(self) -> int:
@@ -74,23 +86,42 @@ class FactoredInputs:
 Inputs = PlainInputs | FactoredInputs
 
 
-def choose_form(
-  inputs: ByteArray, num_latents: int, num_heads: int, num_channels: int
-) -> str:
-  """The form that takes the fewest operations for these shapes.
+def choose(
+  inputs: ByteArray,
+  num_latents: int,
+  num_heads: int,
+  num_channels: int,
+  *,
+  form: str = 'auto',
+  tile: int | None = None,
+  use_kernel: bool = True,
+  mesh: Mesh | None = None,
+) -> Method:
+  """The method that takes the least time for these shapes on the hardware.
 
   Args:
     inputs: arrays or their shapes.
     num_latents: N.
     num_heads: H.
     num_channels: H F.
+    form: one of `FORMS`, to be asked for; 'auto': any.
+    tile: rows at once, to be asked for.
+    use_kernel: whether a kernel may be used, where the hardware has one that
+      takes the inputs.
+    mesh: the devices that the program is for; None: JAX's own.
 
   Returns:
-    One of `FORMS`.
+    What `prepare` takes.
+
+  Raises:
+    ValueError: for an unknown form.
   """
+  if form not in ('auto', *FORMS):
+    raise ValueError(f'attention={form!r} is none of {("auto", *FORMS)}.')
+  facts = hardware.of(mesh)
   m, c = inputs.num_elements, inputs.num_channels
   num_rows = num_latents * num_heads
-  costs = {
+  operations = {
     # Keys and values; logits and weighted values.
     'plain': 4 * m * c * num_channels + 4 * num_latents * m * num_channels,
     'no_kv': 4 * num_rows * m * c,
@@ -102,71 +133,88 @@ def choose_form(
       for s in inputs.segments
     ),
   }
-  if costs['factored'] == costs['no_kv']:  # There is nothing to factor.
-    del costs['factored']
-  form = min(costs, key=lambda form: costs[form])
+  if operations['factored'] == operations['no_kv']:  # Nothing to factor.
+    del operations['factored']
+  kernels = {name: _kernel(inputs, name, facts, use_kernel) for name in FORMS}
+  # In operations: a pass over the logits takes as long as so many of them.
+  costs = {
+    name: operation
+    + facts.operations_per_byte
+    * 4
+    * num_rows
+    * m
+    * facts.passes['kernel' if kernels[name] else name]
+    for name, operation in operations.items()
+  }
+  if form == 'auto':
+    form = min(costs, key=lambda name: costs[name])
   log.info(
-    'Cross-attention to %d x %d inputs: %s (operations: %s).',
+    'Cross-attention to %d x %d inputs on %s: %s%s (operations%s: %s).',
     m,
     c,
+    facts.platform,
     form,
+    ' by a kernel' if kernels[form] else '',
+    ' and memory traffic in their time' if facts.operations_per_byte else '',
     ', '.join(f'{name} {cost:.2g}' for name, cost in costs.items()),
   )
-  return form
+  return Method(form, tile, kernels[form], mesh)
 
 
-def prepare(inputs: ByteArray, form: str, dtype: jnp.dtype) -> Inputs:
+def _kernel(
+  inputs: ByteArray, form: str, facts: hardware.Hardware, use_kernel: bool
+) -> factored.Kernel | None:
+  """The hardware's kernel, if it takes all segments in this form."""
+  if not use_kernel or facts.kernel is None or form == 'plain':
+    return None
+  for segment in inputs.segments:
+    has_axes = form == 'factored' and bool(segment.tables)
+    grid = segment.grid if has_axes else (segment.num_elements,)
+    channels = segment.content.shape[-1] if has_axes else inputs.num_channels
+    if not facts.kernel.suits(grid, has_axes, channels + 1):
+      return None
+  return factored.Kernel(facts.kernel)
+
+
+def prepare(inputs: ByteArray, method: Method, dtype: jnp.dtype) -> Inputs:
   """All that does not depend on parameters: done once for all cross-attends.
 
   Args:
     inputs: the byte array.
-    form: one of `FORMS`.
+    method: as from `choose`.
     dtype: what matrix products with M elements are in.
 
   Returns:
     What `cross_attend` takes.
-
-  Raises:
-    ValueError: for an unknown form.
   """
-  if form not in FORMS:
-    raise ValueError(f'attention={form!r} is none of {("auto", *FORMS)}.')
-  if form == 'plain':
+  if method.form == 'plain':
     normed = attention.normalize(inputs.to_array().astype(dtype))
     return PlainInputs(normed.astype(dtype), inputs.mask())
   segments = tuple(
-    s if s.tables and form == 'factored' else rows.unstructured(s)
+    s if s.tables and method.form == 'factored' else rows.unstructured(s)
     for s in inputs.segments
   )
   return FactoredInputs(
-    segments, tuple(rows.elements(s, dtype) for s in segments)
+    segments, tuple(rows.elements(s, dtype) for s in segments), method
   )
 
 
 def cross_attend(
-  query: jax.Array,
-  inputs: Inputs,
-  parameters: Parameters,
-  tile: int | None = None,
-  use_kernel: bool = False,
+  query: jax.Array, inputs: Inputs, parameters: Parameters
 ) -> tuple[jax.Array, jax.Array | None]:
-  """Attends to the inputs, in the form that they were prepared for.
+  """Attends to the inputs, by the method that they were prepared for.
 
   Args:
     query: [B, N, H, F], not scaled.
     inputs: as from `prepare`.
     parameters: in float32.
-    tile: rows that the forms without keys and values treat at once; None: what
-      suits the backend.
-    use_kernel: whether they run as a GPU kernel, where it takes the inputs.
 
   Returns:
     [B, N, H, F] attended values, in the query's dtype; and of 'plain' the
     logits [B, H, N, M] before mask and softmax, float32.
   """
   if isinstance(inputs, FactoredInputs):
-    out = _cross_attend_factored(query, inputs, parameters, tile, use_kernel)
-    return out, None
+    return _cross_attend_factored(query, inputs, parameters), None
   dtype = inputs.normed.dtype
   p = Parameters(*(x.astype(dtype) for x in parameters))
   normed = inputs.normed * p.scale.reshape(1, 1, -1)
@@ -181,11 +229,7 @@ def cross_attend(
 
 
 def _cross_attend_factored(
-  query: jax.Array,
-  inputs: FactoredInputs,
-  parameters: Parameters,
-  tile: int | None,
-  use_kernel: bool,
+  query: jax.Array, inputs: FactoredInputs, parameters: Parameters
 ) -> jax.Array:
   batch, num_latents, num_heads, width = query.shape
   num_rows = num_latents * num_heads
@@ -201,8 +245,7 @@ def _cross_attend_factored(
   offset = parameters.offset.astype(jnp.float32).reshape(1, 1, 1, -1)
   u = (u * scale / math.sqrt(width)).reshape(batch, num_rows, -1)  # [B, R, C]
   queries = tuple(rows.from_channels(u, segment) for segment in inputs.segments)
-  tile = tile or factored.rows_per_tile(batch, num_rows, inputs.elements)
-  gathered = factored.attend(queries, inputs.elements, tile, use_kernel)
+  gathered = _attend(queries, inputs.elements, inputs.method)
   y = jnp.zeros_like(u)
   for part, segment in zip(gathered, inputs.segments, strict=True):
     y += rows.to_channels(part, segment)
@@ -218,6 +261,22 @@ def _cross_attend_factored(
   )
   values = jnp.where(_any_element(inputs), values, 0.0)
   return values.astype(query.dtype)
+
+
+def _attend(
+  queries: tuple[rows.Rows, ...],
+  elements: tuple[rows.Elements, ...],
+  method: Method,
+) -> tuple[rows.Rows, ...]:
+  """The core, on each device for the examples that it has."""
+
+  def attend(queries, elements):
+    tile = method.tile or factored.rows_per_tile(
+      queries, elements, hardware.of(method.mesh)
+    )
+    return factored.attend(queries, elements, tile, method.kernel)
+
+  return hardware.on_each_device(attend, method.mesh)(queries, elements)
 
 
 def _any_element(inputs: FactoredInputs) -> jax.Array:

@@ -23,19 +23,30 @@ Glossary of shapes:
 import dataclasses
 import functools
 import math
+import types
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-from perceiver.ops import kernel
+from perceiver.ops.hardware import Hardware
 from perceiver.ops.rows import Elements, FLOOR, Rows, WIDE_COLUMNS
 
 SAVED = 'gathered'  # Name of the residuals, for policies of jax.checkpoint.
-# Logits that a tile may have: on a CPU they stay in a core's cache.
-TILE_ELEMENTS = {'cpu': 8 * 50_176, 'default': 2**26}
-# Where content is wide, a tile needs rows for the matrix products to pay.
-WIDE_TILE_FACTOR = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+  """A module that does for one segment what is here done with arrays."""
+
+  module: types.ModuleType  # `gpu_kernel` or `tpu_kernel`.
+  interpret: bool = False  # By Pallas's interpreter, for tests.
+
+  def forward(self, *arguments):
+    return self.module.forward(*arguments, interpret=self.interpret)
+
+  def backward(self, *arguments):
+    return self.module.backward(*arguments, interpret=self.interpret)
 
 
 def _on_grid(rows: Rows, elements: Elements) -> jax.Array:
@@ -87,12 +98,15 @@ def _masked(x: jax.Array, elements: Elements, value: float) -> jax.Array:
 
 
 def rows_per_tile(
-  batch: int, num_rows: int, segments: tuple[Elements, ...]
+  queries: tuple[Rows, ...], segments: tuple[Elements, ...], hardware: Hardware
 ) -> int:
-  """How many rows to treat at once, by what fits the backend."""
-  budget = TILE_ELEMENTS.get(jax.default_backend(), TILE_ELEMENTS['default'])
+  """How many rows to treat at once, by what fits the hardware."""
+  batch, num_rows, _ = queries[0].columns.shape
+  budget = hardware.tile_logits
+  if any(rows.axes for rows in queries):
+    budget = hardware.tile_logits_on_grid
   if max(e.columns.shape[1] for e in segments) > WIDE_COLUMNS:
-    budget *= WIDE_TILE_FACTOR
+    budget *= hardware.wide_factor
   elements = batch * sum(math.prod(e.grid) for e in segments)
   count = max(1, min(num_rows, budget // elements))
   return -(-num_rows // -(-num_rows // count))  # As even as can be.
@@ -122,7 +136,7 @@ def attend(
   queries: tuple[Rows, ...],
   segments: tuple[Elements, ...],
   tile: int,
-  use_kernel: bool,
+  kernel: Kernel | None = None,
 ) -> tuple[Rows, ...]:
   """Softmax over the elements of all segments; what each row gathers.
 
@@ -133,17 +147,17 @@ def attend(
     queries: for each segment its part of the rows, scaled as logits are.
     segments: the elements.
     tile: rows to treat at once.
-    use_kernel: run the GPU kernel instead, if it takes all segments.
+    kernel: does it instead.
 
   Returns:
     For each segment its part of what the rows gather; 0 where no element of any
     segment exists.
   """
-  return _attend_forward(queries, segments, tile, use_kernel)[0]
+  return _attend_forward(queries, segments, tile, kernel)[0]
 
 
-def _attend_forward(queries, segments, tile, use_kernel):
-  if use_kernel and all(map(kernel.suits, queries, segments)):
+def _attend_forward(queries, segments, tile, kernel):
+  if kernel is not None:
     out, log_total = _merge(
       [kernel.forward(q, e) for q, e in zip(queries, segments, strict=True)]
     )
@@ -188,13 +202,36 @@ def _forward_tile(segments, carry, queries):
   return carry, (gathered, peak + jnp.log(total))
 
 
-def _attend_backward(tile, use_kernel, residuals, cotangents):
+def _attend_backward(tile, kernel, residuals, cotangents):
   queries, segments, out, log_total = residuals
   # Σ_m weight_rm (cotangent_r · element_m), for each row: [B, R, 1]
   products = jax.tree.map(
     lambda x, y: (x * y).sum(axis=-1, keepdims=True), out, cotangents
   )
   mean = functools.reduce(jnp.add, jax.tree.leaves(products))
+
+  if kernel is not None:
+    gradients = [
+      kernel.backward(q, c, e, log_total, mean)
+      for q, c, e in zip(queries, cotangents, segments, strict=True)
+    ]
+    row_gradients, element_gradients = zip(*gradients, strict=True)
+  else:
+    row_gradients, element_gradients = _backward_tiles(
+      queries, cotangents, segments, log_total, mean, tile
+    )
+  # Of the gradients, the compiler drops those that nobody asks for: mostly the
+  # elements'.
+  return tuple(row_gradients), tuple(
+    dataclasses.replace(
+      e, columns=columns.astype(e.columns.dtype), scale=scale, mask=None
+    )
+    for e, (columns, scale) in zip(segments, element_gradients, strict=True)
+  )
+
+
+def _backward_tiles(queries, cotangents, segments, log_total, mean, tile):
+  """Gradients of the rows, and of each segment's columns and scale."""
 
   def body(segment_gradients, rows):
     queries, cotangents, log_total, mean = rows
@@ -214,22 +251,10 @@ def _attend_backward(tile, use_kernel, residuals, cotangents):
   zeros = tuple(
     (jnp.zeros(e.columns.shape), jnp.zeros(e.scale.shape)) for e in segments
   )
-  gradients, row_gradients = _tiled(
+  element_gradients, row_gradients = _tiled(
     body, zeros, (queries, cotangents, log_total, mean), num_rows, tile
   )
-  if use_kernel and all(map(kernel.suits, queries, segments)):
-    row_gradients = tuple(
-      kernel.backward(q, c, e, log_total, mean)
-      for q, c, e in zip(queries, cotangents, segments, strict=True)
-    )
-  # Of the gradients, the compiler drops those that nobody asks for: mostly the
-  # elements', and with the kernel then the whole loop.
-  return row_gradients, tuple(
-    dataclasses.replace(
-      e, columns=columns.astype(e.columns.dtype), scale=scale, mask=None
-    )
-    for e, (columns, scale) in zip(segments, gradients, strict=True)
-  )
+  return row_gradients, element_gradients
 
 
 def _element_gradients(queries, cotangents, elements, slopes, weights):

@@ -12,7 +12,10 @@ from tests.conftest import CONFIGS
 
 
 def fields(module):
-  return {f.name: f.default for f in dataclasses.fields(module)}
+  """Arguments and their defaults, but for the mesh: that is no config's."""
+  defaults = {f.name: f.default for f in dataclasses.fields(module)}
+  defaults.pop('mesh', None)
+  return defaults
 
 
 def perceivers():

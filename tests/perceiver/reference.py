@@ -8,6 +8,7 @@ channels, H heads.
 """
 
 import math
+import types
 
 import numpy as np
 
@@ -118,3 +119,9 @@ def perceiver(
     head = under(params, 'perceiver')['head']
     logits.append(linear(z.mean(axis=0), head))
   return np.stack(logits)
+
+
+def mesh_of(platform, kind='', size=1):
+  """All that a model asks of a mesh before a program is compiled for it."""
+  device = types.SimpleNamespace(platform=platform, device_kind=kind)
+  return types.SimpleNamespace(devices=np.array([device]), size=size)

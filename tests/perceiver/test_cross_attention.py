@@ -9,21 +9,25 @@ from hypothesis import strategies as st
 import jax
 import jax.extend
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
 import perceiver
-from perceiver.ops import cross_attention, factored
-from perceiver.ops.rows import Elements
+from perceiver.ops import cross_attention, factored, gpu_kernel, tpu_kernel
+from perceiver.ops.hardware import HARDWARE
+from perceiver.ops.rows import Elements, Rows
+from tests.perceiver import reference
 
 OTHERS = ('no_kv', 'factored')
+GPU_KERNEL = factored.Kernel(gpu_kernel, interpret=True)
+TPU_KERNEL = factored.Kernel(tpu_kernel, interpret=True)
 
 
-def attend(query, inputs, parameters, form, tile=None, kernel=False):
-  prepared = cross_attention.prepare(inputs, form, query.dtype)
-  return cross_attention.cross_attend(
-    query, prepared, parameters, tile, kernel
-  )[0]
+def attend(query, inputs, parameters, form, tile=None, kernel=None):
+  method = cross_attention.Method(form, tile, kernel)
+  prepared = cross_attention.prepare(inputs, method, query.dtype)
+  return cross_attention.cross_attend(query, prepared, parameters)[0]
 
 
 def loss(query, inputs, parameters, form, tile, kernel):
@@ -35,7 +39,7 @@ def loss(query, inputs, parameters, form, tile, kernel):
 
 @functools.partial(jax.jit, static_argnames=('form', 'tile', 'kernel'))
 def value_and_gradients(
-  query, inputs, parameters, *, form, tile=None, kernel=False
+  query, inputs, parameters, *, form, tile=None, kernel=None
 ):
   """The output, and gradients of all that is a float."""
   (_, out), gradients = jax.value_and_grad(
@@ -91,28 +95,44 @@ def imagenet():
   return query, inputs, parameters, expected
 
 
-@pytest.mark.parametrize('form', OTHERS)
-def test_full_size_under_jit(imagenet, form):
+@pytest.mark.parametrize(
+  ('form', 'kernel'),
+  [('no_kv', None), ('factored', None), ('factored', TPU_KERNEL)],
+)
+def test_full_size_under_jit(imagenet, form, kernel):
   query, inputs, parameters, (expected, gradients) = imagenet
-  out, others = value_and_gradients(query, inputs, parameters, form=form)
+  out, others = value_and_gradients(
+    query, inputs, parameters, form=form, kernel=kernel
+  )
   assert_close(out, expected, 1e-5)
   # Query, content, tables of both axes, and the six parameters.
   assert len(others) == len(gradients) == 10
   assert_same_gradients(others, gradients, 1e-4)
 
 
-@pytest.mark.parametrize('form', OTHERS)
-def test_full_size_in_bfloat16(imagenet, form):
+@pytest.mark.parametrize(
+  ('form', 'kernel'),
+  [
+    ('no_kv', None),
+    ('factored', None),
+    ('factored', GPU_KERNEL),
+    ('factored', TPU_KERNEL),
+    ('no_kv', TPU_KERNEL),
+  ],
+)
+def test_full_size_in_bfloat16(imagenet, form, kernel):
   query, inputs, parameters, (expected, _) = imagenet
 
-  def error(form):
-    run = jax.jit(attend, static_argnames='form')
-    out = run(query.astype(jnp.bfloat16), inputs, parameters, form=form)
+  def error(form, kernel=None):
+    run = jax.jit(attend, static_argnames=('form', 'kernel'))
+    out = run(
+      query.astype(jnp.bfloat16), inputs, parameters, form=form, kernel=kernel
+    )
     assert out.dtype == jnp.bfloat16
     difference = np.asarray(out, np.float64) - expected
     return np.linalg.norm(difference) / np.linalg.norm(expected)
 
-  assert error(form) <= min(1e-2, error('plain'))
+  assert error(form, kernel) <= min(1e-2, error('plain'))
 
 
 @st.composite
@@ -157,18 +177,12 @@ def problems(draw):
   return jnp.asarray(query), inputs, parameters, tile
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(problems())
-def test_all_forms_agree_on_any_input(problem):
+def check_against_plain(problem, methods):
   query, inputs, parameters, tile = problem
   expected, gradients = value_and_gradients(
     query, inputs, parameters, form='plain'
   )
-  for form, kernel in (
-    ('no_kv', False),
-    ('factored', False),
-    ('factored', True),
-  ):
+  for form, kernel in methods:
     out, others = value_and_gradients(
       query, inputs, parameters, form=form, tile=tile, kernel=kernel
     )
@@ -176,8 +190,21 @@ def test_all_forms_agree_on_any_input(problem):
     assert_same_gradients(others, gradients, 1e-4)
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(problems())
+def test_all_forms_agree_on_any_input(problem):
+  check_against_plain(problem, [('no_kv', None), ('factored', None)])
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(problems())
+def test_the_tpu_kernel_agrees_on_any_input(problem):
+  check_against_plain(problem, [('factored', TPU_KERNEL)])
+
+
+@pytest.mark.parametrize('kernel', [GPU_KERNEL, TPU_KERNEL])
 @pytest.mark.parametrize('grid', [(5,), (6, 9), (2, 3, 4)])
-def test_the_gpu_kernel_interpreted(grid):
+def test_kernels_interpreted(grid, kernel):
   """More than a block of rows, a mask, and two segments merged."""
   rng = np.random.default_rng(0)
   segments = [
@@ -204,14 +231,56 @@ def test_the_gpu_kernel_interpreted(grid):
   parameters = random_parameters(rng, inputs.num_channels, 8)
   run = functools.partial(value_and_gradients, query, inputs, parameters)
   expected, gradients = run(form='plain')
-  out, others = run(form='factored', kernel=True)
-  assert 'pallas_call' in str(
-    jax.make_jaxpr(functools.partial(attend, form='factored', kernel=True))(
-      query, inputs, parameters
-    )
-  )
+  out, others = run(form='factored', kernel=kernel)
   assert_close(out, expected, 1e-5)
   assert_same_gradients(others, gradients, 1e-4)
+
+
+@pytest.mark.parametrize('kernel', [None, TPU_KERNEL])
+def test_each_device_of_a_mesh_attends_for_its_examples(kernel):
+  rng = np.random.default_rng(0)
+  content = jnp.asarray(rng.normal(size=(4, 3, 5, 2)), jnp.float32)
+  positions = tuple(map(jnp.asarray, perceiver.fourier_axes((3, 5), 2)))
+  inputs = perceiver.ByteArray((perceiver.Segment(content, positions),))
+  query = jnp.asarray(rng.normal(size=(4, 6, 1, 4)), jnp.float32)
+  parameters = random_parameters(rng, inputs.num_channels, 4)
+  mesh = jax.make_mesh(
+    (2, 1),
+    ('data', 'model'),
+    (AxisType.Auto,) * 2,
+    devices=jax.devices()[:2],
+  )
+  split = NamedSharding(mesh, PartitionSpec('data'))
+
+  @functools.partial(jax.jit, static_argnums=3)
+  def run(query, content, parameters, mesh):
+    inputs = perceiver.ByteArray((perceiver.Segment(content, positions),))
+    method = cross_attention.Method('factored', None, kernel, mesh)
+
+    def loss(query, content, parameters):
+      out = cross_attention.cross_attend(
+        query,
+        cross_attention.prepare(inputs, method, jnp.float32),
+        parameters,
+      )[0]
+      return jnp.sum(jnp.sin(out)), out
+
+    return jax.grad(loss, argnums=(0, 2), has_aux=True)(
+      query, content, parameters
+    )
+
+  gradients, out = run(query, content, parameters, None)
+  others, split_out = run(
+    jax.device_put(query, split),
+    jax.device_put(content, split),
+    parameters,
+    mesh,
+  )
+  assert len(split_out.sharding.device_set) == 2
+  assert_close(split_out, out, 1e-6)
+  assert_same_gradients(
+    jax.tree.leaves(others), jax.tree.leaves(gradients), 1e-5
+  )
 
 
 def largest_array(jaxpr):
@@ -307,19 +376,30 @@ def test_inputs_are_prepared_once_for_all_cross_attends():
     assert roots(form) == 1
 
 
+IMAGES = ((224, 224), 3, 'axes')  # ImageNet's.
+POINTS = ((2048,), 387, 'none')  # No axes, but wide enough to skip the keys.
+PATCHES = ((16, 28, 28), 384, 'axes')  # AudioSet's video.
+
+
 @pytest.mark.parametrize(
-  ('segment', 'latents', 'heads', 'expected'),
+  ('platform', 'segment', 'heads', 'form', 'has_kernel'),
   [
-    # Images; the widths are ImageNet's.
-    (((224, 224), 3, 'axes'), 512, 1, 'factored'),
-    # Points and learned positions: no axes, but wide enough to skip the keys.
-    (((2048,), 387, 'none'), 512, 1, 'no_kv'),
+    (('cpu',), IMAGES, 1, 'factored', False),
+    (('cpu',), POINTS, 1, 'no_kv', False),
     # With many heads, each row would meet all channels again.
-    (((2048,), 387, 'none'), 512, 8, 'plain'),
+    (('cpu',), POINTS, 8, 'plain', False),
+    (('gpu',), IMAGES, 1, 'factored', True),
+    # The kernel takes no wide content, and passes cost more than products.
+    (('gpu',), PATCHES, 1, 'no_kv', False),
+    (('gpu',), POINTS, 1, 'no_kv', False),
+    (('tpu', 'TPU v5 lite'), IMAGES, 1, 'factored', True),
+    (('tpu', 'TPU v5 lite'), PATCHES, 1, 'factored', True),
+    (('tpu', 'TPU v5 lite'), POINTS, 1, 'no_kv', True),
+    (('tpu', 'TPU v3'), IMAGES, 1, 'no_kv', False),
   ],
 )
-def test_auto_picks_by_structure_and_says_so(
-  segment, latents, heads, expected, caplog
+def test_auto_picks_by_structure_and_hardware_and_says_so(
+  platform, segment, heads, form, has_kernel, caplog
 ):
   grid, channels, kind = segment
   content = jnp.zeros((1, *grid, channels))
@@ -329,23 +409,39 @@ def test_auto_picks_by_structure_and_says_so(
     else jnp.zeros((1, *grid, 0))
   )
   inputs = perceiver.ByteArray((perceiver.Segment(content, positions),))
-  form = cross_attention.choose_form(
-    inputs, latents, heads, inputs.num_channels
+  choose = functools.partial(
+    cross_attention.choose,
+    inputs,
+    512,
+    heads,
+    inputs.num_channels,
+    mesh=reference.mesh_of(*platform),
   )
-  assert form == expected
-  assert f'inputs: {expected} (' in caplog.text
+  method = choose()
+  assert method.form == form
+  assert (method.kernel is not None) == has_kernel
+  assert f'inputs on {platform[0]}: {form}' in caplog.text
+  assert (' by a kernel' in caplog.text) == has_kernel
+  assert choose(use_kernel=False).kernel is None
+  assert choose(form='plain').form == 'plain'
 
 
-def test_tiles_are_even_and_fit_the_cache():
-  elements = Elements(
-    jnp.zeros((1, 4, 50_176)), jnp.zeros((1, 50_176)), None, (224, 224)
-  )
-  tile = factored.rows_per_tile(1, 512, (elements,))
-  assert tile * 50_176 <= factored.TILE_ELEMENTS['cpu']
-  assert 512 % tile == 0
-  assert factored.rows_per_tile(64, 512, (elements,)) == 1
-  small = Elements(jnp.zeros((1, 2, 64)), jnp.zeros((1, 64)), None, ())
-  assert factored.rows_per_tile(2, 16, (small,)) == 16
+def test_tiles_are_even_and_fit_the_hardware():
+  def tile(batch, num_rows, num_elements, hardware, axes=()):
+    rows = Rows(jnp.zeros((batch, num_rows, 4)), axes)
+    elements = Elements(
+      jnp.zeros((batch, 4, num_elements)), jnp.zeros(0), None, (num_elements,)
+    )
+    return factored.rows_per_tile((rows,), (elements,), HARDWARE[hardware])
+
+  on_grid = (jnp.zeros(0),)
+  assert tile(1, 512, 50_176, 'cpu', on_grid) == 8
+  assert tile(64, 512, 50_176, 'cpu', on_grid) == 1
+  assert tile(2, 16, 64, 'cpu') == 16
+  for name in ('gpu', 'tpu'):
+    rows = tile(8, 512, 50_176, name, on_grid)
+    assert 1 < rows * 8 * 50_176 <= HARDWARE[name].tile_logits_on_grid
+    assert tile(8, 512, 50_176, name) == 512  # Nothing to keep on the chip.
 
 
 def test_the_tile_can_be_set():

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 
 import haiku as hk
 import jax
@@ -389,3 +390,38 @@ def test_placement_of_cross_attends():
   assert latent_transformers_after(8, 8, 'interleaved') == [1] * 8
   assert latent_transformers_after(4, 8, 'at_start') == [0, 0, 0, 8]
   assert latent_transformers_after(12, 0, 'interleaved') == [0] * 12
+
+
+@pytest.mark.parametrize(
+  ('platform', 'kernels'),
+  [
+    ('cpu', set()),
+    ('gpu', {'cross_attention_forward'}),
+    ('tpu', {'cross_attention_forward', 'self_attention_forward'}),
+  ],
+)
+def test_kernels_are_of_the_mesh_and_can_be_switched_off(platform, kernels):
+  images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+
+  def program(**settings):
+    def forward(images):
+      model = perceiver.Perceiver(
+        num_classes=2,
+        num_latents=8,
+        latent_channels=128,
+        num_latent_transformers=1,
+        num_self_attends=1,
+        num_cross_attends=1,
+        self_attend_heads=1,
+        mesh=reference.mesh_of(platform),
+        **settings,
+      )
+      positions = perceiver.fourier_axes((8, 8), 2)
+      return model(perceiver.ByteArray((perceiver.Segment(images, positions),)))
+
+    model = hk.transform(forward)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)
+    return str(jax.make_jaxpr(model.apply)(params, None, images))
+
+  assert set(re.findall(r'name=(\w+_attention_\w+)', program())) == kernels
+  assert 'pallas_call' not in program(attention_kernel=False)

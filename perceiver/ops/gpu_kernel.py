@@ -1,0 +1,410 @@
+"""The core of factored cross-attention as a GPU kernel (Pallas, Triton).
+
+`forward` and `backward` do for one segment what `factored.attend` does with
+arrays: a program takes a block of rows of one example and walks over the grid's
+lines, as in any streaming softmax. Logits, weights and sums stay in registers.
+All in float32.
+
+Of a grid, the kernel knows lines and places on a line: the last axis is the
+line, all axes before it are one, whose tables are added up beforehand.
+
+Glossary of shapes:
+- B: batch; R: rows; K: columns; M: elements, O lines of W places each.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+import jax.numpy as jnp
+
+from perceiver.ops.rows import Elements, FLOOR, Rows, WIDE_COLUMNS
+
+BLOCK = 16  # Rows of a program.
+# So that no pass spills registers: at most 128 a thread, and 16 warps run at
+# once on a multiprocessor (sm_80, sm_90, sm_100).
+NUM_WARPS = 16
+MAX_WIDTH = 256  # Places on a line, likewise.
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+  """Elements by line; W filled up to a power of two, as Triton wants it."""
+
+  columns: jax.Array  # [B, K, O, W]
+  scale: jax.Array  # [B, O, W]
+  floor: jax.Array  # [B, O, W]: 0, or FLOOR where there is no element.
+
+
+def suits(grid: tuple[int, ...], has_axes: bool, num_columns: int) -> bool:
+  """Whether the kernel takes a segment: narrow content on lines that fit."""
+  return has_axes and num_columns <= WIDE_COLUMNS and grid[-1] <= MAX_WIDTH
+
+
+def _power_of_two(size: int) -> int:
+  return 1 << (size - 1).bit_length()
+
+
+def _pad(x: jax.Array, axis: int, size: int, value: float = 0.0) -> jax.Array:
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (0, size - x.shape[axis])
+  return jnp.pad(x, widths, constant_values=value)
+
+
+def _lines(elements: Elements) -> _Lines:
+  batch, k, _ = elements.columns.shape
+  width = elements.grid[-1]
+  floor = jnp.zeros_like(elements.scale)
+  if elements.mask is not None:
+    floor = jnp.where(elements.mask, floor, FLOOR)
+  padded = _power_of_two(width)
+  return _Lines(
+    _pad(elements.columns.reshape(batch, k, -1, width), 3, padded),
+    _pad(elements.scale.reshape(batch, -1, width), 2, padded),
+    _pad(floor.reshape(batch, -1, width), 2, padded, FLOOR),
+  )
+
+
+def _split(rows: Rows, elements: Elements) -> list[jax.Array]:
+  """Rows as the kernel reads them: [B, K, R], [B, O, R] and [B, R, W]."""
+  batch, num_rows, _ = rows.columns.shape
+  *outer_axes, inner = rows.axes
+  outer_grid = elements.grid[:-1]
+  outer = jnp.zeros((batch, num_rows, *outer_grid))
+  for axis, values in enumerate(outer_axes):
+    shape = [1] * len(outer_grid)
+    shape[axis] = outer_grid[axis]
+    outer += values.reshape(batch, num_rows, *shape)
+  size = -(-num_rows // BLOCK) * BLOCK
+  outer = outer.reshape(batch, num_rows, -1)
+  return [
+    _pad(rows.columns.swapaxes(1, 2), 2, size),
+    _pad(outer.swapaxes(1, 2), 2, size),
+    _pad(_pad(inner, 2, _power_of_two(elements.grid[-1])), 1, size),
+  ]
+
+
+def _join(
+  columns: jax.Array,  # [B, K, R]
+  outer: jax.Array,  # [B, O, R]
+  inner: jax.Array,  # [B, R, W]
+  num_rows: int,
+  elements: Elements,
+) -> Rows:
+  """The transpose of `_split`."""
+  batch = columns.shape[0]
+  *outer_grid, width = elements.grid
+  outer = outer.swapaxes(1, 2)[:, :num_rows]
+  outer = outer.reshape(batch, num_rows, *outer_grid)
+  axes = [
+    outer.sum([i + 2 for i in range(len(outer_grid)) if i != axis])
+    for axis in range(len(outer_grid))
+  ]
+  return Rows(
+    columns.swapaxes(1, 2)[:, :num_rows],
+    (*axes, inner[:, :num_rows, :width]),
+  )
+
+
+class _Block:
+  """A program's block of rows, and what it reads and writes."""
+
+  def __init__(self, lines: _Lines, example: Any, index: Any):
+    self.lines = lines  # References.
+    self.example = example
+    self.rows = pl.ds(index * BLOCK, BLOCK)
+    self.num_columns, self.num_lines = lines.columns.shape[1:3]
+
+  def read(self, columns, outer, inner):
+    """Rows that stay in registers, and the reference to the outer axis."""
+    return (
+      [columns[self.example, k, self.rows] for k in range(self.num_columns)],
+      outer,
+      inner[self.example, self.rows, :],
+    )
+
+  def scores(self, rows, line):
+    """[BLOCK, W] products of the rows with a line's elements."""
+    columns, outer, inner = rows
+    position = outer[self.example, line, self.rows][:, None] + inner
+    scores = self.lines.scale[self.example, line, :][None, :] * position
+    for k, column in enumerate(columns):
+      scores += (
+        column[:, None] * self.lines.columns[self.example, k, line, :][None, :]
+      )
+    return scores
+
+  def exists(self, line):
+    return self.lines.floor[self.example, line, :][None, :] == 0.0
+
+  def add(self, sums, line, weights, decay=None):
+    """Adds what a line gives with weights [BLOCK, W]; `decay` is of the sums.
+
+    Returns the new sums, and those of the line alone, for the outer axis.
+    """
+    columns, inner = sums
+    if decay is not None:
+      columns = [column * decay for column in columns]
+      inner = inner * decay[:, None]
+    columns = [
+      column
+      + jnp.sum(
+        weights * self.lines.columns[self.example, k, line, :][None, :], axis=1
+      )
+      for k, column in enumerate(columns)
+    ]
+    scaled = weights * self.lines.scale[self.example, line, :][None, :]
+    return (columns, inner + scaled), jnp.sum(scaled, axis=1)
+
+  def zeros(self):
+    columns = [jnp.zeros(BLOCK) for _ in range(self.num_columns)]
+    return columns, jnp.zeros((BLOCK, self.lines.scale.shape[-1]))
+
+  def write(self, sums, columns_out, inner_out):
+    columns, inner = sums
+    for k, column in enumerate(columns):
+      columns_out[self.example, k, self.rows] = column
+    inner_out[self.example, self.rows, :] = inner
+
+
+def _forward_kernel(
+  columns,
+  scale,
+  floor,
+  q_columns,
+  q_outer,
+  q_inner,
+  columns_out,
+  outer_out,
+  inner_out,
+  peaks_out,
+  log_total_out,
+):
+  lines = _Lines(columns, scale, floor)
+  block = _Block(lines, pl.program_id(0), pl.program_id(1))
+  queries = block.read(q_columns, q_outer, q_inner)
+
+  def body(line, carry):
+    sums, peak, total = carry
+    exists = block.exists(line)
+    scores = jnp.where(exists, block.scores(queries, line), FLOOR)
+    new_peak = jnp.maximum(peak, jnp.max(scores, axis=1))
+    weights = jnp.where(exists, jnp.exp(scores - new_peak[:, None]), 0.0)
+    decay = jnp.exp(peak - new_peak)
+    sums, of_line = block.add(sums, line, weights, decay)
+    outer_out[block.example, line, block.rows] = of_line
+    peaks_out[block.example, line, block.rows] = new_peak
+    return sums, new_peak, total * decay + jnp.sum(weights, axis=1)
+
+  sums, peak, total = jax.lax.fori_loop(
+    0,
+    block.num_lines,
+    body,
+    (block.zeros(), jnp.full(BLOCK, FLOOR), jnp.zeros(BLOCK)),
+  )
+  total = jnp.where(total == 0.0, 1.0, total)
+  log_total_out[block.example, block.rows] = peak + jnp.log(total)
+  columns, inner = sums
+  sums = [column / total for column in columns], inner / total[:, None]
+  block.write(sums, columns_out, inner_out)
+
+
+class _Backward:
+  """What both backward kernels compute of a block and a line."""
+
+  def __init__(self, block: _Block, queries, cotangents, log_total, mean):
+    self.block = block
+    self.queries = block.read(*queries)
+    self.cotangents = block.read(*cotangents)
+    self.log_total = log_total[block.example, block.rows][:, None]
+    self.mean = mean[block.example, block.rows][:, None]
+
+  def slopes(self, line):
+    """Weights and slopes of the logits, [BLOCK, W] each."""
+    exists = self.block.exists(line)
+    scores = jnp.where(exists, self.block.scores(self.queries, line), FLOOR)
+    weights = jnp.where(exists, jnp.exp(scores - self.log_total), 0.0)
+    slopes = weights * (self.block.scores(self.cotangents, line) - self.mean)
+    return weights, slopes
+
+
+def _backward_kernel(
+  columns,
+  scale,
+  floor,
+  q_columns,
+  q_outer,
+  q_inner,
+  c_columns,
+  c_outer,
+  c_inner,
+  log_total,
+  mean,
+  columns_out,
+  outer_out,
+  inner_out,
+):
+  lines = _Lines(columns, scale, floor)
+  block = _Block(lines, pl.program_id(0), pl.program_id(1))
+  backward = _Backward(
+    block,
+    (q_columns, q_outer, q_inner),
+    (c_columns, c_outer, c_inner),
+    log_total,
+    mean,
+  )
+
+  def body(line, sums):
+    _, slopes = backward.slopes(line)
+    sums, of_line = block.add(sums, line, slopes)
+    outer_out[block.example, line, block.rows] = of_line
+    return sums
+
+  sums = jax.lax.fori_loop(0, block.num_lines, body, block.zeros())
+  block.write(sums, columns_out, inner_out)
+
+
+def _elements_kernel(
+  columns,
+  scale,
+  floor,
+  q_columns,
+  q_outer,
+  q_inner,
+  c_columns,
+  c_outer,
+  c_inner,
+  log_total,
+  mean,
+  columns_out,
+  scale_out,
+):
+  """A program takes a line and walks over the blocks of rows."""
+  example, line = pl.program_id(0), pl.program_id(1)
+  lines = _Lines(columns, scale, floor)
+
+  def body(index, carry):
+    block = _Block(lines, example, index)
+    backward = _Backward(
+      block,
+      (q_columns, q_outer, q_inner),
+      (c_columns, c_outer, c_inner),
+      log_total,
+      mean,
+    )
+    weights, slopes = backward.slopes(line)
+    sums, scale_sum = carry
+    total = jnp.zeros_like(weights)
+    new_sums = []
+    for factor, (row_columns, outer, inner) in (
+      (slopes, backward.queries),
+      (weights, backward.cotangents),
+    ):
+      outer = outer[block.example, line, block.rows][:, None]
+      total += factor * (outer + inner)
+      new_sums.append(
+        [jnp.sum(factor * row[:, None], axis=0) for row in row_columns]
+      )
+    sums = [x + y + z for x, y, z in zip(sums, *new_sums, strict=True)]
+    return sums, scale_sum + jnp.sum(total, axis=0)
+
+  width = scale.shape[-1]
+  zeros = [jnp.zeros(width) for _ in range(columns.shape[1])]
+  sums, scale_sum = jax.lax.fori_loop(
+    0, q_columns.shape[2] // BLOCK, body, (zeros, jnp.zeros(width))
+  )
+  for k, column in enumerate(sums):
+    columns_out[example, k, line, :] = column
+  scale_out[example, line, :] = scale_sum
+
+
+def _call(
+  kernel: Any,
+  lines: _Lines,
+  rows: list[jax.Array],
+  outputs: list[jax.Array],
+  num_programs: int,  # For each example.
+  interpret: bool,
+) -> list[jax.Array]:
+  return pl.pallas_call(
+    kernel,
+    grid=(lines.scale.shape[0], num_programs),
+    out_shape=[jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in outputs],
+    # Without these it would be compiled by Mosaic GPU.
+    compiler_params=triton.CompilerParams(num_warps=NUM_WARPS),
+    interpret=interpret,
+    name='cross_attention' + kernel.__name__.removesuffix('_kernel'),
+  )(lines.columns, lines.scale, lines.floor, *rows)
+
+
+def forward(
+  rows: Rows, elements: Elements, interpret: bool = False
+) -> tuple[Rows, jax.Array]:
+  """One segment's softmax: what rows gather, and log of the total [B, R, 1]."""
+  num_rows = rows.columns.shape[1]
+  split = _split(rows, elements)
+  columns, outer, inner, peaks, log_total = _call(
+    _forward_kernel,
+    _lines(elements),
+    split,
+    [*split, split[1], split[0][:, 0]],
+    split[0].shape[-1] // BLOCK,
+    interpret,
+  )
+  # A line's weights are relative to the peak so far.
+  outer *= jnp.exp(peaks - log_total[:, None])
+  sums = _join(columns, outer, inner, num_rows, elements)
+  return sums, log_total[:, :num_rows, None]
+
+
+def backward(
+  rows: Rows,
+  cotangents: Rows,
+  elements: Elements,
+  log_total: jax.Array,
+  mean: jax.Array,
+  interpret: bool = False,
+) -> tuple[Rows, tuple[jax.Array, jax.Array]]:
+  """Gradients.
+
+  Args:
+    rows: as for `forward`.
+    cotangents: of what they gathered.
+    elements: as for `forward`.
+    log_total: [B, R, 1], over all segments.
+    mean: [B, R, 1], Σ gathered · cotangent over all segments.
+    interpret: as for `forward`.
+
+  Returns:
+    Those of the rows; and of the elements' columns [B, K, M] and scale [B, M],
+    by a kernel of their own: the compiler drops it if nobody asks for them.
+  """
+  batch, num_rows, _ = rows.columns.shape
+  lines, split = _lines(elements), _split(rows, elements)
+  size = split[0].shape[-1]
+  inputs = [
+    *split,
+    *_split(cotangents, elements),
+    _pad(log_total[..., 0], 1, size),
+    _pad(mean[..., 0], 1, size),
+  ]
+  columns, outer, inner = _call(
+    _backward_kernel, lines, inputs, split, size // BLOCK, interpret
+  )
+  row_gradients = _join(columns, outer, inner, num_rows, elements)
+  columns, scale = _call(
+    _elements_kernel,
+    lines,
+    inputs,
+    [lines.columns, lines.scale],
+    lines.scale.shape[1],
+    interpret,
+  )
+  width = elements.grid[-1]
+  return row_gradients, (
+    columns[..., :width].reshape(elements.columns.shape),
+    scale[..., :width].reshape(batch, -1),
+  )

@@ -32,3 +32,14 @@ def mini_imagenet_dir(tmp_path_factory):
   data_dir = tmp_path_factory.mktemp('imagenet') / 'mini'
   standin.generate(str(data_dir), 24, 12, seed=3)
   return data_dir
+
+
+@pytest.fixture(scope='session')
+def compilers():
+  """Folders of the compilers for hardware elsewhere; kept from run to run."""
+  from scripts.planning import environment
+
+  folders = {x: environment.default_folder(x) for x in ('tpu', 'gpu')}
+  for platform, folder in folders.items():
+    environment.install(platform, folder)
+  return folders

@@ -31,7 +31,9 @@ import jax.numpy as jnp
 from perceiver.ops.rows import Elements, FLOOR, Rows
 
 LANES, SUBLANES = 128, 8  # Of a vector register of 32-bit numbers.
-MAX_ROWS, MAX_PLACES = 512, 1024  # Of a block: some 2 MB of logits.
+# Of a block: some 2 MB of logits; fewer where float32 features are many.
+MAX_ROWS, MAX_PLACES = 512, 1024
+MANY_FEATURES, MAX_ROWS_OF_MANY, MAX_PLACES_OF_MANY = 64, 128, 512
 
 
 class _Blocks(NamedTuple):
@@ -105,19 +107,19 @@ def _pad(x: jax.Array, axis: int, size: int, value: float = 0.0) -> jax.Array:
   return jnp.pad(x, widths, constant_values=value)
 
 
-def _layout(grid: tuple[int, ...]) -> _Layout | None:
+def _layout(grid: tuple[int, ...], max_places: int) -> _Layout | None:
   """Blocks of whole registers, with as little filling as can be."""
   if len(grid) < 2:
     places = math.prod(grid)
-    num_blocks = -(-places // MAX_PLACES)
+    num_blocks = -(-places // max_places)
     width = _round_up(-(-places // num_blocks), LANES)
     return _Layout(num_blocks, 1, width, (1, places), False)
   num_lines, places = math.prod(grid[:-1]), grid[-1]
   layouts = []
   for width in range(places, _round_up(places, LANES) + 1):
     step = LANES // math.gcd(width, LANES)  # Lines that fill registers.
-    if step * width <= MAX_PLACES:
-      lines = min(MAX_PLACES // (step * width), -(-num_lines // step)) * step
+    if step * width <= max_places:
+      lines = min(max_places // (step * width), -(-num_lines // step)) * step
       num_blocks = -(-num_lines // lines)
       layouts.append(
         _Layout(num_blocks, lines, width, (num_lines, places), True)
@@ -127,8 +129,11 @@ def _layout(grid: tuple[int, ...]) -> _Layout | None:
 
 def suits(grid: tuple[int, ...], has_axes: bool, num_columns: int) -> bool:
   """Whether the kernel takes a segment: any but grids of very long lines."""
-  del has_axes, num_columns
-  return _layout(grid) is not None
+  del has_axes
+  max_places = MAX_PLACES
+  if num_columns > MANY_FEATURES:
+    max_places = MAX_PLACES_OF_MANY
+  return _layout(grid, max_places) is not None
 
 
 def _blocks(elements: Elements, layout: _Layout, has_axes: bool) -> _Blocks:
@@ -245,13 +250,14 @@ def _parts(x: jax.Array, count: int) -> list[jax.Array]:
   return parts
 
 
-def _dot(x: jax.Array, y: jax.Array, contract: tuple[int, int]) -> jax.Array:
-  """What the matrix unit does: a float32 product of bfloat16 numbers."""
-  dimensions = ((contract[:1], contract[1:]), ((), ()))
+def _dot(
+  x: jax.Array, y: jax.Array, contract: tuple[int, int], precision: str
+) -> jax.Array:
   return jax.lax.dot_general(
-    x.astype(jnp.bfloat16),
-    y.astype(jnp.bfloat16),
-    dimensions,
+    x,
+    y,
+    ((contract[:1], contract[1:]), ((), ())),
+    precision=precision,
     preferred_element_type=jnp.float32,
   )
 
@@ -260,13 +266,16 @@ def _over_features(x: jax.Array, y: jax.Array) -> jax.Array:
   """[J, P] and [J, R] to [P, R]; of float32 to some 2⁻²⁴.
 
   (x₀ + x₁ + x₂)(y₀ + y₁ + y₂) but for its smallest terms, as one product of six
-  times the length: the matrix unit fills short ones up to 128 anyway.
+  times the length: the matrix unit fills up to 128 anyway.
   """
-  if x.dtype == jnp.float32:
+  precision = 'default'
+  if x.dtype == jnp.float32 and _is_short(x):
     (x0, x1, x2), (y0, y1, y2) = _parts(x, 3), _parts(y, 3)
-    x = jnp.concatenate([x0, x1, x2, x0, x1, x0])
-    y = jnp.concatenate([y0, y0, y0, y1, y1, y2])
-  return _dot(x, y, (0, 0))
+    x = jnp.concatenate([x0, x1, x2, x0, x1, x0]).astype(jnp.bfloat16)
+    y = jnp.concatenate([y0, y0, y0, y1, y1, y2]).astype(jnp.bfloat16)
+  elif x.dtype == jnp.float32:
+    precision = 'highest'
+  return _dot(x, y.astype(x.dtype), (0, 0), precision)
 
 
 def _over(x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
@@ -275,10 +284,19 @@ def _over(x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
   Of float32 to some 2⁻¹⁶: (x₀ + x₁)(y₀ + y₁) without x₁ y₁.
   """
   if x.dtype != jnp.float32:
-    return _dot(x, y, (1, axis))
-  (x0, x1), (y0, y1) = _parts(x, 2), _parts(y, 2)
-  both = _dot(jnp.concatenate([x0, x1]), y0, (1, axis))
-  return both[: len(x)] + both[len(x) :] + _dot(x0, y1, (1, axis))
+    return _dot(x, y.astype(x.dtype), (1, axis), 'default')
+  if not _is_short(x):
+    return _dot(x, y, (1, axis), 'highest')
+  x0, x1 = (part.astype(jnp.bfloat16) for part in _parts(x, 2))
+  y0, y1 = (part.astype(jnp.bfloat16) for part in _parts(y, 2))
+  both = _dot(jnp.concatenate([x0, x1]), y0, (1, axis), 'default')
+  rest = _dot(x0, y1, (1, axis), 'default')
+  return both[: len(x)] + both[len(x) :] + rest
+
+
+def _is_short(x: jax.Array) -> bool:
+  """Whether products over the rows of x leave the matrix unit half idle."""
+  return x.shape[-2] <= MANY_FEATURES
 
 
 def _column(row: jax.Array) -> jax.Array:
@@ -414,7 +432,8 @@ def _call(
   """
   batch, num_blocks = inputs[0].features.shape[:2]
   size = inputs[1].features.shape[-1]
-  width = next(n for n in range(MAX_ROWS, 0, -LANES) if size % n == 0)
+  max_rows = MAX_ROWS if _is_short(inputs[0].features) else MAX_ROWS_OF_MANY
+  width = next(n for n in range(max_rows, 0, -LANES) if size % n == 0)
   order = (
     (lambda b, r, i: (b, r, i)) if not rows_last else lambda b, i, r: (b, r, i)
   )
@@ -459,7 +478,11 @@ def _shapes(tree: Any) -> Any:
 
 
 def _prepare(rows: Rows, elements: Elements):
-  layout = _layout(elements.grid if rows.axes else elements.scale.shape[1:])
+  max_places = MAX_PLACES
+  if elements.columns.dtype == jnp.float32 and not _is_short(elements.columns):
+    max_places = MAX_PLACES_OF_MANY
+  grid = elements.grid if rows.axes else elements.scale.shape[1:]
+  layout = _layout(grid, max_places)
   assert layout is not None  # As `suits` says.
   blocks = _blocks(elements, layout, bool(rows.axes))
   return layout, blocks, _block_rows(rows, elements, layout, 1.0)

@@ -1,0 +1,89 @@
+"""What a config costs on hardware that one does not have.
+
+  python -m scripts.plan --config=configs/imagenet.py --target=v5e:8x8
+  python -m scripts.plan --config=configs/imagenet.py --target=h100:8 \
+      --find=batch_size
+
+It compiles the very step that a run takes, for TPUs (v3, v4, v5e, v5p, v6e by
+topology) or GPUs (a100, h100, h200, b200 by number), on any machine: the
+compilers need no device. They plan memory exactly; the time of a TPU program
+is their own estimate, good for choosing between programs, not a promise. A full
+ImageNet step takes them one to two minutes on two CPU cores.
+
+The compiler is installed once, into an environment of its own (0.7 GB).
+"""
+
+import datetime
+import json
+from pathlib import Path
+import sys
+
+from absl import app, flags
+import jax
+from ml_collections import config_flags
+
+from experiments import telemetry
+from scripts import command
+from scripts.planning import compilation, environment, report, targets
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', 'configs/imagenet.py', 'What to plan.'
+)
+_TARGET = flags.DEFINE_string('target', 'v5e:8x8', 'KIND:TOPOLOGY or KIND:N.')
+_MODE = flags.DEFINE_enum('mode', 'train', compilation.MODES, 'Which step.')
+_FIND = flags.DEFINE_enum(
+  'find', None, ['batch_size'], 'Search for the largest that fits.'
+)
+_ENVIRONMENT = flags.DEFINE_string(
+  'environment', None, 'Folder of the compiler; by default in .cache/plan.'
+)
+_JSON = flags.DEFINE_string('json', None, 'File to write the plan to.')
+
+
+def _compile(target: targets.Target) -> None:
+  """Plans and reports, in the process that can compile."""
+  devices = targets.devices(target)
+  config, mode = _CONFIG.value, _MODE.value
+  plan: compilation.Plan | None
+  if _FIND.value:
+    plan = compilation.find_batch_size(
+      config,
+      target,
+      devices,
+      mode,
+      lambda trial: print(report.trial(trial), flush=True),
+    )
+    if plan is None:
+      raise ValueError(f'No batch fits on {target}.')
+  else:
+    plan = compilation.plan(config, target, devices, mode)
+  print(report.as_text(plan))
+  if _JSON.value:
+    data = {
+      'command': ' '.join(['python -m scripts.plan', *sys.argv[1:]]),
+      'commit': telemetry.commit(),
+      'jax': jax.__version__,
+      'time': datetime.datetime.now(datetime.UTC).isoformat(),
+      **report.as_data(plan),
+    }
+    with open(_JSON.value, 'w') as f:
+      json.dump(data, f, indent=1)
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  with command.running():
+    target = targets.parse(_TARGET.value)
+    if environment.inside():
+      return _compile(target)
+    folder = Path(
+      _ENVIRONMENT.value or environment.default_folder(target.platform)
+    ).absolute()
+    environment.install(target.platform, folder)
+    again = [sys.executable, '-m', 'scripts.plan', *sys.argv[1:]]
+    status = environment.run(again, folder)
+  sys.exit(status)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,1 @@
+"""What `scripts.plan` consists of."""

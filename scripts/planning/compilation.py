@@ -1,0 +1,230 @@
+"""The steps of a run, compiled for a target; and the largest batch that fits.
+
+Only a process in an environment of `planning.environment` can do this.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+from pathlib import Path
+import tempfile
+import time
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments import evaluate, experiment, sharding, train
+from scripts.planning import bundles, environment, program, ptx, targets
+
+MODES = ('train', 'eval')
+# The rest is the runtime's: v5e leaves 15.75 of its 16 GiB to a program.
+USABLE = 0.98
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes of a device, as the compiler plans them."""
+
+  arguments: int
+  temporaries: int
+  output: int
+  aliased: int  # Of the output: takes the place of arguments.
+
+  @property
+  def total(self) -> int:
+    return self.arguments + self.temporaries + self.output - self.aliased
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A compiled step."""
+
+  target: targets.Target
+  mode: str
+  batch_size: int  # Over all devices.
+  num_devices: int
+  total_steps: int  # Of the config's whole run.
+  compile_s: float
+  refusal: str = ''  # The compiler's, for want of memory; then it is all.
+  memory: Memory | None = None
+  cost: program.Cost | None = None
+  kernels: Sequence[ptx.Kernel] = ()  # Of a GPU.
+  # Of a step of a TPU's kernel, by instruction; 0: unknown.
+  kernel_cycles: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def fits(self) -> bool:
+    return (
+      self.memory is not None
+      and self.memory.total <= USABLE * self.target.hardware.memory
+    )
+
+  @property
+  def num_chips(self) -> int:
+    hardware = self.target.hardware
+    if isinstance(hardware, targets.Tpu):
+      return max(1, self.num_devices // hardware.devices_per_chip)
+    return self.num_devices
+
+  def milliseconds(self, part: str | None = None) -> float | None:
+    """The compiler's estimate for a step or a part of it, if it makes one."""
+    hardware = self.target.hardware
+    if self.cost is None or not isinstance(hardware, targets.Tpu):
+      return None
+    cycles = self.cost.cycles
+    total = cycles.total() if part is None else cycles[part]
+    return total / (hardware.clock_ghz * 1e6)
+
+
+def batch_unit(config: ConfigDict, mode: str, num_devices: int) -> int:
+  """What a batch has to be a multiple of."""
+  groups = num_devices // config.train.model_parallel
+  return groups * (config.train.accumulate if mode == 'train' else 1)
+
+
+def _lower(
+  config: ConfigDict, mode: str, devices: Sequence[jax.Device]
+) -> tuple[Any, experiment.Experiment]:
+  mesh = sharding.make_mesh(config.train.model_parallel, devices)
+  run = experiment.create(config, mesh)
+  split = sharding.batch_sharding(mesh)
+  batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
+    run.task.batch_spec(config[mode].batch_size),
+  )
+  state = train.abstract_state(run)
+  if mode == 'train':
+    step: Any = train.make_train_step(run)
+    return step.lower(state, batch), run
+  step = evaluate.make_eval_step(run)
+  return step.lower(state.params, state.model_state, batch), run
+
+
+def _kernel_cycles(
+  kernels: Iterable[program.Kernel], hardware: targets.Tpu
+) -> dict[str, float]:
+  """Of a step of each kernel, by instruction; 0 where they are unknown.
+
+  Of equal calls the compiler compiles one alone.
+  """
+  same = lambda kernel: (kernel.name, kernel.steps, kernel.operands)
+  counts = {kernel: bundles.count(kernel.instruction) for kernel in kernels}
+  known = {same(kernel): count for kernel, count in counts.items() if count}
+  return {
+    kernel.instruction: (count or known.get(same(kernel), 0)) / hardware.cores
+    for kernel, count in counts.items()
+  }
+
+
+def plan(
+  config: ConfigDict,
+  target: targets.Target,
+  devices: Sequence[jax.Device],
+  mode: str = 'train',
+) -> Plan:
+  """Compiles a step of the config for all of the target's devices.
+
+  Args:
+    config: as from a config file.
+    target: what to compile for.
+    devices: `targets.devices` of it.
+    mode: 'train' or 'eval', the step and the section with its batch_size.
+
+  Returns:
+    What the compiler tells.
+
+  Raises:
+    ValueError: what is wrong with the config.
+  """
+  config = ConfigDict(config.to_dict())
+  batch_size = config[mode].batch_size
+  config.train.batch_size = config.eval.batch_size = batch_size
+  lowered, run = _lower(config, mode, devices)
+  start = time.perf_counter()
+  hardware = target.hardware
+  facts: dict[str, Any] = {}
+  with tempfile.TemporaryDirectory() as dump:
+    options = {} if target.platform == 'tpu' else {'xla_dump_to': dump}
+    try:
+      compiled = lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise
+      facts['refusal'] = str(error).partition('\n')[0]
+    else:
+      memory = compiled.memory_analysis()
+      cost = program.cost(program.parse(compiled.as_text()))
+      if isinstance(hardware, targets.Tpu):
+        facts['kernel_cycles'] = _kernel_cycles(cost.kernels, hardware)
+        cost.add_kernels(facts['kernel_cycles'])
+      facts['cost'] = cost
+      facts['memory'] = Memory(
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        output=memory.output_size_in_bytes,
+        aliased=memory.alias_size_in_bytes,
+      )
+      packages = environment.inside()
+      if isinstance(hardware, targets.Gpu) and cost.kernels and packages:
+        facts['kernels'] = ptx.kernels(
+          Path(dump),
+          {kernel.name for kernel in cost.kernels},
+          hardware.architecture,
+          packages,
+        )
+  return Plan(
+    target=target,
+    mode=mode,
+    batch_size=batch_size,
+    num_devices=len(devices),
+    total_steps=run.total_steps,
+    compile_s=time.perf_counter() - start,
+    **facts,
+  )
+
+
+def largest(fits: Callable[[int], bool], start: int) -> int:
+  """The largest n that fits, to within an eighth of it; 0 if 1 does not.
+
+  A trial is a compilation: so it doubles or halves from `start`, then tries
+  quarters of what lies between.
+  """
+  low = 1 << (max(start, 1).bit_length() - 1)
+  if fits(low):
+    while fits(2 * low):
+      low *= 2
+  else:
+    while low > 1 and not fits(low // 2):
+      low //= 2
+    low //= 2
+  for step in (low // 2, low // 4):
+    if step and fits(low + step):
+      low += step
+  return low
+
+
+def find_batch_size(
+  config: ConfigDict,
+  target: targets.Target,
+  devices: Sequence[jax.Device],
+  mode: str,
+  report: Callable[[Plan], None],
+) -> Plan | None:
+  """The plan of the largest batch that fits, or None; reports each trial.
+
+  The search starts from the config's batch.
+  """
+  config = ConfigDict(config.to_dict())
+  unit = batch_unit(config, mode, len(devices))
+  best: list[Plan] = []
+
+  def fits(multiple: int) -> bool:
+    config[mode].batch_size = multiple * unit
+    trial = plan(config, target, devices, mode)
+    report(trial)
+    if trial.fits:
+      best.append(trial)
+    return trial.fits
+
+  largest(fits, config[mode].batch_size // unit)
+  return best[-1] if best else None

@@ -1,0 +1,112 @@
+"""An environment for a compiler, beside the one that it is called from.
+
+With libtpu in the main environment every `jax.devices()` would look for a TPU.
+So compilers are installed into a folder of their own, once, and a process that
+has this folder on its path compiles.
+"""
+
+import importlib.metadata
+import logging
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+import tempfile
+
+from scripts.planning import bundles
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[2]
+INSIDE = 'PERCEIVER_PLAN'  # Set in the process that compiles.
+# What compilers say of a machine without accelerators.
+_NOISE = re.compile(
+  r'could not determine TPU|before (InitGoogle|absl::InitializeLog)\(\)'
+  r'|Source Location Trace|libtpu_init_utils|cudart_stub'
+)
+
+
+def inside() -> Path | None:
+  """The folder, in a process that compiles."""
+  return Path(os.environ[INSIDE]) if INSIDE in os.environ else None
+
+
+def default_folder(platform: str) -> Path:
+  version = importlib.metadata.version('jax')
+  return ROOT / '.cache' / 'plan' / f'{platform}-{version}'
+
+
+def requirements(platform: str) -> list[str]:
+  """What pip is to install: the compiler that fits the jax that is there."""
+  if platform == 'tpu':
+    return [
+      requirement.partition(';')[0].strip()
+      for requirement in importlib.metadata.requires('jax') or ()
+      if re.match(r'libtpu.*extra == .tpu.', requirement)
+    ]
+  version = importlib.metadata.version('jax')
+  return [
+    f'jax-cuda12-plugin=={version}',
+    f'jax-cuda12-pjrt=={version}',
+    'nvidia-cuda-nvcc-cu12',
+  ]
+
+
+def install(platform: str, folder: Path) -> None:
+  """Fills the folder, unless it is there: whole or not at all.
+
+  Raises:
+    OSError: if pip fails.
+  """
+  if folder.exists():
+    return
+  log.info('Installing the %s compiler into %s, once.', platform, folder)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    packages = Path(temporary) / 'packages'
+    pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps']
+    result = subprocess.run(
+      [*pip, '--target', str(packages), *requirements(platform)],
+      capture_output=True,
+      text=True,
+    )
+    if result.returncode:
+      lines = result.stderr.strip().splitlines() or ['it said nothing.']
+      raise OSError(f'pip cannot install the compiler: {lines[-1]}')
+    try:
+      packages.replace(folder)
+    except OSError:
+      if not folder.exists():  # Else another process was faster.
+        raise
+
+
+def variables(folder: Path) -> dict[str, str]:
+  """The environment of a process that compiles."""
+  path = os.pathsep.join(filter(None, [str(folder), os.getenv('PYTHONPATH')]))
+  return {
+    **os.environ,
+    INSIDE: str(folder),
+    'PYTHONPATH': path,
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_ENABLE_COMPILATION_CACHE': 'false',  # It would leave nothing to read.
+    'TPU_SKIP_MDS_QUERY': '1',  # No cloud is asked what machine this is.
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # It takes no device: no lock needed.
+  }
+
+
+def run(command: list[str], folder: Path) -> int:
+  """Runs a process that compiles, and returns its status."""
+  with tempfile.TemporaryDirectory() as dump:
+    process = subprocess.Popen(
+      command,
+      env=variables(folder) | bundles.variables(Path(dump)),
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+      if not _NOISE.search(line):
+        sys.stderr.write(line)
+    return process.wait()

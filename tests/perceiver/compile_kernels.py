@@ -1,0 +1,112 @@
+"""Compiles the kernels for targets; run where their compilers are.
+
+  python -m tests.perceiver.compile_kernels TARGET …
+
+prints a line of JSON for each target: what kernels its programs have, and for
+GPUs their registers and spills.
+"""
+
+import json
+import math
+from pathlib import Path
+import re
+import sys
+import tempfile
+
+import jax
+import jax.numpy as jnp
+
+from experiments import sharding
+from perceiver.ops import factored, hardware, tpu_self_attention
+from perceiver.ops.rows import Elements, Rows
+from scripts.planning import environment, ptx, targets
+
+# Grid, whether it has axes, columns and their dtype, whether there is a mask.
+CASES = {
+  'images': ((224, 224), True, 4, 'float32', False),
+  'patches': ((16, 28, 28), True, 385, 'bfloat16', True),
+  'patches in float32': ((4, 28, 28), True, 385, 'float32', False),
+  'sound': ((480,), True, 129, 'bfloat16', True),
+  'points': ((2048,), False, 388, 'bfloat16', False),
+}
+
+
+def attention(device: jax.Device, case: str):
+  """The core and its gradients; a kernel takes all of it."""
+  grid, has_axes, num_columns, dtype, has_mask = CASES[case]
+  facts = hardware.HARDWARE[device.platform]
+  if not facts.kernel.suits(grid, has_axes, num_columns):
+    return None
+  kernel = factored.Kernel(facts.kernel)
+  size = math.prod(grid)
+  split = jax.sharding.SingleDeviceSharding(device)
+  shaped = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(
+    shape, dtype, sharding=split
+  )
+  axes = tuple(shaped(2, 512, n) for n in grid) if has_axes else ()
+  rows = Rows(shaped(2, 512, num_columns), axes)
+  elements = Elements(
+    shaped(2, num_columns, size, dtype=dtype),
+    shaped(2, size),
+    shaped(2, size, dtype=bool) if has_mask else None,
+    grid,
+  )
+
+  def gradients(rows, elements, cotangents):
+    def attend(rows, columns, scale):
+      of_rows = Elements(columns, scale, elements.mask, grid)
+      return factored.attend((rows,), (of_rows,), 1, kernel)[0]
+
+    _, transpose = jax.vjp(attend, rows, elements.columns, elements.scale)
+    return transpose(cotangents)
+
+  return jax.jit(gradients).lower(rows, elements, rows)
+
+
+def self_attention(device: jax.Device):
+  split = jax.sharding.SingleDeviceSharding(device)
+  x = jax.ShapeDtypeStruct((2, 512, 1024), jnp.bfloat16, sharding=split)
+
+  def gradients(query, key, value, cotangent):
+    attend = lambda *qkv: tpu_self_attention.attend(*qkv, 8)
+    out, transpose = jax.vjp(attend, query, key, value)
+    return out, transpose(cotangent)
+
+  return jax.jit(gradients).lower(x, x, x, x)
+
+
+def main(names: list[str]) -> None:
+  for name in names:
+    target = targets.parse(name)
+    mesh = sharding.make_mesh(1, targets.devices(target)[:1])
+    device = mesh.devices.flat[0]
+    programs = {case: attention(device, case) for case in CASES}
+    if target.platform == 'tpu':
+      programs['latents'] = self_attention(device)
+    found: dict[str, list] = {}
+    with tempfile.TemporaryDirectory() as dump:
+      for case, lowered in programs.items():
+        if lowered is None:
+          continue
+        options = {} if target.platform == 'tpu' else {'xla_dump_to': dump}
+        text = lowered.compile(compiler_options=options).as_text()
+        found[case] = sorted(
+          set(re.findall(r'(?:cross|self)_attention_[a-z]+', text))
+        )
+      kernels = []
+      if target.platform == 'gpu':
+        names_found = {name for names in found.values() for name in names}
+        kernels = [
+          vars(kernel)
+          for kernel in ptx.kernels(
+            Path(dump),
+            names_found,
+            target.hardware.architecture,
+            environment.inside(),
+          )
+        ]
+    print(json.dumps({'target': name, 'cases': found, 'kernels': kernels}))
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

@@ -1,0 +1,46 @@
+"""Kernels, compiled by the compilers of the hardware that they are for."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from scripts.planning import environment, targets
+from tests.conftest import ROOT
+from tests.perceiver.compile_kernels import CASES
+
+CROSS = [f'cross_attention_{x}' for x in ('backward', 'elements', 'forward')]
+SELF = [f'self_attention_{x}' for x in ('backward', 'forward')]
+
+
+def compile_kernels(compilers, *names):
+  platform = targets.parse(names[0]).platform
+  result = subprocess.run(
+    [sys.executable, '-m', 'tests.perceiver.compile_kernels', *names],
+    cwd=ROOT,
+    env=environment.variables(compilers[platform]),
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+  'target', ['v4:2x2x1', 'v5e:2x2', 'v5p:2x2x1', 'v6e:2x2']
+)
+def test_for_tpus(compilers, target):
+  (result,) = compile_kernels(compilers, target)
+  assert result['cases'] == {**dict.fromkeys(CASES, CROSS), 'latents': SELF}
+
+
+def test_for_gpus(compilers):
+  """For sm_80, sm_90 and sm_100: no register is spilled, 16 warps at once."""
+  names = ['a100:1', 'h100:1', 'b200:1']
+  for result in compile_kernels(compilers, *names):
+    assert result['cases'] == {'images': CROSS}
+    assert len(result['kernels']) == len(CROSS)
+    for kernel in result['kernels']:
+      assert kernel['spill_bytes'] == 0
+      assert kernel['programs'] >= 1

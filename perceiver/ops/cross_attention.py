@@ -241,7 +241,11 @@ def _cross_attend_factored(
     per_head(parameters.key_w).astype(query.dtype),
     preferred_element_type=jnp.float32,
   )
-  scale = parameters.scale.astype(jnp.float32).reshape(1, 1, 1, -1)
+  # Spread over the batch first: the two parts of its gradient are then added
+  # for each example, and devices exchange one sum, after the last cross-attend.
+  scale = jnp.broadcast_to(
+    parameters.scale.astype(jnp.float32), (batch, 1, 1, inputs.num_channels)
+  )
   offset = parameters.offset.astype(jnp.float32).reshape(1, 1, 1, -1)
   u = (u * scale / math.sqrt(width)).reshape(batch, num_rows, -1)  # [B, R, C]
   queries = tuple(rows.from_channels(u, segment) for segment in inputs.segments)

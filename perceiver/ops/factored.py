@@ -30,7 +30,14 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from perceiver.ops.hardware import Hardware
-from perceiver.ops.rows import Elements, FLOOR, Rows, WIDE_COLUMNS
+from perceiver.ops.rows import (
+  Elements,
+  FLOOR,
+  marginals,
+  Rows,
+  spread,
+  WIDE_COLUMNS,
+)
 
 SAVED = 'gathered'  # Name of the residuals, for policies of jax.checkpoint.
 
@@ -39,7 +46,7 @@ SAVED = 'gathered'  # Name of the residuals, for policies of jax.checkpoint.
 class Kernel:
   """A module that does for one segment what is here done with arrays."""
 
-  module: types.ModuleType  # `gpu_kernel` or `tpu_kernel`.
+  module: types.ModuleType  # `factored_gpu` or `factored_tpu`.
   interpret: bool = False  # By Pallas's interpreter, for tests.
 
   def forward(self, *arguments):
@@ -47,16 +54,6 @@ class Kernel:
 
   def backward(self, *arguments):
     return self.module.backward(*arguments, interpret=self.interpret)
-
-
-def _on_grid(rows: Rows, elements: Elements) -> jax.Array:
-  """Σ over axes of each element's entry: [B, R, *grid], or 0 without axes."""
-  total: jax.Array | float = 0.0
-  for axis, values in enumerate(rows.axes):
-    shape = [1] * len(elements.grid)
-    shape[axis] = elements.grid[axis]
-    total = total + values.reshape(*values.shape[:2], *shape)
-  return jnp.asarray(total)
 
 
 def _product(equation: str, x: jax.Array, columns: jax.Array) -> jax.Array:
@@ -74,7 +71,7 @@ def _scores(rows: Rows, elements: Elements) -> jax.Array:
   batch, num_rows, _ = rows.columns.shape
   scores = _product('brk,bkm->brm', rows.columns, elements.columns)
   if rows.axes:
-    positions = _on_grid(rows, elements).reshape(batch, num_rows, -1)
+    positions = spread(rows.axes, elements.grid).reshape(batch, num_rows, -1)
     scores += elements.scale[:, None, :] * positions
   return scores
 
@@ -84,11 +81,7 @@ def _sums(weights: jax.Array, elements: Elements, num_axes: int) -> Rows:
   columns = _product('brm,bkm->brk', weights, elements.columns)
   scaled = weights * elements.scale[:, None, :]
   scaled = scaled.reshape(*weights.shape[:2], *elements.grid)
-  axes = tuple(
-    scaled.sum([i + 2 for i in range(len(elements.grid)) if i != axis])
-    for axis in range(num_axes)
-  )
-  return Rows(columns, axes)
+  return Rows(columns, marginals(scaled, num_axes))
 
 
 def _masked(x: jax.Array, elements: Elements, value: float) -> jax.Array:
@@ -266,8 +259,8 @@ def _element_gradients(queries, cotangents, elements, slopes, weights):
   if queries.axes:
     shape = slopes.shape
     scale += jnp.sum(
-      slopes * _on_grid(queries, elements).reshape(shape)
-      + weights * _on_grid(cotangents, elements).reshape(shape),
+      slopes * spread(queries.axes, elements.grid).reshape(shape)
+      + weights * spread(cotangents.axes, elements.grid).reshape(shape),
       axis=1,
     )
   return columns, scale

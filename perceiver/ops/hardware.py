@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
-from perceiver.ops import gpu_kernel, tpu_kernel, tpu_self_attention
+from perceiver.ops import factored_gpu, factored_tpu, self_attention_tpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ HARDWARE = {
     'gpu',
     operations_per_byte=989e12 / 3.35e12,
     passes=_PASSES | {'kernel': 3.0},
-    kernel=gpu_kernel,
+    kernel=factored_gpu,
     self_attention=None,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,
@@ -73,8 +73,8 @@ HARDWARE = {
     'tpu',
     operations_per_byte=197e12 / 819e9,
     passes=_PASSES | {'kernel': 2.2},
-    kernel=tpu_kernel,
-    self_attention=tpu_self_attention,
+    kernel=factored_tpu,
+    self_attention=self_attention_tpu,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,
   ),

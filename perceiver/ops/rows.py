@@ -42,6 +42,39 @@ class Rows(NamedTuple):
   axes: tuple[jax.Array, ...]  # [B, R, S] for each axis with a table.
 
 
+def spread(axes: Sequence[jax.Array], grid: Sequence[int]) -> jax.Array:
+  """What the axes' entries add up to at each place of a grid.
+
+  Args:
+    axes: [B, R, S] for each axis of the grid, one at least.
+    grid: sizes S.
+
+  Returns:
+    [B, R, *grid].
+  """
+  parts = []
+  for axis, values in enumerate(axes):
+    shape = [1] * len(grid)
+    shape[axis] = grid[axis]
+    parts.append(values.reshape(*values.shape[:2], *shape))
+  return functools.reduce(jnp.add, parts)
+
+
+def marginals(x: jax.Array, num_axes: int) -> tuple[jax.Array, ...]:
+  """The transpose of `spread`: sums over all but one axis of [B, R, *grid]."""
+  axes = range(2, x.ndim)
+  return tuple(
+    x.sum([axis for axis in axes if axis != kept]) for kept in axes[:num_axes]
+  )
+
+
+def pad(x: jax.Array, axis: int, size: int, value: float = 0.0) -> jax.Array:
+  """Fills an axis up to a size."""
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (0, size - x.shape[axis])
+  return jnp.pad(x, widths, constant_values=value)
+
+
 def unstructured(segment: Segment) -> Segment:
   """The same elements in a row, with all their channels as content."""
   array = segment.to_array()  # [B, elements, C]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import sharding
-from perceiver.ops import factored, hardware, tpu_self_attention
+from perceiver.ops import factored, hardware, self_attention_tpu
 from perceiver.ops.rows import Elements, Rows
 from scripts.planning import environment, ptx, targets
 
@@ -68,7 +68,7 @@ def self_attention(device: jax.Device):
   x = jax.ShapeDtypeStruct((2, 512, 1024), jnp.bfloat16, sharding=split)
 
   def gradients(query, key, value, cotangent):
-    attend = lambda *qkv: tpu_self_attention.attend(*qkv, 8)
+    attend = lambda *qkv: self_attention_tpu.attend(*qkv, 8)
     out, transpose = jax.vjp(attend, query, key, value)
     return out, transpose(cotangent)
 

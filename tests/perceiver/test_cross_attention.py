@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver.ops import cross_attention, factored, gpu_kernel, tpu_kernel
+from perceiver.ops import cross_attention, factored, factored_gpu, factored_tpu
 from perceiver.ops.hardware import HARDWARE
 from perceiver.ops.rows import Elements, Rows
 from tests.perceiver import reference
 
 OTHERS = ('no_kv', 'factored')
-GPU_KERNEL = factored.Kernel(gpu_kernel, interpret=True)
-TPU_KERNEL = factored.Kernel(tpu_kernel, interpret=True)
+GPU_KERNEL = factored.Kernel(factored_gpu, interpret=True)
+TPU_KERNEL = factored.Kernel(factored_tpu, interpret=True)
 
 
 def attend(query, inputs, parameters, form, tile=None, kernel=None):

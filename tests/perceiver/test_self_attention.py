@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver.ops import attention, tpu_self_attention
+from perceiver.ops import attention, self_attention_tpu
 
 
 def plain(query, key, value, num_heads):
@@ -26,14 +26,14 @@ def plain(query, key, value, num_heads):
 def test_the_tpu_kernel_is_attention(size, num_heads, dtype, tolerance):
   rng = np.random.default_rng(0)
   shape = (2, size, 128 * num_heads)
-  assert tpu_self_attention.suits(size, 128 * num_heads, num_heads)
+  assert self_attention_tpu.suits(size, 128 * num_heads, num_heads)
   *qkv, cotangent = (jnp.asarray(rng.normal(size=shape), dtype) for _ in 'qkvc')
 
   @jax.jit
   def run(*qkv):
     out, transpose = jax.vjp(lambda *x: plain(*x, num_heads), *qkv)
     other, other_transpose = jax.vjp(
-      lambda *x: tpu_self_attention.attend(*x, num_heads, True), *qkv
+      lambda *x: self_attention_tpu.attend(*x, num_heads, True), *qkv
     )
     return (out, *transpose(cotangent)), (other, *other_transpose(cotangent))
 
@@ -51,4 +51,4 @@ def test_the_tpu_kernel_is_attention(size, num_heads, dtype, tolerance):
 def test_heads_that_fill_no_register_or_do_not_fit_are_left_to_others(
   size, num_channels, num_heads
 ):
-  assert not tpu_self_attention.suits(size, num_channels, num_heads)
+  assert not self_attention_tpu.suits(size, num_channels, num_heads)

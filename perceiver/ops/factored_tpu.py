@@ -28,7 +28,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
-from perceiver.ops.rows import Elements, FLOOR, Rows
+from perceiver.ops.rows import Elements, FLOOR, marginals, pad, Rows, spread
 
 LANES, SUBLANES = 128, 8  # Of a vector register of 32-bit numbers.
 # Of a block: some 2 MB of logits; fewer where float32 features are many.
@@ -84,7 +84,7 @@ class _Layout:
       size = (self.num_blocks * self.lines, self.width)
     else:
       size = (1, self.num_blocks * self.width)
-    x = _pad(_pad(x, -2, size[0], value), -1, size[1], value)
+    x = pad(pad(x, -2, size[0], value), -1, size[1], value)
     return x.reshape(*leading, self.num_blocks, self.places)
 
   def join(self, x: jax.Array) -> jax.Array:
@@ -99,12 +99,6 @@ class _Layout:
 
 def _round_up(size: int, multiple: int) -> int:
   return -(-size // multiple) * multiple
-
-
-def _pad(x: jax.Array, axis: int, size: int, value: float = 0.0) -> jax.Array:
-  widths = [(0, 0)] * x.ndim
-  widths[axis] = (0, size - x.shape[axis])
-  return jnp.pad(x, widths, constant_values=value)
 
 
 def _layout(grid: tuple[int, ...], max_places: int) -> _Layout | None:
@@ -143,7 +137,7 @@ def _blocks(elements: Elements, layout: _Layout, has_axes: bool) -> _Blocks:
   if columns.dtype == jnp.float32:
     features.append(columns)
   else:
-    wide = _pad(columns, 2, _round_up(columns.shape[2], 2 * SUBLANES))
+    wide = pad(columns, 2, _round_up(columns.shape[2], 2 * SUBLANES))
   if layout.has_lines:
     features.append(scale[:, :, None, :] * layout.own_line())
   exists = jnp.ones(elements.scale.shape, bool)
@@ -153,7 +147,7 @@ def _blocks(elements: Elements, layout: _Layout, has_axes: bool) -> _Blocks:
   features.append(jnp.where(exists, 0.0, FLOOR)[:, :, None, :])
   joined = jnp.concatenate(features, axis=2)
   return _Blocks(
-    _pad(joined, 2, _round_up(joined.shape[2], SUBLANES)),
+    pad(joined, 2, _round_up(joined.shape[2], SUBLANES)),
     wide,
     scale[:, :, None, :] if has_axes else None,
   )
@@ -166,7 +160,7 @@ def _block_rows(
   batch, num_rows, num_columns = rows.columns.shape
   num_blocks, lines = layout.num_blocks, layout.lines
   size = _round_up(num_rows, LANES)
-  across = lambda x: _pad(x.swapaxes(-1, -2), -1, size)  # [..., R, J] to [J, R]
+  across = lambda x: pad(x.swapaxes(-1, -2), -1, size)  # [..., R, J] to [J, R]
   features, wide, inner = [], None, None
   columns = across(rows.columns)[:, None]  # [B, 1, K, R]
   if elements.columns.dtype == jnp.float32:
@@ -174,18 +168,14 @@ def _block_rows(
       jnp.broadcast_to(columns, (batch, num_blocks, num_columns, size))
     )
   else:
-    wide = _pad(
+    wide = pad(
       columns.astype(elements.columns.dtype),
       2,
       _round_up(num_columns, 2 * SUBLANES),
     )
   if layout.has_lines:
-    outer = jnp.zeros((batch, num_rows, *elements.grid[:-1]))
-    for axis, values in enumerate(rows.axes[:-1]):
-      shape = [1] * (len(elements.grid) - 1)
-      shape[axis] = elements.grid[axis]
-      outer += values.reshape(batch, num_rows, *shape)
-    outer = _pad(outer.reshape(batch, num_rows, -1), 2, num_blocks * lines)
+    outer = spread(rows.axes[:-1], elements.grid[:-1])
+    outer = pad(outer.reshape(batch, num_rows, -1), 2, num_blocks * lines)
     outer = across(outer).reshape(batch, num_blocks, lines, size)
     features.append(outer)
   features.append(jnp.full((batch, num_blocks, 1, size), floor))
@@ -193,13 +183,13 @@ def _block_rows(
   if rows.axes:
     inner = rows.axes[-1]
     if layout.has_lines:
-      inner = _pad(inner, 2, layout.width)
+      inner = pad(inner, 2, layout.width)
       inner = jnp.tile(inner, layout.period // layout.width)[:, :, None]
     else:
       inner = layout.cut(inner)  # [B, R, I, P]
     inner = across(inner.swapaxes(1, 2))
   return _BlockRows(
-    _pad(joined, 2, _round_up(joined.shape[2], SUBLANES)), wide, inner
+    pad(joined, 2, _round_up(joined.shape[2], SUBLANES)), wide, inner
   )
 
 
@@ -226,10 +216,7 @@ def _join_rows(
     outer_grid = elements.grid[:-1]
     outer = features[:, :, : layout.lines].reshape(batch, -1, share.shape[-1])
     outer = back(outer)[..., :num_lines].reshape(batch, num_rows, *outer_grid)
-    axes.extend(
-      outer.sum([i + 2 for i in range(len(outer_grid)) if i != axis])
-      for axis in range(len(outer_grid))
-    )
+    axes.extend(marginals(outer, len(outer_grid)))
   if rows.axes:
     if layout.has_lines:
       inner = back(sums.inner * last)[:, 0]
@@ -320,6 +307,16 @@ def _repeat(rows: _BlockRows, shape: tuple[int, ...]) -> jax.Array:
   return jnp.tile(inner, (shape[0] // inner.shape[0], 1))
 
 
+def _add(ref: Any, value: jax.Array, decay: Any = 1.0) -> None:
+  """Adds to a sum over the innermost programs; `decay` is of the sum so far."""
+
+  @pl.when(pl.program_id(2) == 0)
+  def _():
+    ref[0, 0] = jnp.zeros_like(value)
+
+  ref[0, 0] = ref[0, 0] * decay + value
+
+
 def _gather(
   elements: _Blocks,
   weights: jax.Array,
@@ -328,24 +325,16 @@ def _gather(
   has_lines: bool,
 ) -> None:
   """Adds what a block gives with weights [P, R]; `decay` is of the sums."""
-
-  def add(ref, value):
-    @pl.when(pl.program_id(2) == 0)
-    def _():
-      ref[0, 0] = jnp.zeros_like(value)
-
-    ref[0, 0] = ref[0, 0] * decay + value
-
   sums.features[0, 0] = _over(elements.features[0, 0], weights, 0)
   if elements.wide is not None:
     wide = elements.wide[0, 0]
-    add(sums.wide, _over(wide, weights, 0))
+    _add(sums.wide, _over(wide, weights, 0), decay)
   if elements.scale is not None:
     scaled = weights * _column(elements.scale[0, 0])
     period = sums.inner.shape[2]
     scaled = scaled.reshape(-1, period, scaled.shape[1]).sum(axis=0)
     if has_lines:
-      add(sums.inner, scaled)
+      _add(sums.inner, scaled, decay)
     else:
       sums.inner[0, 0] = scaled
 
@@ -381,21 +370,13 @@ def _backward_kernel(
 
 def _elements_kernel(elements, rows, cotangents, log_total, mean, gradients):
   weights, slopes = _slopes(elements, rows, cotangents, log_total, mean)
-
-  def add(ref, value):
-    @pl.when(pl.program_id(2) == 0)
-    def _():
-      ref[0, 0] = jnp.zeros_like(value)
-
-    ref[0, 0] += value
-
-  add(
+  _add(
     gradients.features,
     _over(rows.features[0, 0], slopes, 1)
     + _over(cotangents.features[0, 0], weights, 1),
   )
   if elements.wide is not None:
-    add(
+    _add(
       gradients.wide,
       _over(rows.wide[0, 0], slopes, 1)
       + _over(cotangents.wide[0, 0], weights, 1),
@@ -404,9 +385,8 @@ def _elements_kernel(elements, rows, cotangents, log_total, mean, gradients):
     both = slopes * _repeat(rows, slopes.shape)
     both += weights * _repeat(cotangents, slopes.shape)
     column = jnp.sum(both, axis=1, keepdims=True)  # [P, 1]
-    add(
-      gradients.scale, jnp.broadcast_to(column, (column.shape[0], LANES)).T[:1]
-    )
+    row = jnp.broadcast_to(column, (column.shape[0], LANES)).T[:1]
+    _add(gradients.scale, row)
 
 
 def _call(
@@ -533,7 +513,7 @@ def backward(
   """
   layout, blocks, block_rows = _prepare(rows, elements)
   batch, num_blocks, _, size = block_rows.features.shape
-  across = lambda x: _pad(x.swapaxes(1, 2)[:, None], 3, size)  # [B, 1, 1, R]
+  across = lambda x: pad(x.swapaxes(1, 2)[:, None], 3, size)  # [B, 1, 1, R]
   inputs = (
     blocks,
     block_rows,

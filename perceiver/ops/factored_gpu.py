@@ -20,7 +20,15 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 import jax.numpy as jnp
 
-from perceiver.ops.rows import Elements, FLOOR, Rows, WIDE_COLUMNS
+from perceiver.ops.rows import (
+  Elements,
+  FLOOR,
+  marginals,
+  pad,
+  Rows,
+  spread,
+  WIDE_COLUMNS,
+)
 
 BLOCK = 16  # Rows of a program.
 # So that no pass spills registers: at most 128 a thread, and 16 warps run at
@@ -48,12 +56,6 @@ def _power_of_two(size: int) -> int:
   return 1 << (size - 1).bit_length()
 
 
-def _pad(x: jax.Array, axis: int, size: int, value: float = 0.0) -> jax.Array:
-  widths = [(0, 0)] * x.ndim
-  widths[axis] = (0, size - x.shape[axis])
-  return jnp.pad(x, widths, constant_values=value)
-
-
 def _lines(elements: Elements) -> _Lines:
   batch, k, _ = elements.columns.shape
   width = elements.grid[-1]
@@ -62,9 +64,9 @@ def _lines(elements: Elements) -> _Lines:
     floor = jnp.where(elements.mask, floor, FLOOR)
   padded = _power_of_two(width)
   return _Lines(
-    _pad(elements.columns.reshape(batch, k, -1, width), 3, padded),
-    _pad(elements.scale.reshape(batch, -1, width), 2, padded),
-    _pad(floor.reshape(batch, -1, width), 2, padded, FLOOR),
+    pad(elements.columns.reshape(batch, k, -1, width), 3, padded),
+    pad(elements.scale.reshape(batch, -1, width), 2, padded),
+    pad(floor.reshape(batch, -1, width), 2, padded, FLOOR),
   )
 
 
@@ -72,18 +74,15 @@ def _split(rows: Rows, elements: Elements) -> list[jax.Array]:
   """Rows as the kernel reads them: [B, K, R], [B, O, R] and [B, R, W]."""
   batch, num_rows, _ = rows.columns.shape
   *outer_axes, inner = rows.axes
-  outer_grid = elements.grid[:-1]
-  outer = jnp.zeros((batch, num_rows, *outer_grid))
-  for axis, values in enumerate(outer_axes):
-    shape = [1] * len(outer_grid)
-    shape[axis] = outer_grid[axis]
-    outer += values.reshape(batch, num_rows, *shape)
+  outer = jnp.zeros((batch, num_rows, 1))  # A single line.
+  if outer_axes:
+    outer = spread(outer_axes, elements.grid[:-1])
   size = -(-num_rows // BLOCK) * BLOCK
   outer = outer.reshape(batch, num_rows, -1)
   return [
-    _pad(rows.columns.swapaxes(1, 2), 2, size),
-    _pad(outer.swapaxes(1, 2), 2, size),
-    _pad(_pad(inner, 2, _power_of_two(elements.grid[-1])), 1, size),
+    pad(rows.columns.swapaxes(1, 2), 2, size),
+    pad(outer.swapaxes(1, 2), 2, size),
+    pad(pad(inner, 2, _power_of_two(elements.grid[-1])), 1, size),
   ]
 
 
@@ -99,10 +98,7 @@ def _join(
   *outer_grid, width = elements.grid
   outer = outer.swapaxes(1, 2)[:, :num_rows]
   outer = outer.reshape(batch, num_rows, *outer_grid)
-  axes = [
-    outer.sum([i + 2 for i in range(len(outer_grid)) if i != axis])
-    for axis in range(len(outer_grid))
-  ]
+  axes = marginals(outer, len(outer_grid))
   return Rows(
     columns.swapaxes(1, 2)[:, :num_rows],
     (*axes, inner[:, :num_rows, :width]),
@@ -388,8 +384,8 @@ def backward(
   inputs = [
     *split,
     *_split(cotangents, elements),
-    _pad(log_total[..., 0], 1, size),
-    _pad(mean[..., 0], 1, size),
+    pad(log_total[..., 0], 1, size),
+    pad(mean[..., 0], 1, size),
   ]
   columns, outer, inner = _call(
     _backward_kernel, lines, inputs, split, size // BLOCK, interpret

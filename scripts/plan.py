@@ -24,13 +24,13 @@ from ml_collections import config_flags
 
 from experiments import telemetry
 from scripts import command
-from scripts.planning import compilation, environment, report, targets
+from scripts.planning import compilation, environment, report, step, targets
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/imagenet.py', 'What to plan.'
 )
 _TARGET = flags.DEFINE_string('target', 'v5e:8x8', 'KIND:TOPOLOGY or KIND:N.')
-_MODE = flags.DEFINE_enum('mode', 'train', compilation.MODES, 'Which step.')
+_MODE = flags.DEFINE_enum('mode', 'train', step.MODES, 'Which step.')
 _FIND = flags.DEFINE_enum(
   'find', None, ['batch_size'], 'Search for the largest that fits.'
 )

@@ -1,35 +1,113 @@
-"""Cycles of a TPU kernel, from the program that it was compiled into.
+"""Cycles of TPU kernels, from the programs that they are compiled into.
 
-The compiler estimates none for a kernel. But it fixes in advance what its units
-do in each cycle: an instruction word, or bundle, a cycle. So the bundles of a
-kernel's body are the cycles of a step of it, but for waits for memory.
+The compiler estimates none for a kernel. But it fixes in advance what the
+chip's units do in each cycle: an instruction word, or bundle, a cycle. So the
+bundles of a kernel's body are the cycles of a step of it, but for waits for
+memory. The compiler notes them if it is told to when it is loaded, and then for
+every operation, which takes minutes: so a process of its own compiles the
+kernels once more, alone.
 """
 
+from collections.abc import Iterator
+import concurrent.futures
+import multiprocessing
 import os
 from pathlib import Path
+import tempfile
+from typing import Any
+from unittest import mock
 
-FOLDER = 'PERCEIVER_PLAN_DUMP'
+import jax
+import jax.extend
+from ml_collections import ConfigDict
+import numpy as np
+
+from scripts.planning import step, targets
+
 _LABEL = 'final_hlo-static-per-bundle-utilization'
+_DTYPES = {'float32': 'f32', 'bfloat16': 'bf16'}
 
 
-def variables(dump: Path) -> dict[str, str]:
-  """The environment of a process whose compiler notes bundles in a folder."""
-  flags = (
-    os.getenv('LIBTPU_INIT_ARGS', ''),
-    f'--xla_jf_dump_to={dump}',
-    '--xla_jf_dump_llo_text=true',
-    f'--xla_jf_dump_llo_pass_label_regex={_LABEL}',
+def of_kernels(
+  config: ConfigDict, mode: str, target: targets.Target
+) -> dict[tuple[str, str], int]:
+  """Bundles of a step of each kernel that a config's step calls.
+
+  Args:
+    config: as from a config file.
+    mode: of `step.MODES`.
+    target: a TPU.
+
+  Returns:
+    By the kernel's name and the `signature` of its operands.
+  """
+  with tempfile.TemporaryDirectory() as dump:
+    flags = (
+      os.getenv('LIBTPU_INIT_ARGS', ''),
+      f'--xla_jf_dump_to={dump}',
+      '--xla_jf_dump_llo_text=true',
+      f'--xla_jf_dump_llo_pass_label_regex={_LABEL}',
+    )
+    with (
+      mock.patch.dict(os.environ, LIBTPU_INIT_ARGS=' '.join(flags)),
+      concurrent.futures.ProcessPoolExecutor(
+        1, multiprocessing.get_context('spawn')
+      ) as pool,
+    ):
+      counts = pool.submit(_count_all, config.to_dict(), mode, target, dump)
+      return counts.result()
+
+
+def signature(shapes: str) -> str:
+  """'f32[8,4]{1,0}, …', as the compiler prints operands, without layouts."""
+  return ', '.join(shape.split('{')[0] for shape in shapes.split('}, '))
+
+
+def _signature(avals: list[Any]) -> str:
+  return ', '.join(
+    f'{_DTYPES[np.dtype(x.dtype).name]}[{",".join(map(str, x.shape))}]'
+    for x in avals
   )
-  return {FOLDER: str(dump), 'LIBTPU_INIT_ARGS': ' '.join(flags).strip()}
 
 
-def count(instruction: str) -> int | None:
-  """Bundles of a kernel in the program compiled last, if they were noted."""
-  if FOLDER not in os.environ:
-    return None
-  dump = Path(os.environ[FOLDER])
-  files = sorted(dump.glob(f'*-{instruction}-*{_LABEL}.txt'))  # By time.
-  if not files:
-    return None
-  _, _, table = files[-1].read_text().partition('== UTILIZATION:\n')
-  return len(table.splitlines())
+def _pallas_calls(jaxpr: Any) -> Iterator[Any]:
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'pallas_call':
+      yield equation
+    else:
+      for inner in jax.extend.core.jaxprs_in_params(equation.params):
+        yield from _pallas_calls(inner)
+
+
+def _count_all(
+  config: dict[str, Any], mode: str, target: targets.Target, dump: str
+) -> dict[tuple[str, str], int]:
+  devices = targets.devices(target)
+  traced, _ = step.trace(ConfigDict(config), mode, devices)
+  kernels = {}
+  for equation in _pallas_calls(traced.jaxpr.jaxpr):
+    avals = [x.aval for x in equation.invars]
+    kernels[equation.params['name'], _signature(avals)] = equation, avals
+  counts = {}
+  for (name, operands), (equation, avals) in kernels.items():
+    before = set(Path(dump).iterdir())
+    _compile_alone(equation, avals, devices[0])
+    (table,) = (
+      path.read_text().partition('== UTILIZATION:\n')[2]
+      for path in set(Path(dump).glob(f'*-{name}*{_LABEL}.txt')) - before
+    )
+    counts[name, operands] = len(table.splitlines())
+  return counts
+
+
+def _compile_alone(equation: Any, avals: list[Any], device: jax.Device) -> None:
+  split = jax.sharding.SingleDeviceSharding(device)
+  shapes = [
+    jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split) for x in avals
+  ]
+
+  def kernel(*arrays):
+    return equation.primitive.bind(*arrays, **equation.params)
+
+  kernel.__name__ = equation.params['name']  # The dump's file is called so.
+  jax.jit(kernel).lower(*shapes).compile()

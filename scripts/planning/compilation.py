@@ -3,7 +3,7 @@
 Only a process in an environment of `planning.environment` can do this.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from pathlib import Path
 import tempfile
@@ -13,10 +13,15 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments import evaluate, experiment, sharding, train
-from scripts.planning import bundles, environment, program, ptx, targets
+from scripts.planning import (
+  bundles,
+  environment,
+  program,
+  ptx,
+  step,
+  targets,
+)
 
-MODES = ('train', 'eval')
 # The rest is the runtime's: v5e leaves 15.75 of its 16 GiB to a program.
 USABLE = 0.98
 
@@ -49,7 +54,7 @@ class Plan:
   memory: Memory | None = None
   cost: program.Cost | None = None
   kernels: Sequence[ptx.Kernel] = ()  # Of a GPU.
-  # Of a step of a TPU's kernel, by instruction; 0: unknown.
+  # Of a step of a TPU's kernel, by instruction.
   kernel_cycles: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @property
@@ -82,37 +87,17 @@ def batch_unit(config: ConfigDict, mode: str, num_devices: int) -> int:
   return groups * (config.train.accumulate if mode == 'train' else 1)
 
 
-def _lower(
-  config: ConfigDict, mode: str, devices: Sequence[jax.Device]
-) -> tuple[Any, experiment.Experiment]:
-  mesh = sharding.make_mesh(config.train.model_parallel, devices)
-  run = experiment.create(config, mesh)
-  split = sharding.batch_sharding(mesh)
-  batch = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
-    run.task.batch_spec(config[mode].batch_size),
-  )
-  state = train.abstract_state(run)
-  if mode == 'train':
-    step: Any = train.make_train_step(run)
-    return step.lower(state, batch), run
-  step = evaluate.make_eval_step(run)
-  return step.lower(state.params, state.model_state, batch), run
-
-
 def _kernel_cycles(
-  kernels: Iterable[program.Kernel], hardware: targets.Tpu
+  cost: program.Cost, config: ConfigDict, mode: str, target: targets.Target
 ) -> dict[str, float]:
-  """Of a step of each kernel, by instruction; 0 where they are unknown.
-
-  Of equal calls the compiler compiles one alone.
-  """
-  same = lambda kernel: (kernel.name, kernel.steps, kernel.operands)
-  counts = {kernel: bundles.count(kernel.instruction) for kernel in kernels}
-  known = {same(kernel): count for kernel, count in counts.items() if count}
+  """Of a step of each kernel, by instruction; a device's cores share it."""
+  if not isinstance(target.hardware, targets.Tpu) or not cost.kernels:
+    return {}
+  counts = bundles.of_kernels(config, mode, target)
   return {
-    kernel.instruction: (count or known.get(same(kernel), 0)) / hardware.cores
-    for kernel, count in counts.items()
+    kernel.instruction: counts[kernel.name, bundles.signature(kernel.operands)]
+    / target.hardware.cores
+    for kernel in cost.kernels
   }
 
 
@@ -139,14 +124,14 @@ def plan(
   config = ConfigDict(config.to_dict())
   batch_size = config[mode].batch_size
   config.train.batch_size = config.eval.batch_size = batch_size
-  lowered, run = _lower(config, mode, devices)
+  traced, run = step.trace(config, mode, devices)
   start = time.perf_counter()
   hardware = target.hardware
   facts: dict[str, Any] = {}
   with tempfile.TemporaryDirectory() as dump:
     options = {} if target.platform == 'tpu' else {'xla_dump_to': dump}
     try:
-      compiled = lowered.compile(compiler_options=options)
+      compiled = traced.lower().compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
@@ -154,9 +139,8 @@ def plan(
     else:
       memory = compiled.memory_analysis()
       cost = program.cost(program.parse(compiled.as_text()))
-      if isinstance(hardware, targets.Tpu):
-        facts['kernel_cycles'] = _kernel_cycles(cost.kernels, hardware)
-        cost.add_kernels(facts['kernel_cycles'])
+      facts['kernel_cycles'] = _kernel_cycles(cost, config, mode, target)
+      cost.add_kernels(facts['kernel_cycles'])
       facts['cost'] = cost
       facts['memory'] = Memory(
         arguments=memory.argument_size_in_bytes,
@@ -197,9 +181,9 @@ def largest(fits: Callable[[int], bool], start: int) -> int:
     while low > 1 and not fits(low // 2):
       low //= 2
     low //= 2
-  for step in (low // 2, low // 4):
-    if step and fits(low + step):
-      low += step
+  for more in (low // 2, low // 4):
+    if more and fits(low + more):
+      low += more
   return low
 
 

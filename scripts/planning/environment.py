@@ -14,8 +14,6 @@ import subprocess
 import sys
 import tempfile
 
-from scripts.planning import bundles
-
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
@@ -98,15 +96,11 @@ def variables(folder: Path) -> dict[str, str]:
 
 def run(command: list[str], folder: Path) -> int:
   """Runs a process that compiles, and returns its status."""
-  with tempfile.TemporaryDirectory() as dump:
-    process = subprocess.Popen(
-      command,
-      env=variables(folder) | bundles.variables(Path(dump)),
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-      if not _NOISE.search(line):
-        sys.stderr.write(line)
-    return process.wait()
+  process = subprocess.Popen(
+    command, env=variables(folder), stderr=subprocess.PIPE, text=True
+  )
+  assert process.stderr is not None
+  for line in process.stderr:
+    if not _NOISE.search(line):
+      sys.stderr.write(line)
+  return process.wait()

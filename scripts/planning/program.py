@@ -236,7 +236,7 @@ def _kernel(instruction: Instruction, part: str) -> Kernel:
   match = re.search(r'\bname = "([^"]*)"', instruction.attributes)
   steps = re.search(r'"steps":"(\d+)"', instruction.attributes)
   operands = re.search(
-    r'operand_layout_constraints={(.*?)}(?:, [a-z]|$)', instruction.attributes
+    r'operand_layout_constraints={(.*?})}', instruction.attributes
   )
   return Kernel(
     name=match[1]

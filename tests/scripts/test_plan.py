@@ -11,7 +11,6 @@ import sys
 import pytest
 
 from scripts.planning import (
-  bundles,
   compilation,
   environment,
   program,
@@ -191,7 +190,7 @@ def test_an_unknown_target_is_one_line():
 # One process for all configs of a platform. A batch of two on each device.
 COMPILE_ALL = """
 import importlib, json, sys
-from scripts.planning import bundles, compilation, report, targets
+from scripts.planning import compilation, report, targets
 target = targets.parse(sys.argv[1])
 devices = targets.devices(target)
 for name in sys.argv[2:]:
@@ -209,15 +208,12 @@ AUDIO = 'audioset:events_audio'  # Takes the GPU compiler half a minute.
   ('target', 'num_devices', 'configs'),
   [('v5e:2x2', 4, (*CONFIGS, AUDIO)), ('h100:2', 2, CONFIGS)],
 )
-def test_training_steps_compile(
-  compilers, tmp_path, target, num_devices, configs
-):
+def test_training_steps_compile(compilers, target, num_devices, configs):
   platform = targets.parse(target).platform
   result = subprocess.run(
     [sys.executable, '-c', COMPILE_ALL, target, *configs],
     cwd=ROOT,
-    env=environment.variables(compilers[platform])
-    | bundles.variables(tmp_path),
+    env=environment.variables(compilers[platform]),
     capture_output=True,
     text=True,
   )

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from scripts.planning import (
+  bundles,
   compilation,
   environment,
   program,
@@ -98,6 +99,11 @@ def test_cost_of_a_program():
   assert cost.unknown_loops == 0
   cost.add_kernels({'k.3.clone': 20.0, 'another': 1.0})
   assert cost.cycles['cross-attends'] == 7 * 3 + 7 * 11 * 20
+
+
+def test_kernels_are_told_apart_by_their_operands():
+  printed = 'f32[8,56,16,896]{3,2,1,0}, bf16[]{:T(256)}, f32[4]{0}'
+  assert bundles.signature(printed) == 'f32[8,56,16,896], bf16[], f32[4]'
 
 
 def test_a_loop_of_unknown_length_counts_once():
@@ -190,7 +196,7 @@ def test_an_unknown_target_is_one_line():
 # One process for all configs of a platform. A batch of two on each device.
 COMPILE_ALL = """
 import importlib, json, sys
-from scripts.planning import compilation, report, targets
+from scripts.planning import bundles, compilation, report, targets
 target = targets.parse(sys.argv[1])
 devices = targets.devices(target)
 for name in sys.argv[2:]:
@@ -201,12 +207,13 @@ for name in sys.argv[2:]:
   print(json.dumps({'config': name, **report.as_data(plan)}))
 """
 CONFIGS = ('digits:smoke', 'imagenet:tiny', 'modelnet40:solids')
-AUDIO = 'audioset:events_audio'  # Takes the GPU compiler half a minute.
+# Take the GPU compiler half a minute each.
+MORE = ('fashion_mnist', 'audioset:events_audio')
 
 
 @pytest.mark.parametrize(
   ('target', 'num_devices', 'configs'),
-  [('v5e:2x2', 4, (*CONFIGS, AUDIO)), ('h100:2', 2, CONFIGS)],
+  [('v5e:2x2', 4, (*CONFIGS, *MORE)), ('h100:2', 2, CONFIGS)],
 )
 def test_training_steps_compile(compilers, target, num_devices, configs):
   platform = targets.parse(target).platform

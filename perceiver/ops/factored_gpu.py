@@ -13,7 +13,7 @@ Glossary of shapes:
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import pallas as pl
@@ -70,8 +70,15 @@ def _lines(elements: Elements) -> _Lines:
   )
 
 
-def _split(rows: Rows, elements: Elements) -> list[jax.Array]:
-  """Rows as the kernel reads them: [B, K, R], [B, O, R] and [B, R, W]."""
+class _LineRows(NamedTuple):
+  """Rows as they meet lines, or what they gather; R filled up to blocks."""
+
+  columns: Any  # [B, K, R]
+  outer: Any  # [B, O, R]
+  inner: Any  # [B, R, W]
+
+
+def _split(rows: Rows, elements: Elements) -> _LineRows:
   batch, num_rows, _ = rows.columns.shape
   *outer_axes, inner = rows.axes
   outer = jnp.zeros((batch, num_rows, 1))  # A single line.
@@ -79,29 +86,22 @@ def _split(rows: Rows, elements: Elements) -> list[jax.Array]:
     outer = spread(outer_axes, elements.grid[:-1])
   size = -(-num_rows // BLOCK) * BLOCK
   outer = outer.reshape(batch, num_rows, -1)
-  return [
+  return _LineRows(
     pad(rows.columns.swapaxes(1, 2), 2, size),
     pad(outer.swapaxes(1, 2), 2, size),
     pad(pad(inner, 2, _power_of_two(elements.grid[-1])), 1, size),
-  ]
+  )
 
 
-def _join(
-  columns: jax.Array,  # [B, K, R]
-  outer: jax.Array,  # [B, O, R]
-  inner: jax.Array,  # [B, R, W]
-  num_rows: int,
-  elements: Elements,
-) -> Rows:
+def _join(sums: _LineRows, num_rows: int, elements: Elements) -> Rows:
   """The transpose of `_split`."""
-  batch = columns.shape[0]
   *outer_grid, width = elements.grid
-  outer = outer.swapaxes(1, 2)[:, :num_rows]
-  outer = outer.reshape(batch, num_rows, *outer_grid)
+  outer = sums.outer.swapaxes(1, 2)[:, :num_rows]
+  outer = outer.reshape(-1, num_rows, *outer_grid)
   axes = marginals(outer, len(outer_grid))
   return Rows(
-    columns.swapaxes(1, 2)[:, :num_rows],
-    (*axes, inner[:, :num_rows, :width]),
+    sums.columns.swapaxes(1, 2)[:, :num_rows],
+    (*axes, sums.inner[:, :num_rows, :width]),
   )
 
 
@@ -114,12 +114,15 @@ class _Block:
     self.rows = pl.ds(index * BLOCK, BLOCK)
     self.num_columns, self.num_lines = lines.columns.shape[1:3]
 
-  def read(self, columns, outer, inner):
+  def read(self, rows: _LineRows) -> _LineRows:
     """Rows that stay in registers, and the reference to the outer axis."""
-    return (
-      [columns[self.example, k, self.rows] for k in range(self.num_columns)],
-      outer,
-      inner[self.example, self.rows, :],
+    return _LineRows(
+      [
+        rows.columns[self.example, k, self.rows]
+        for k in range(self.num_columns)
+      ],
+      rows.outer,
+      rows.inner[self.example, self.rows, :],
     )
 
   def scores(self, rows, line):
@@ -159,29 +162,16 @@ class _Block:
     columns = [jnp.zeros(BLOCK) for _ in range(self.num_columns)]
     return columns, jnp.zeros((BLOCK, self.lines.scale.shape[-1]))
 
-  def write(self, sums, columns_out, inner_out):
+  def write(self, sums, out: _LineRows) -> None:
     columns, inner = sums
     for k, column in enumerate(columns):
-      columns_out[self.example, k, self.rows] = column
-    inner_out[self.example, self.rows, :] = inner
+      out.columns[self.example, k, self.rows] = column
+    out.inner[self.example, self.rows, :] = inner
 
 
-def _forward_kernel(
-  columns,
-  scale,
-  floor,
-  q_columns,
-  q_outer,
-  q_inner,
-  columns_out,
-  outer_out,
-  inner_out,
-  peaks_out,
-  log_total_out,
-):
-  lines = _Lines(columns, scale, floor)
+def _forward_kernel(lines, rows, out, peaks, log_total):
   block = _Block(lines, pl.program_id(0), pl.program_id(1))
-  queries = block.read(q_columns, q_outer, q_inner)
+  queries = block.read(rows)
 
   def body(line, carry):
     sums, peak, total = carry
@@ -191,8 +181,8 @@ def _forward_kernel(
     weights = jnp.where(exists, jnp.exp(scores - new_peak[:, None]), 0.0)
     decay = jnp.exp(peak - new_peak)
     sums, of_line = block.add(sums, line, weights, decay)
-    outer_out[block.example, line, block.rows] = of_line
-    peaks_out[block.example, line, block.rows] = new_peak
+    out.outer[block.example, line, block.rows] = of_line
+    peaks[block.example, line, block.rows] = new_peak
     return sums, new_peak, total * decay + jnp.sum(weights, axis=1)
 
   sums, peak, total = jax.lax.fori_loop(
@@ -202,10 +192,10 @@ def _forward_kernel(
     (block.zeros(), jnp.full(BLOCK, FLOOR), jnp.zeros(BLOCK)),
   )
   total = jnp.where(total == 0.0, 1.0, total)
-  log_total_out[block.example, block.rows] = peak + jnp.log(total)
+  log_total[block.example, block.rows] = peak + jnp.log(total)
   columns, inner = sums
   sums = [column / total for column in columns], inner / total[:, None]
-  block.write(sums, columns_out, inner_out)
+  block.write(sums, out)
 
 
 class _Backward:
@@ -213,8 +203,8 @@ class _Backward:
 
   def __init__(self, block: _Block, queries, cotangents, log_total, mean):
     self.block = block
-    self.queries = block.read(*queries)
-    self.cotangents = block.read(*cotangents)
+    self.queries = block.read(queries)
+    self.cotangents = block.read(cotangents)
     self.log_total = log_total[block.example, block.rows][:, None]
     self.mean = mean[block.example, block.rows][:, None]
 
@@ -227,90 +217,49 @@ class _Backward:
     return weights, slopes
 
 
-def _backward_kernel(
-  columns,
-  scale,
-  floor,
-  q_columns,
-  q_outer,
-  q_inner,
-  c_columns,
-  c_outer,
-  c_inner,
-  log_total,
-  mean,
-  columns_out,
-  outer_out,
-  inner_out,
-):
-  lines = _Lines(columns, scale, floor)
+def _backward_kernel(lines, queries, cotangents, log_total, mean, out):
   block = _Block(lines, pl.program_id(0), pl.program_id(1))
-  backward = _Backward(
-    block,
-    (q_columns, q_outer, q_inner),
-    (c_columns, c_outer, c_inner),
-    log_total,
-    mean,
-  )
+  backward = _Backward(block, queries, cotangents, log_total, mean)
 
   def body(line, sums):
     _, slopes = backward.slopes(line)
     sums, of_line = block.add(sums, line, slopes)
-    outer_out[block.example, line, block.rows] = of_line
+    out.outer[block.example, line, block.rows] = of_line
     return sums
 
   sums = jax.lax.fori_loop(0, block.num_lines, body, block.zeros())
-  block.write(sums, columns_out, inner_out)
+  block.write(sums, out)
 
 
 def _elements_kernel(
-  columns,
-  scale,
-  floor,
-  q_columns,
-  q_outer,
-  q_inner,
-  c_columns,
-  c_outer,
-  c_inner,
-  log_total,
-  mean,
-  columns_out,
-  scale_out,
+  lines, queries, cotangents, log_total, mean, columns_out, scale_out
 ):
   """A program takes a line and walks over the blocks of rows."""
   example, line = pl.program_id(0), pl.program_id(1)
-  lines = _Lines(columns, scale, floor)
 
   def body(index, carry):
     block = _Block(lines, example, index)
-    backward = _Backward(
-      block,
-      (q_columns, q_outer, q_inner),
-      (c_columns, c_outer, c_inner),
-      log_total,
-      mean,
-    )
+    backward = _Backward(block, queries, cotangents, log_total, mean)
     weights, slopes = backward.slopes(line)
     sums, scale_sum = carry
     total = jnp.zeros_like(weights)
     new_sums = []
-    for factor, (row_columns, outer, inner) in (
+    for factor, rows in (
       (slopes, backward.queries),
       (weights, backward.cotangents),
     ):
-      outer = outer[block.example, line, block.rows][:, None]
-      total += factor * (outer + inner)
+      outer = rows.outer[block.example, line, block.rows][:, None]
+      total += factor * (outer + rows.inner)
       new_sums.append(
-        [jnp.sum(factor * row[:, None], axis=0) for row in row_columns]
+        [jnp.sum(factor * column[:, None], axis=0) for column in rows.columns]
       )
     sums = [x + y + z for x, y, z in zip(sums, *new_sums, strict=True)]
     return sums, scale_sum + jnp.sum(total, axis=0)
 
-  width = scale.shape[-1]
-  zeros = [jnp.zeros(width) for _ in range(columns.shape[1])]
+  width = lines.scale.shape[-1]
+  zeros = [jnp.zeros(width) for _ in range(lines.columns.shape[1])]
   sums, scale_sum = jax.lax.fori_loop(
-    0, q_columns.shape[2] // BLOCK, body, (zeros, jnp.zeros(width))
+    0, log_total.shape[1] // BLOCK, body, (zeros, jnp.zeros(width))
   )
   for k, column in enumerate(sums):
     columns_out[example, k, line, :] = column
@@ -319,21 +268,23 @@ def _elements_kernel(
 
 def _call(
   kernel: Any,
-  lines: _Lines,
-  rows: list[jax.Array],
-  outputs: list[jax.Array],
+  inputs: tuple[Any, ...],
+  outputs: tuple[Any, ...],
   num_programs: int,  # For each example.
   interpret: bool,
-) -> list[jax.Array]:
+) -> tuple[Any, ...]:
+  """Runs a kernel; outputs are of the shapes of `outputs`, in float32."""
   return pl.pallas_call(
     kernel,
-    grid=(lines.scale.shape[0], num_programs),
-    out_shape=[jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in outputs],
+    grid=(inputs[0].scale.shape[0], num_programs),
+    out_shape=jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), outputs
+    ),
     # Without these it would be compiled by Mosaic GPU.
     compiler_params=triton.CompilerParams(num_warps=NUM_WARPS),
     interpret=interpret,
     name='cross_attention' + kernel.__name__.removesuffix('_kernel'),
-  )(lines.columns, lines.scale, lines.floor, *rows)
+  )(*inputs)
 
 
 def forward(
@@ -342,17 +293,16 @@ def forward(
   """One segment's softmax: what rows gather, and log of the total [B, R, 1]."""
   num_rows = rows.columns.shape[1]
   split = _split(rows, elements)
-  columns, outer, inner, peaks, log_total = _call(
+  sums, peaks, log_total = _call(
     _forward_kernel,
-    _lines(elements),
-    split,
-    [*split, split[1], split[0][:, 0]],
-    split[0].shape[-1] // BLOCK,
+    (_lines(elements), split),
+    (split, split.outer, split.columns[:, 0]),
+    split.columns.shape[2] // BLOCK,
     interpret,
   )
   # A line's weights are relative to the peak so far.
-  outer *= jnp.exp(peaks - log_total[:, None])
-  sums = _join(columns, outer, inner, num_rows, elements)
+  outer = sums.outer * jnp.exp(peaks - log_total[:, None])
+  sums = _join(sums._replace(outer=outer), num_rows, elements)
   return sums, log_total[:, :num_rows, None]
 
 
@@ -380,27 +330,24 @@ def backward(
   """
   batch, num_rows, _ = rows.columns.shape
   lines, split = _lines(elements), _split(rows, elements)
-  size = split[0].shape[-1]
-  inputs = [
-    *split,
-    *_split(cotangents, elements),
+  size = split.columns.shape[2]
+  inputs = (
+    lines,
+    split,
+    _split(cotangents, elements),
     pad(log_total[..., 0], 1, size),
     pad(mean[..., 0], 1, size),
-  ]
-  columns, outer, inner = _call(
-    _backward_kernel, lines, inputs, split, size // BLOCK, interpret
   )
-  row_gradients = _join(columns, outer, inner, num_rows, elements)
+  (sums,) = _call(_backward_kernel, inputs, (split,), size // BLOCK, interpret)
   columns, scale = _call(
     _elements_kernel,
-    lines,
     inputs,
-    [lines.columns, lines.scale],
+    (lines.columns, lines.scale),
     lines.scale.shape[1],
     interpret,
   )
   width = elements.grid[-1]
-  return row_gradients, (
+  return _join(sums, num_rows, elements), (
     columns[..., :width].reshape(elements.columns.shape),
     scale[..., :width].reshape(batch, -1),
   )

@@ -21,6 +21,7 @@ from perceiver.ops import factored, hardware, self_attention_tpu
 from perceiver.ops.rows import Elements, Rows
 from scripts.planning import environment, ptx, targets
 
+NAMES = re.compile(r'(?:cross|self)_attention_(?:forward|backward|elements)\b')
 # Grid, whether it has axes, columns and their dtype, whether there is a mask.
 CASES = {
   'images': ((224, 224), True, 4, 'float32', False),
@@ -90,9 +91,7 @@ def main(names: list[str]) -> None:
           continue
         options = {} if target.platform == 'tpu' else {'xla_dump_to': dump}
         text = lowered.compile(compiler_options=options).as_text()
-        found[case] = sorted(
-          set(re.findall(r'(?:cross|self)_attention_[a-z]+', text))
-        )
+        found[case] = sorted(set(NAMES.findall(text)))
       kernels = []
       if target.platform == 'gpu':
         names_found = {name for names in found.values() for name in names}

@@ -16,7 +16,6 @@ import tempfile
 import jax
 import jax.numpy as jnp
 
-from experiments import sharding
 from perceiver.ops import factored, hardware, self_attention_tpu
 from perceiver.ops.rows import Elements, Rows
 from scripts.planning import environment, ptx, targets
@@ -79,8 +78,7 @@ def self_attention(device: jax.Device):
 def main(names: list[str]) -> None:
   for name in names:
     target = targets.parse(name)
-    mesh = sharding.make_mesh(1, targets.devices(target)[:1])
-    device = mesh.devices.flat[0]
+    device = targets.devices(target)[0]
     programs = {case: attention(device, case) for case in CASES}
     if target.platform == 'tpu':
       programs['latents'] = self_attention(device)

@@ -49,6 +49,23 @@ class LayerNormParameters(hk.Module):
     return scale, offset
 
 
+@dataclasses.dataclass
+class LinearParameters(hk.Module):
+  """Those of `hk.Linear`, for a product that is computed elsewhere."""
+
+  output_size: int
+  w_init: hk.initializers.Initializer
+  name: str | None = None
+
+  def __call__(
+    self, input_size: int, dtype: jnp.dtype = jnp.float32
+  ) -> tuple[jax.Array, jax.Array]:
+    shape = [input_size, self.output_size]
+    w = hk.get_parameter('w', shape, dtype, self.w_init)
+    b = hk.get_parameter('b', [self.output_size], dtype, jnp.zeros)
+    return w, b
+
+
 def layer_norm(x: jax.Array, name: str) -> jax.Array:
   """Layer norm over the channels, in float32; x's dtype again afterwards."""
   scale, offset = LayerNormParameters(name)(x.shape[-1])
@@ -72,10 +89,11 @@ class Block(hk.Module):
   name: str | None = None
 
   @hk.transparent
-  def linear(self, size: int, name: str) -> hk.Linear:
+  def linear(self, size: int, name: str) -> Callable[[jax.Array], jax.Array]:
     scale = self.options.weight_init_scale
     initializer = hk.initializers.VarianceScaling(scale)
-    return hk.Linear(size, w_init=initializer, name=name)
+    parameters = LinearParameters(size, initializer, name)
+    return lambda x: attention.linear(x, *parameters(x.shape[-1], x.dtype))
 
   def dropout(self, x: jax.Array, is_training: bool) -> jax.Array:
     if not is_training or self.options.dropout_rate == 0.0:
@@ -124,21 +142,6 @@ class AttentionBlock(Block):
         f' are not divisible by {self.num_heads} heads.'
       )
     return x.reshape(*x.shape[:-1], self.num_heads, -1)
-
-
-@dataclasses.dataclass
-class LinearParameters(hk.Module):
-  """Those of `hk.Linear`, for a product that is computed elsewhere."""
-
-  output_size: int
-  w_init: hk.initializers.Initializer
-  name: str | None = None
-
-  def __call__(self, input_size: int) -> tuple[jax.Array, jax.Array]:
-    shape = [input_size, self.output_size]
-    w = hk.get_parameter('w', shape, init=self.w_init)
-    b = hk.get_parameter('b', [self.output_size], init=jnp.zeros)
-    return w, b
 
 
 @dataclasses.dataclass
@@ -192,6 +195,6 @@ class SelfAttention(AttentionBlock):
     if self.kernel is not None:
       attended = self.kernel(query, key, value)
     else:
-      attend = jax.checkpoint(lambda *qkv: attention.attend(*qkv)[0])
-      attended = attend(*map(self.split_heads, (query, key, value)))
+      heads = map(self.split_heads, (query, key, value))
+      attended = attention.self_attend(*heads)
     return self.add(latents, attended, is_training)

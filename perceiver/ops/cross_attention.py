@@ -241,12 +241,10 @@ def _cross_attend_factored(
     per_head(parameters.key_w).astype(query.dtype),
     preferred_element_type=jnp.float32,
   )
-  # Spread over the batch first: the two parts of its gradient are then added
-  # for each example, and devices exchange one sum, after the last cross-attend.
-  scale = jnp.broadcast_to(
-    parameters.scale.astype(jnp.float32), (batch, 1, 1, inputs.num_channels)
-  )
-  offset = parameters.offset.astype(jnp.float32).reshape(1, 1, 1, -1)
+  # Spread once: the two parts of its gradient are then added before they are
+  # summed, and devices exchange one sum, after the last cross-attend.
+  scale = attention.spread(parameters.scale.astype(jnp.float32), u.shape)
+  offset = attention.spread(parameters.offset.astype(jnp.float32), u.shape)
   u = (u * scale / math.sqrt(width)).reshape(batch, num_rows, -1)  # [B, R, C]
   queries = tuple(rows.from_channels(u, segment) for segment in inputs.segments)
   gathered = _attend(queries, inputs.elements, inputs.method)

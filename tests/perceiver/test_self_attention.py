@@ -1,4 +1,4 @@
-"""Self-attention as a kernel, in Pallas's interpreter."""
+"""Self-attention with its own backward pass: as arrays, and as a kernel."""
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,16 @@ def plain(query, key, value, num_heads):
   return out.reshape(query.shape)
 
 
+def arrays(query, key, value, num_heads):
+  split = lambda x: x.reshape(*x.shape[:2], num_heads, -1)
+  out = attention.self_attend(split(query), split(key), split(value))
+  return out.reshape(query.shape)
+
+
+def kernel(query, key, value, num_heads):
+  return self_attention_tpu.attend(query, key, value, num_heads, True)
+
+
 @pytest.mark.parametrize(
   ('dtype', 'tolerance'),
   [
@@ -22,19 +32,26 @@ def plain(query, key, value, num_heads):
     (jnp.bfloat16, 2**-7),
   ],
 )
-@pytest.mark.parametrize(('size', 'num_heads'), [(8, 1), (24, 2)])
-def test_the_tpu_kernel_is_attention(size, num_heads, dtype, tolerance):
+@pytest.mark.parametrize(
+  ('form', 'size', 'num_channels', 'num_heads'),
+  [
+    (arrays, 7, 12, 3),
+    (arrays, 24, 128, 2),
+    (kernel, 8, 128, 1),
+    (kernel, 24, 256, 2),
+  ],
+)
+def test_every_form_is_attention(
+  form, size, num_channels, num_heads, dtype, tolerance
+):
   rng = np.random.default_rng(0)
-  shape = (2, size, 128 * num_heads)
-  assert self_attention_tpu.suits(size, 128 * num_heads, num_heads)
+  shape = (2, size, num_channels)
   *qkv, cotangent = (jnp.asarray(rng.normal(size=shape), dtype) for _ in 'qkvc')
 
   @jax.jit
   def run(*qkv):
     out, transpose = jax.vjp(lambda *x: plain(*x, num_heads), *qkv)
-    other, other_transpose = jax.vjp(
-      lambda *x: self_attention_tpu.attend(*x, num_heads, True), *qkv
-    )
+    other, other_transpose = jax.vjp(lambda *x: form(*x, num_heads), *qkv)
     return (out, *transpose(cotangent)), (other, *other_transpose(cotangent))
 
   for expected, actual in zip(*run(*qkv), strict=True):
@@ -42,6 +59,34 @@ def test_the_tpu_kernel_is_attention(size, num_heads, dtype, tolerance):
     expected, actual = (np.asarray(x, np.float64) for x in (expected, actual))
     error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
     assert error <= tolerance
+
+
+def test_large_logits_overflow_nothing():
+  query, key, value = (300.0 * jnp.ones((1, 4, 8)) for _ in 'qkv')
+  out, transpose = jax.vjp(lambda *x: arrays(*x, 1), query, key, value)
+  np.testing.assert_allclose(out, value, rtol=1e-6)
+  assert all(jnp.isfinite(x).all() for x in transpose(out))
+
+
+def test_what_is_spread_is_summed_in_float32():
+  vector = jnp.arange(3.0)
+  gradient = np.random.default_rng(0).normal(size=(2, 500, 3))
+  for dtype in (jnp.float32, jnp.bfloat16):
+    out, transpose = jax.vjp(
+      lambda v: attention.spread(v, (2, 500, 3)), vector.astype(dtype)
+    )
+    np.testing.assert_array_equal(out, np.broadcast_to(vector, (2, 500, 3)))
+    rounded = jnp.asarray(gradient, dtype)
+    (total,) = transpose(rounded)
+    assert total.dtype == dtype
+    expected = np.asarray(rounded, np.float64).sum(axis=(0, 1))
+    # Summed in bfloat16 it would be off by half.
+    np.testing.assert_allclose(
+      np.asarray(total, np.float64),
+      expected,
+      rtol=1e-6 if dtype == jnp.float32 else 2**-8,
+      atol=1e-4 if dtype == jnp.float32 else 0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,3 +97,4 @@ def test_heads_that_fill_no_register_or_do_not_fit_are_left_to_others(
   size, num_channels, num_heads
 ):
   assert not self_attention_tpu.suits(size, num_channels, num_heads)
+  assert self_attention_tpu.suits(512, 1024, 8)

@@ -40,6 +40,7 @@ TEST = [
   'pytest>=8.4',
   'pytest-xdist>=3.8',
   'ruff>=0.14',
+  'xprof>=2.20',
 ]
 
 setuptools.setup(

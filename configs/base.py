@@ -41,6 +41,10 @@ SECTIONS = {
     'checkpoint_every': 1000,
     'keep_checkpoints': 2,  # The latest; the best one is kept besides.
     'model_parallel': 1,  # Devices that share one copy of the weights.
+    # Steps to trace, 'START:COUNT'; where compiled programs are kept, for the
+    # next start: in the workdir, if not absolute; None: nowhere.
+    'profile_steps': config_dict.placeholder(str),
+    'compilation_cache': 'compilation_cache',
   },
   'eval': {'batch_size': 1024, 'checkpoint': 'latest'},
 }

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import optax
 
-from experiments import benchmarks, optimizers, sharding
+from experiments import benchmarks, optimizers, profiling, sharding
 from experiments.task import Batch, Task
 import perceiver
 from perceiver import baselines, cost, ranges
@@ -206,6 +206,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     _check_ranges(config)
     if mesh is None:
       mesh = sharding.make_mesh(config.train.model_parallel)
+    task.mesh = mesh
     _check_batch_sizes(config, mesh)
     if config.eval.checkpoint not in ('latest', 'best'):
       raise ValueError(
@@ -216,7 +217,8 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     optimizer, schedule = optimizers.create(steps, **config.optimizer)
     forward = transform_model(config, task, mesh)
     init_state = make_init_state(forward, optimizer, task)
-    shapes = jax.eval_shape(init_state, jax.random.key(0))
+    shapes = jax.eval_shape(lambda: init_state(jax.random.key(0)))
+    profiling.parse_steps(config.train.profile_steps, steps)
   except TypeError as error:  # A section with a key that no argument has.
     raise ValueError(f'Bad config: {error}') from error
   return Experiment(

@@ -11,7 +11,15 @@ from absl import app, flags
 import jax
 from ml_collections import config_flags
 
-from experiments import evaluate, experiment, logs, preemption, train
+from experiments import (
+  compilation_cache,
+  evaluate,
+  experiment,
+  host_memory,
+  logs,
+  preemption,
+  train,
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'What to run: configs/NAME.py or configs/NAME.py:VARIANT.'
@@ -52,6 +60,7 @@ def main(argv: list[str]) -> None:
   initialize_distributed()
   try:
     run = experiment.create(_CONFIG.value)
+    compilation_cache.use(_WORKDIR.value, run.config.train.compilation_cache)
     if _MODE.value == 'eval':
       metrics = train.evaluate_checkpoint(run, _WORKDIR.value)
     else:
@@ -83,4 +92,5 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == '__main__':
+  host_memory.restart_with_large_pages()
   app.run(main, flags_parser=_parse_flags)

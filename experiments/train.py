@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import evaluate, pipeline, preemption, sharding, telemetry
+from experiments import (
+  evaluate,
+  pipeline,
+  preemption,
+  profiling,
+  sharding,
+  telemetry,
+)
 from experiments.checkpoint import Checkpoints
 from experiments.experiment import Experiment, TrainState
 
@@ -153,6 +160,9 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     batch_size=config.train.batch_size,
     num_examples=len(train_source),
   )
+  profiler = profiling.Profiler(
+    workdir, profiling.parse_steps(config.train.profile_steps, total_steps)
+  )
   train_step = make_train_step(experiment)
   eval_step = evaluate.make_eval_step(experiment)
 
@@ -192,8 +202,10 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
       eval_metrics = evaluate_and_record(start_step, state)
       checkpoints.add_score(start_step, eval_metrics[scored_split])
     for step in range(start_step + 1, total_steps + 1):
+      profiler.start(step)
       batch = sharding.put_batch(next(batches), mesh)
       state, metrics = train_step(state, batch)
+      profiler.stop(step, metrics)
       position += config.train.batch_size
       if pending:
         record(*pending)
@@ -225,6 +237,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
           ' saved. Run the same command to go on.'
         )
   finally:
+    profiler.close()
     batches.close()
     checkpoints.close()
     records.close()

@@ -29,7 +29,13 @@ import jax.numpy as jnp
 from ml_collections import config_flags, ConfigDict
 import numpy as np
 
-from experiments import experiment, sharding, telemetry, train
+from experiments import (
+  experiment,
+  host_memory,
+  sharding,
+  telemetry,
+  train,
+)
 from perceiver import cost
 from perceiver.ops import cross_attention
 from scripts import command, peers
@@ -361,6 +367,7 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
 
 def main(argv: list[str]) -> None:
   del argv
+  host_memory.ask_for_large_pages()  # For all contenders, as runs have them.
   with command.running('peers'):
     if _PEERS.value:
       peers.check_installed()

@@ -190,6 +190,8 @@ ELSEWHERE = {  # Tested where a run is at hand.
   'train.eval_every': 'experiments/test_training.py',
   'train.checkpoint_every': 'experiments/test_training.py',
   'train.keep_checkpoints': 'experiments/test_training.py',
+  'train.profile_steps': 'experiments/test_start.py',
+  'train.compilation_cache': 'experiments/test_start.py',
   'eval.batch_size': 'experiments/test_training.py',
   'eval.checkpoint': 'experiments/test_training.py',
 }
@@ -307,6 +309,9 @@ def cached(outcome, **overrides):
     ({'train.steps': 0}, 'train.steps=0 must be'),
     ({'train.log_every': 0}, 'train.log_every=0 must be'),
     ({'train.keep_checkpoints': 0}, 'train.keep_checkpoints=0 must be'),
+    ({'train.profile_steps': '3'}, "profile_steps='3' is not START:COUNT"),
+    ({'train.profile_steps': '0:2'}, "profile_steps='0:2' is not START:COUNT"),
+    ({'train.profile_steps': '20:2'}, "'20:2' goes beyond the last step, 20"),
     ({'eval.checkpoint': 'last'}, "eval.checkpoint='last' is neither"),
     ({'optimizer.name': 'sgd'}, "optimizer.name='sgd' is none of"),
     ({'optimizer.schedule': 'linear'}, "schedule='linear' is none of"),

@@ -1,0 +1,69 @@
+"""Traces of some training steps, for TensorBoard's profiler and XProf."""
+
+import logging
+from typing import Any
+
+import jax
+
+log = logging.getLogger(__name__)
+
+
+def parse_steps(text: str | None, total_steps: int) -> range:
+  """The steps that 'START:COUNT' names; none for None.
+
+  Raises:
+    ValueError: if it is not of this form, or the run has no such steps.
+  """
+  if text is None:
+    return range(0)
+  try:
+    start, count = map(int, text.split(':'))
+  except ValueError:
+    start = count = 0
+  if start < 1 or count < 1:
+    raise ValueError(
+      f'train.profile_steps={text!r} is not START:COUNT, such as 100:3 for the'
+      ' steps 100, 101 and 102.'
+    )
+  if start + count - 1 > total_steps:
+    raise ValueError(
+      f'train.profile_steps={text!r} goes beyond the last step, {total_steps}.'
+    )
+  return range(start, start + count)
+
+
+class Profiler:
+  """Traces a run's steps: of all devices, and of the host beside them."""
+
+  def __init__(self, workdir: str, steps: range):
+    """Writes to the workdir's plugins/profile, where TensorBoard looks."""
+    self._workdir = str(workdir)
+    self._steps = steps
+    self._annotation: Any = None  # Of the step that is traced at the moment.
+    self._is_tracing = False
+
+  def start(self, step: int) -> None:
+    """Before a step, and before its data is asked for."""
+    if step not in self._steps:
+      return
+    if not self._is_tracing:
+      jax.profiler.start_trace(self._workdir)
+      self._is_tracing = True
+    self._annotation = jax.profiler.StepTraceAnnotation('train', step_num=step)
+    self._annotation.__enter__()
+
+  def stop(self, step: int, metrics: Any) -> None:
+    """After a step was dispatched; waits for the last one that is traced."""
+    if self._annotation is not None:
+      self._annotation.__exit__(None, None, None)
+      self._annotation = None
+    if self._is_tracing and step + 1 not in self._steps:
+      jax.block_until_ready(metrics)
+      self.close()
+
+  def close(self) -> None:
+    """Writes what has been traced."""
+    if self._is_tracing:
+      self._is_tracing = False
+      jax.profiler.stop_trace()
+      log.info('The trace is in %s/plugins/profile.', self._workdir)

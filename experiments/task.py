@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import numpy as np
 import optax
 
@@ -36,6 +37,9 @@ class Task(abc.ABC):
   train_split = 'train'
   eval_splits: tuple[str, ...] = ('test',)
   best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
+  # The devices that `byte_array` and `augment_batch` are for, as of the model;
+  # None: JAX's own.
+  mesh: Mesh | None = None
 
   @classmethod
   def check_ranges(cls, settings: Mapping[str, Any]) -> None:

@@ -31,7 +31,8 @@ def color_jitter(
   Contrast is about the video's mean colour.
 
   Args:
-    videos: [B, T, H, W, 3] floats, from 0 to 255.
+    videos: [B, ..., K], from 0 to 255; K channels of pixels side by side, each
+      with its red, green and blue.
     key: of the draws, uniform within what follows.
     probability: that a video is changed at all.
     max_brightness: the most to add or to take, as a fraction of white.
@@ -62,16 +63,23 @@ def color_jitter(
     precision=jax.lax.Precision.HIGHEST,
   )
 
-  def per_video(x: jax.Array) -> jax.Array:
-    return x.reshape(batch, 1, 1, 1, -1)
-
-  mean = jnp.mean(videos, axis=(1, 2, 3), keepdims=True)
-  changed = mean + per_video(contrast) * (videos - mean)
-  # Written out, not as a matrix product: so the compiler fuses it with the rest
-  # and never stores the floats.
-  red, green, blue = (
-    changed[..., c, None] * per_video(colors[:, c]) for c in range(3)
+  # All of it is one affine map of a pixel's colours: contrast first, which is
+  # about the mean, then the turn, then brightness.
+  *_, channels = videos.shape
+  pixels = channels // 3
+  mean = jnp.mean(videos, axis=range(1, videos.ndim - 1), dtype=jnp.float32)
+  mean = mean.reshape(batch, pixels, 3).mean(axis=1)
+  kept = jnp.einsum('bc,bcr->br', (1 - contrast)[:, None] * mean, colors)
+  offset = jnp.tile(kept + brightness[:, None], (1, pixels))  # [B, K]
+  # As a matrix product that leaves pixels side by side: nothing has three
+  # channels, which fill few of the lanes of a vector unit.
+  matrix = jnp.einsum(
+    'pq,bcr->bpcqr', jnp.eye(pixels), contrast[:, None, None] * colors
+  ).reshape(batch, channels, channels)
+  rows = videos.reshape(batch, -1, channels).astype(jnp.float32)
+  changed = jnp.einsum(
+    'bmc,bcd->bmd', rows, matrix, precision=jax.lax.Precision.HIGHEST
   )
-  changed = red + green + blue + per_video(brightness)
-  changed = jnp.clip(changed, 0, 255)
-  return jnp.where(per_video(is_changed), changed, videos)
+  changed = jnp.clip(changed + offset[:, None, :], 0, 255)
+  changed = jnp.where(is_changed[:, None, None], changed, rows)
+  return changed.reshape(videos.shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import math
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from experiments.benchmarks.audioset import (
 from experiments.benchmarks.audioset.average_precision import average_precision
 from experiments.task import Batch, Summary, Task
 import perceiver
+from perceiver.ops import hardware
 from perceiver.ranges import Count, CountOrZero, Fraction, Range
 
 INPUTS = ('video', 'raw', 'mel')  # The last two are forms of the audio.
@@ -63,7 +65,7 @@ class AudioSet(Task):
   def __post_init__(self) -> None:
     if not self.inputs or not set(self.inputs) <= set(INPUTS):
       raise ValueError(f'task.inputs={self.inputs!r} are not some of {INPUTS}.')
-    shape = self._video_shape[:3]
+    shape = self._video_shape
     if any(
       size % part for size, part in zip(shape, self.patch_shape, strict=True)
     ):
@@ -90,8 +92,9 @@ class AudioSet(Task):
     return self.num_frames * windows.SAMPLES_PER_FRAME
 
   @property
-  def _video_shape(self) -> tuple[int, int, int, int]:
-    return (self.num_frames, self.image_size, self.image_size, 3)
+  def _video_shape(self) -> tuple[int, int, int]:
+    """Before patches are cut from it."""
+    return self.num_frames, self.image_size, self.image_size
 
   @property
   def _mel_grid(self) -> tuple[int, int]:
@@ -99,10 +102,16 @@ class AudioSet(Task):
 
   @property
   def _streams(self) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the inputs need of a window: as on disk, a quarter of floats."""
+    """What the inputs need of a window: as on disk, a quarter of floats.
+
+    Video comes in patches. A TPU works on 128 channels at once, and would have
+    three of them to work on in a pixel.
+    """
     streams = {}
     if 'video' in self.inputs:
-      streams['video'] = jax.ShapeDtypeStruct(self._video_shape, jnp.uint8)
+      shape = windows.patch_grid(self._video_shape, self.patch_shape)
+      channels = 3 * math.prod(self.patch_shape)
+      streams['video'] = jax.ShapeDtypeStruct((*shape, channels), jnp.uint8)
     if set(self.inputs) & {'raw', 'mel'}:
       streams['audio'] = jax.ShapeDtypeStruct((self.num_samples,), jnp.int16)
     return streams
@@ -146,9 +155,10 @@ class AudioSet(Task):
       elif name == 'audio':
         example[name] = windows.cut_audio(record, starts, self.num_frames)
       else:
-        example[name] = windows.cut_video(
+        video = windows.cut_video(
           record, starts, self.num_frames, size=self.image_size, rng=rng
         )
+        example[name] = windows.cut_patches(video, self.patch_shape)
     return example
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -209,12 +219,7 @@ class AudioSet(Task):
 
   def _video(self, batch: Batch) -> jax.Array:
     """[B, frames, height, width, channels] of patches, from -1 to 1."""
-    video = batch['video']
-    shape = [video.shape[0]]
-    for size, part in zip(video.shape[1:4], self.patch_shape, strict=True):
-      shape += [size // part, part]
-    patches = video.reshape(*shape, 3).transpose(0, 1, 3, 5, 2, 4, 6, 7)
-    content = patches.reshape(*patches.shape[:4], -1).astype(jnp.float32)
+    content = batch['video'].astype(jnp.float32)
     return _zero_unless(batch['has_video'], content / 127.5 - 1)
 
   def _raw(self, batch: Batch) -> jax.Array:
@@ -225,12 +230,14 @@ class AudioSet(Task):
 
   def _mel(self, batch: Batch) -> jax.Array:
     """[B, bins, frames, 1]."""
-    mel = spectrogram.log_mel(
-      _samples(batch),
+    log_mel = functools.partial(
+      spectrogram.log_mel,
       num_bins=self.num_mel_bins,
       hop=self.mel_hop,
       sample_rate=source.SAMPLE_RATE,
     )
+    # XLA would gather the sound of all devices for its Fourier transforms.
+    mel = hardware.on_each_device(log_mel, self.mesh)(_samples(batch))
     mel = (mel - spectrogram.MEAN) / spectrogram.STDDEV
     if 'mel_mask' in batch:
       mel = jnp.where(batch['mel_mask'], mel, 0)

@@ -89,3 +89,12 @@ def clip(
     'frames': video,
     'audio': audio,
   }
+
+
+def uncut(patches, patch_shape=SMALL['task.patch_shape']):
+  """The [frames, height, width, 3] that a window's patches were cut from."""
+  t, h, w = (
+    n * size for n, size in zip(patches.shape[:3], patch_shape, strict=True)
+  )
+  patches = patches.reshape(*patches.shape[:3], *patch_shape, 3)
+  return patches.transpose(0, 3, 1, 4, 2, 5, 6).reshape(t, h, w, 3)

@@ -76,6 +76,19 @@ def test_hue_turns_and_keeps_the_luminance():
   assert hues.min() < 0 < hues.max()
 
 
+def test_pixels_may_lie_side_by_side():
+  x = videos()
+  settings = dict.fromkeys(
+    ('max_brightness', 'max_contrast', 'max_saturation', 'max_hue'), 0.3
+  )
+  pixels = jitter(x, **settings)
+  assert np.abs(pixels - x).max() > 10
+  for shape in ((64, 3, 2, 12), (64, 6, 12), (64, 72)):
+    side_by_side = jitter(x.reshape(shape), **settings)
+    assert side_by_side.shape == shape
+    np.testing.assert_allclose(side_by_side.reshape(x.shape), pixels, atol=1e-3)
+
+
 def test_the_probability_is_that_of_a_video():
   x = videos(2000)[:, :1, :1, :1]
   y = jitter(x, probability=0.8, max_brightness=0.1)

@@ -12,6 +12,7 @@ from tests.benchmarks.audioset.clips import (
   jpeg,
   SAMPLES,
   task,
+  uncut,
 )
 
 
@@ -30,7 +31,7 @@ def test_flash_and_click_stay_in_step_through_random_crops(event):
   seen = set()
   for seed in range(60):
     example = small.train_example(record, np.random.default_rng(seed))
-    flash, click = flash_and_click(example['video'], example['audio'])
+    flash, click = flash_and_click(uncut(example['video']), example['audio'])
     assert flash == click
     seen.add(flash)
   # Windows start anywhere from 0 to 12.
@@ -44,7 +45,7 @@ def test_flash_and_click_stay_in_step_in_evaluation(frames):
   example = task().eval_example(clip(frames=frames, event=event))
   for window in range(3):
     flash, click = flash_and_click(
-      example['video'][window], example['audio'][window]
+      uncut(example['video'][window]), example['audio'][window]
     )
     assert flash == click
   assert flash == min(event, 7)
@@ -107,13 +108,23 @@ def test_a_shorter_stream_ends_in_silence_or_its_last_frame():
   np.testing.assert_allclose(levels, [100, 150, 150, 150], atol=2)
 
 
+def test_patches_hold_their_frames_lines_columns_and_colours():
+  video = np.random.default_rng(0).integers(0, 256, (5, 4, 16, 24, 3), np.uint8)
+  patches = windows.cut_patches(video, (2, 8, 8))
+  assert patches.shape == (5, 2, 2, 3, 2 * 8 * 8 * 3)
+  np.testing.assert_array_equal(
+    patches[3, 1, 0, 2], video[3, 2:4, :8, 16:].reshape(-1)
+  )
+  np.testing.assert_array_equal(uncut(patches[4], (2, 8, 8)), video[4])
+
+
 def test_all_frames_are_cropped_and_flipped_alike():
   ramp = np.add.outer(np.arange(18) * 5, np.arange(24) * 4)
-  frames = [jpeg(np.stack([ramp] * 3, axis=-1).astype(np.uint8))] * 8
-  record = {**clip(frames=8), 'frames': frames}
+  images = [jpeg(np.stack([ramp] * 3, axis=-1).astype(np.uint8))] * 8
+  record = {**clip(frames=8), 'frames': images}
   small = task()
   crops = [
-    small.train_example(record, np.random.default_rng(seed))['video']
+    uncut(small.train_example(record, np.random.default_rng(seed))['video'])
     for seed in range(40)
   ]
   for video in crops:

@@ -1,8 +1,10 @@
-"""Times a config's model in the forms of its cross-attention, side by side.
+r"""Times a config's model in the forms of its cross-attention, side by side.
 
   python -m scripts.benchmark --attention=plain,factored --mode=forward,train
   python -m scripts.benchmark --part=cross_attention --mode=forward,train
   python -m scripts.benchmark --mode=train --peers
+  python -m scripts.benchmark --config=configs/fashion_mnist.py \
+      --batch_size=64 --attention=auto --peers
 
 Each contender has a process of its own, whose peak memory is then its own. On a
 CPU they take turns, A B A B …, so that a drift of the machine's speed meets all
@@ -72,7 +74,7 @@ class Contender:
   mode: str
   batch_size: int
   part: str
-  config: dict[str, Any]  # Of ours, with the form of attention in it.
+  config: dict[str, Any]  # Ours; with the form of attention, if it is one.
   peer: bool = False
 
 
@@ -207,7 +209,12 @@ def _work(contender: Contender, pipe: Any) -> None:
   """A contender's process: prepares, then runs a step for each message."""
   if contender.peer:
     prepared = Prepared(
-      **peers.prepare(contender.name, contender.mode, contender.batch_size)
+      **peers.prepare(
+        contender.name,
+        contender.mode,
+        contender.batch_size,
+        peers.size_of(ConfigDict(contender.config)),
+      )
     )
     platform, device = 'cpu', ''
   else:
@@ -358,8 +365,11 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
         Contender(form, mode, _BATCH_SIZE.value, _PART.value, ours.to_dict())
       )
     if _PEERS.value:
+      peers.size_of(config)
       contenders.extend(
-        Contender(name, mode, _BATCH_SIZE.value, 'model', {}, peer=True)
+        Contender(
+          name, mode, _BATCH_SIZE.value, 'model', config.to_dict(), peer=True
+        )
         for name in peers.NAMES
       )
   return contenders

@@ -1,27 +1,78 @@
-"""Other Perceivers that a user might pick, at the paper's ImageNet size.
+"""Other Perceivers that a user might pick, at the size of a config for images.
 
 They run on CPU PyTorch (extra [peers]) and are only used by the benchmark.
 """
 
 from collections.abc import Callable
+import dataclasses
 import importlib.util
 import os
 import time
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from experiments import experiment
 from perceiver import cost
 
 PACKAGES = ('torch', 'transformers', 'perceiver_pytorch')
-NUM_INPUTS, CHANNELS = 224 * 224, 261
-# What our count of FLOPs says of each, by the arguments of our own model.
-FLOPS_AS = {
-  'transformers': {'num_classes': 1000, 'num_cross_attends': 1},
-  'perceiver-pytorch': {
-    'num_classes': 1000,
-    'widening_factor': 6,  # Gated: 8 D in and 4 D out, of our 2 D for one.
-  },
-}
-NAMES = tuple(FLOPS_AS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """Of a Perceiver for images, in what the peers can be told."""
+
+  grid: tuple[int, int]  # Pixels.
+  colors: int
+  num_bands: int
+  num_classes: int
+  num_latents: int
+  latent_channels: int
+  num_latent_transformers: int
+  num_self_attends: int
+  num_cross_attends: int
+  self_attend_heads: int
+  share: bool  # Weights, of all but the first cross-attend.
+
+  @property
+  def num_inputs(self) -> int:
+    return self.grid[0] * self.grid[1]
+
+  @property
+  def num_channels(self) -> int:
+    return self.colors + 2 * (2 * self.num_bands + 1)
+
+
+def size_of(config: ConfigDict) -> Size:
+  """The size of a config's Perceiver. Raises ValueError if no peer has it."""
+  if config.model.name != 'perceiver' or 'num_bands' not in config.task:
+    raise ValueError('--peers are for Perceivers on images.')
+  _, inputs = experiment.model_shapes(config)
+  segment = inputs.segments[0]
+  if len(inputs.segments) > 1 or len(segment.grid) != 2:
+    raise ValueError('--peers are for Perceivers on images.')
+  size = Size(
+    grid=segment.grid,
+    colors=segment.content.shape[-1],
+    num_bands=config.task.num_bands,
+    num_classes=config.model.num_classes,
+    num_latents=config.model.num_latents,
+    latent_channels=config.model.latent_channels,
+    num_latent_transformers=config.model.num_latent_transformers,
+    num_self_attends=config.model.num_self_attends,
+    num_cross_attends=config.model.num_cross_attends,
+    self_attend_heads=config.model.self_attend_heads,
+    share=config.model.share_latent_transformers,
+  )
+  if size.num_channels != inputs.num_channels:
+    raise ValueError('--peers are for Fourier features alone.')
+  if size.num_latent_transformers % size.num_cross_attends:
+    raise ValueError(
+      '--peers have as many self-attends after each cross-attend:'
+      f' {size.num_cross_attends} do not divide'
+      f' {size.num_latent_transformers} latent Transformers.'
+    )
+  return size
 
 
 def check_installed() -> None:
@@ -31,13 +82,16 @@ def check_installed() -> None:
     raise ImportError(f'--peers needs {", ".join(missing)}')
 
 
-def prepare(name: str, mode: str, batch_size: int) -> dict[str, Any]:
+def prepare(
+  name: str, mode: str, batch_size: int, size: Size
+) -> dict[str, Any]:
   """Builds a peer's model and its step on random input.
 
   Args:
     name: one of `NAMES`.
     mode: 'forward', or 'train' with AdamW.
-    batch_size: images of 224 x 224.
+    batch_size: images.
+    size: of the model and the images.
 
   Returns:
     The fields of `benchmark.Prepared`.
@@ -47,9 +101,9 @@ def prepare(name: str, mode: str, batch_size: int) -> dict[str, Any]:
   torch.set_num_threads(os.cpu_count() or 1)
   torch.manual_seed(0)
   start = time.perf_counter()
-  model, classify, note = _BUILDERS[name]()
-  images = torch.randn(batch_size, 3, 224, 224)
-  labels = torch.randint(1000, (batch_size,))
+  model, classify, note, differs = _BUILDERS[name](size)
+  images = torch.randn(batch_size, size.colors, *size.grid)
+  labels = torch.randint(size.num_classes, (batch_size,))
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
 
   def train() -> None:
@@ -63,7 +117,14 @@ def prepare(name: str, mode: str, batch_size: int) -> dict[str, Any]:
       classify(images)
 
   model.train(mode == 'train')
-  flops = cost.perceiver_flops(FLOPS_AS[name], NUM_INPUTS, CHANNELS)
+  # What our count of FLOPs says of it, by the arguments of our own model.
+  keys: tuple[str, ...] = ('num_classes', 'num_latents', 'latent_channels')
+  keys += ('num_latent_transformers', 'num_self_attends', 'num_cross_attends')
+  keys += ('self_attend_heads',)
+  arguments = {key: getattr(size, key) for key in keys}
+  flops = cost.perceiver_flops(
+    arguments | differs, size.num_inputs, size.num_channels
+  )
   return {
     'step': train if mode == 'train' else forward,
     'parameters': sum(p.numel() for p in model.parameters()),
@@ -74,52 +135,86 @@ def prepare(name: str, mode: str, batch_size: int) -> dict[str, Any]:
   }
 
 
-def _transformers() -> tuple[Any, Callable[[Any], Any], str]:
-  import transformers
+Built = tuple[Any, Callable[[Any], Any], str, dict[str, int]]
 
+
+def _transformers(size: Size) -> Built:
+  import transformers
+  from transformers.models.perceiver import modeling_perceiver as modules
+
+  latent_channels = size.latent_channels
   config = transformers.PerceiverConfig(
-    num_latents=512,
-    d_latents=1024,
-    num_blocks=8,
-    num_self_attends_per_block=6,
-    num_self_attention_heads=8,
+    num_latents=size.num_latents,
+    d_latents=latent_channels,
+    d_model=size.num_channels,
+    num_blocks=size.num_latent_transformers,
+    num_self_attends_per_block=size.num_self_attends,
+    num_self_attention_heads=size.self_attend_heads,
     num_cross_attention_heads=1,
     cross_attention_shape_for_attention='kv',
     self_attention_widening_factor=1,
     cross_attention_widening_factor=1,
     attention_probs_dropout_prob=0.0,
-    image_size=224,
   )
-  config.num_labels = 1000
-  model = transformers.PerceiverForImageClassificationFourier(config)
+  config.num_labels = size.num_classes
+  # As in `PerceiverForImageClassificationFourier`, which has one size.
+  preprocessor = modules.PerceiverImagePreprocessor(
+    config,
+    prep_type='pixels',
+    spatial_downsample=1,
+    in_channels=size.colors,
+    fourier_position_encoding_kwargs={
+      'concat_pos': True,
+      'max_resolution': size.grid,
+      'num_bands': size.num_bands,
+      'sine_only': False,
+    },
+  )
+  decoder = modules.PerceiverClassificationDecoder(
+    config,
+    num_channels=latent_channels,
+    trainable_position_encoding_kwargs={
+      'num_channels': latent_channels,
+      'index_dims': 1,
+    },
+    use_query_residual=True,
+  )
+  model = transformers.PerceiverModel(
+    config, input_preprocessor=preprocessor, decoder=decoder
+  )
   classify = lambda x: model(inputs=x).logits
-  return model, classify, '1 cross-attend, decoder with a query'
+  note = '1 cross-attend, decoder with a query'
+  return model, classify, note, {'num_cross_attends': 1}
 
 
-def _perceiver_pytorch() -> tuple[Any, Callable[[Any], Any], str]:
+def _perceiver_pytorch(size: Size) -> Built:
   import perceiver_pytorch
 
+  transformers_each = size.num_latent_transformers // size.num_cross_attends
   model = perceiver_pytorch.Perceiver(
-    num_freq_bands=64,
-    max_freq=224.0,
-    depth=8,
-    input_channels=3,
+    num_freq_bands=size.num_bands,
+    max_freq=float(size.grid[0]),
+    depth=size.num_cross_attends,
+    input_channels=size.colors,
     input_axis=2,
-    num_latents=512,
-    latent_dim=1024,
+    num_latents=size.num_latents,
+    latent_dim=size.latent_channels,
     cross_heads=1,
-    cross_dim_head=261,
-    latent_heads=8,
-    latent_dim_head=128,
-    self_per_cross_attn=6,
-    num_classes=1000,
-    weight_tie_layers=True,
+    cross_dim_head=size.num_channels,
+    latent_heads=size.self_attend_heads,
+    latent_dim_head=size.latent_channels // size.self_attend_heads,
+    self_per_cross_attn=transformers_each * size.num_self_attends,
+    num_classes=size.num_classes,
+    weight_tie_layers=size.share,
   )
   classify = lambda x: model(x.movedim(1, -1))
-  return model, classify, '8 cross-attends, gated dense blocks 4 times as wide'
+  # Gated: 8 D in and 4 D out, of our 2 D for one.
+  note = 'gated dense blocks 4 times as wide'
+  return model, classify, note, {'widening_factor': 6}
 
 
 _BUILDERS = {
   'transformers': _transformers,
   'perceiver-pytorch': _perceiver_pytorch,
 }
+NAMES = tuple(_BUILDERS)

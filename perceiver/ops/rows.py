@@ -114,17 +114,19 @@ def elements(segment: Segment, dtype: jnp.dtype) -> Elements:
       group_variance + jnp.square(group_mean - mean)
     )
   scale = jax.lax.rsqrt(variance + EPSILON)
-  columns = jnp.concatenate(
-    [content * scale[..., None], (scale * mean)[..., None]], axis=-1
-  )
+  leading = 1 + len(segment.grid)
   flat = lambda x: x.reshape(
-    x.shape[0], segment.num_elements, *x.shape[1 + len(segment.grid) :]
+    x.shape[0], segment.num_elements, *x.shape[leading:]
   )
-  if columns.shape[-1] > WIDE_COLUMNS:
+  scale, shift = flat(scale), flat(scale * mean)
+  columns = jnp.concatenate(
+    [flat(content).swapaxes(1, 2) * scale[:, None], shift[:, None]], axis=1
+  )
+  if columns.shape[1] > WIDE_COLUMNS:
     columns = columns.astype(dtype)
   return Elements(
-    flat(columns).swapaxes(1, 2),
-    flat(scale),
+    columns,
+    scale,
     None if segment.mask is None else flat(segment.mask),
     segment.grid,
   )

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from configs import fashion_mnist, imagenet, modelnet40
+from scripts import peers
 from tests.conftest import ROOT
 
 COMMAND = [sys.executable, '-m', 'scripts.benchmark']
@@ -72,6 +74,19 @@ def test_it_speaks_of_no_backend_that_is_not_there():
   result = run('--mode=forward', '--repetitions=1', env=environment)
   assert result.returncode == 0, result.stderr
   assert 'backend' not in result.stderr
+
+
+def test_peers_are_as_large_as_the_config():
+  size = peers.size_of(fashion_mnist.get_config())
+  assert size.grid == (28, 28)
+  assert size.num_channels == 1 + 2 * (2 * 16 + 1)
+  assert size.latent_channels == 96
+  with pytest.raises(ValueError, match='Perceivers on images'):
+    peers.size_of(modelnet40.get_config())
+  with pytest.raises(ValueError, match='Perceivers on images'):
+    peers.size_of(imagenet.get_config('resnet50'))
+  with pytest.raises(ValueError, match='Fourier features alone'):
+    peers.size_of(imagenet.get_config('learned'))
 
 
 def test_bad_arguments():

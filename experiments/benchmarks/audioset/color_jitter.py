@@ -65,9 +65,10 @@ def color_jitter(
 
   # All of it is one affine map of a pixel's colours: contrast first, which is
   # about the mean, then the turn, then brightness.
-  *_, channels = videos.shape
+  channels = videos.shape[-1]
   pixels = channels // 3
-  mean = jnp.mean(videos, axis=range(1, videos.ndim - 1), dtype=jnp.float32)
+  rows = videos.reshape(batch, -1, channels).astype(jnp.float32)
+  mean = jnp.mean(rows, axis=1)
   mean = mean.reshape(batch, pixels, 3).mean(axis=1)
   kept = jnp.einsum('bc,bcr->br', (1 - contrast)[:, None] * mean, colors)
   offset = jnp.tile(kept + brightness[:, None], (1, pixels))  # [B, K]
@@ -76,7 +77,6 @@ def color_jitter(
   matrix = jnp.einsum(
     'pq,bcr->bpcqr', jnp.eye(pixels), contrast[:, None, None] * colors
   ).reshape(batch, channels, channels)
-  rows = videos.reshape(batch, -1, channels).astype(jnp.float32)
   changed = jnp.einsum(
     'bmc,bcd->bmd', rows, matrix, precision=jax.lax.Precision.HIGHEST
   )

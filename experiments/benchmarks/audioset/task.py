@@ -182,7 +182,7 @@ class AudioSet(Task):
     shape = batch['labels'].shape[:1]
     if 'video' in self.inputs:
       video = color_jitter.color_jitter(
-        batch['video'].astype(jnp.float32),
+        batch['video'],
         color_key,
         probability=self.color_probability,
         max_brightness=self.max_brightness,

@@ -41,7 +41,7 @@ def color_jitter(
     max_hue: the largest turn, as a fraction of a full one.
 
   Returns:
-    The same shape, cut off at 0 and 255.
+    The same shape, float32, cut off at 0 and 255.
   """
   batch = videos.shape[0]
   draws = jax.random.uniform(key, (5, batch), minval=-1.0)
@@ -70,12 +70,14 @@ def color_jitter(
   rows = videos.reshape(batch, -1, channels).astype(jnp.float32)
   mean = jnp.mean(rows, axis=1)
   mean = mean.reshape(batch, pixels, 3).mean(axis=1)
-  kept = jnp.einsum('bc,bcr->br', (1 - contrast)[:, None] * mean, colors)
-  offset = jnp.tile(kept + brightness[:, None], (1, pixels))  # [B, K]
+  kept = (1 - contrast)[:, None, None] * mean[:, :, None] * colors
+  offset = kept.sum(axis=1) + brightness[:, None]  # [B, 3]
+  offset = jnp.tile(offset, (1, pixels))  # [B, K]
   # As a matrix product that leaves pixels side by side: nothing has three
   # channels, which fill few of the lanes of a vector unit.
-  matrix = jnp.einsum(
-    'pq,bcr->bpcqr', jnp.eye(pixels), contrast[:, None, None] * colors
+  colors = contrast[:, None, None] * colors
+  matrix = (
+    jnp.eye(pixels)[None, :, None, :, None] * colors[:, None, :, None, :]
   ).reshape(batch, channels, channels)
   changed = jnp.einsum(
     'bmc,bcd->bmd', rows, matrix, precision=jax.lax.Precision.HIGHEST

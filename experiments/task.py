@@ -41,6 +41,10 @@ class Task(abc.ABC):
   # None: JAX's own.
   mesh: Mesh | None = None
 
+  def __getstate__(self) -> dict[str, Any]:
+    """What processes that decode data are sent: devices cannot be."""
+    return {**vars(self), 'mesh': None}
+
   @classmethod
   def check_ranges(cls, settings: Mapping[str, Any]) -> None:
     """Raises ValueError for a number that the annotations do not allow."""

@@ -118,10 +118,7 @@ def prepare(
 
   model.train(mode == 'train')
   # What our count of FLOPs says of it, by the arguments of our own model.
-  keys: tuple[str, ...] = ('num_classes', 'num_latents', 'latent_channels')
-  keys += ('num_latent_transformers', 'num_self_attends', 'num_cross_attends')
-  keys += ('self_attend_heads',)
-  arguments = {key: getattr(size, key) for key in keys}
+  arguments = dataclasses.asdict(size)
   flops = cost.perceiver_flops(
     arguments | differs, size.num_inputs, size.num_channels
   )

@@ -46,6 +46,8 @@ def test_every_form_is_attention(
 ):
   rng = np.random.default_rng(0)
   shape = (2, size, num_channels)
+  if form is kernel:
+    assert self_attention_tpu.suits(size, num_channels, num_heads)
   *qkv, cotangent = (jnp.asarray(rng.normal(size=shape), dtype) for _ in 'qkvc')
 
   @jax.jit

@@ -14,7 +14,7 @@ from experiments import evaluate, experiment, pipeline, sharding, train
 from experiments.benchmarks.audioset import source, spectrogram
 from experiments.benchmarks.audioset.average_precision import average_precision
 from scripts import costs, tables
-from tests.benchmarks.audioset.clips import clip, config, task
+from tests.benchmarks.audioset.clips import clip, config, task, uncut
 
 # Elements and channels, as in PAPER.md; 129 is 2 x 64 bands and the position.
 AUDIO, PATCHES = {'raw': (480, 128 + 129), 'mel': (4800, 1 + 2 * 129)}, 12_544
@@ -116,6 +116,10 @@ def test_content_is_the_streams_values():
   seen = contents(small, batch)
   video = batch['video'].astype(np.float32) / 127.5 - 1
   np.testing.assert_allclose(seen['video'], video, atol=1e-6)
+  # The patch at (1, 0, 1) of frames 2 and 3, 8 x 8 pixels.
+  pixels = np.stack([uncut(x) for x in video])
+  patch = pixels[:, 2:4, :8, 8:16].reshape(4, -1)
+  np.testing.assert_allclose(seen['video'][:, 1, 0, 1], patch, atol=1e-6)
   raw = batch['audio'].reshape(4, -1, 128) / 32768
   np.testing.assert_array_equal(seen['raw'], raw.astype(np.float32))
   mel = spectrogram.log_mel(

@@ -1,4 +1,4 @@
-"""Self-attention with its own backward pass: as arrays, and as a kernel."""
+"""What has its own backward pass: self-attention in both forms, and parts."""
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,27 @@ def test_large_logits_overflow_nothing():
   out, transpose = jax.vjp(lambda *x: arrays(*x, 1), query, key, value)
   np.testing.assert_allclose(out, value, rtol=1e-6)
   assert all(jnp.isfinite(x).all() for x in transpose(out))
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_a_linear_layer_has_the_gradients_of_its_product(dtype):
+  rng = np.random.default_rng(0)
+  x, w, b, cotangent = (
+    jnp.asarray(rng.integers(-4, 5, size=shape), dtype)
+    for shape in ((2, 7, 3), (3, 5), (5,), (2, 7, 5))
+  )
+  out, transpose = jax.vjp(lambda x, w, b: x @ w + b[None, None], x, w, b)
+  other, other_transpose = jax.vjp(attention.linear, x, w, b)
+  # Small integers: no rounding.
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    (out, *transpose(cotangent)),
+    (other, *other_transpose(cotangent)),
+  )
+  np.testing.assert_array_equal(
+    attention._sum_of_outer_products(x, cotangent),  # Not on this platform.
+    attention._transposed_first(x, cotangent),
+  )
 
 
 def test_what_is_spread_is_summed_in_float32():

@@ -8,8 +8,8 @@ r"""Times a config's model in the forms of its cross-attention, side by side.
 
 Each contender has a process of its own, whose peak memory is then its own. On a
 CPU they take turns, A B A B …, so that a drift of the machine's speed meets all
-alike; on an accelerator they run one after the other, because each needs its
-memory. The input is random.
+alike, and a turn is two steps, of which the second counts; on an accelerator
+they run one after the other, because each needs its memory. The input is random.
 """
 
 from collections.abc import Callable
@@ -206,7 +206,7 @@ def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
 
 
 def _work(contender: Contender, pipe: Any) -> None:
-  """A contender's process: prepares, then runs a step for each message."""
+  """A contender's process: prepares, then times a step for each message."""
   if contender.peer:
     prepared = Prepared(
       **peers.prepare(
@@ -232,6 +232,9 @@ def _work(contender: Contender, pipe: Any) -> None:
   del facts['step']
   pipe.send(facts)
   while pipe.recv():
+    # Not timed, for a step of training follows another: while a process waits
+    # for its turn, caches and even the memory that it gave back go cold.
+    prepared.step()
     start = time.perf_counter()
     prepared.step()
     pipe.send(time.perf_counter() - start)

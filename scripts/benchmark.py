@@ -9,7 +9,8 @@ r"""Times a config's model in the forms of its cross-attention, side by side.
 Each contender has a process of its own, whose peak memory is then its own. On a
 CPU they take turns, A B A B …, so that a drift of the machine's speed meets all
 alike, and a turn is two steps, of which the second counts; on an accelerator
-they run one after the other, because each needs its memory. The input is random.
+they run one after the other, because each needs its memory. The input is
+random.
 """
 
 from collections.abc import Callable

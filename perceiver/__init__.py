@@ -1,5 +1,6 @@
 """Perceiver: General Perception with Iterative Attention, in JAX and Haiku."""
 
+from perceiver import attention_maps
 from perceiver.inputs import ByteArray, ModalityEncoding, Segment
 from perceiver.model import Perceiver
 from perceiver.position_encoding import (
@@ -16,6 +17,7 @@ __all__ = [
   'ModalityEncoding',
   'Perceiver',
   'Segment',
+  'attention_maps',
   'fourier_axes',
   'fourier_points',
 ]

@@ -155,8 +155,9 @@ class CrossAttention(AttentionBlock):
     latents: jax.Array,  # [B, N, D]
     inputs: cross_attention.Inputs,  # Of M elements with C channels.
     is_training: bool,
-  ) -> tuple[jax.Array, jax.Array | None]:  # [B, N, D], [B, H, N, M]
-    """Returns the new latents; and the logits, if inputs are 'plain'."""
+    with_queries: bool = False,
+  ) -> tuple[jax.Array, cross_attention.InputQueries | None]:  # [B, N, D]
+    """Returns the new latents; and on request what they looked for."""
     input_channels = inputs.num_channels
     num_channels = self.num_channels or min(input_channels, latents.shape[-1])
     project = self.linear(num_channels, 'query')
@@ -169,8 +170,11 @@ class CrossAttention(AttentionBlock):
       *LinearParameters(num_channels, w_init, 'key')(input_channels),
       *LinearParameters(num_channels, w_init, 'value')(input_channels),
     )
-    attended, logits = cross_attention.cross_attend(query, inputs, parameters)
-    return self.add(latents, attended, is_training), logits
+    attended = cross_attention.cross_attend(query, inputs, parameters)
+    queries = None
+    if with_queries:
+      queries = cross_attention.input_queries(query, parameters)
+    return self.add(latents, attended, is_training), queries
 
 
 @dataclasses.dataclass

@@ -153,14 +153,16 @@ class Perceiver(hk.Module):
 
   def encode(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns the last latents [B, N, D], in the compute dtype."""
-    return self._iterate(inputs, is_training, with_logits=False)[0]
+    return self._iterate(inputs, is_training)[0]
 
-  def attention_logits(self, inputs: ByteArray) -> list[jax.Array]:
-    """Returns the logits [B, H, N, M] of each cross-attend, in their order.
+  def attention_queries(
+    self, inputs: ByteArray
+  ) -> list[cross_attention.InputQueries]:
+    """Returns what each cross-attend looks for, in their order.
 
-    They are what the paper's attention maps show: before the softmax (Fig. 3).
+    `attention_maps` makes the paper's attention maps of it (Fig. 3).
     """
-    return self._iterate(inputs, is_training=False, with_logits=True)[1]
+    return self._iterate(inputs, is_training=False, with_queries=True)[1]
 
   def __post_init__(self) -> None:
     super().__post_init__(name=self.name)
@@ -246,29 +248,28 @@ class Perceiver(hk.Module):
     )
 
   def _iterate(
-    self, inputs: ByteArray, is_training: bool, with_logits: bool
+    self,
+    inputs: ByteArray,
+    is_training: bool,
+    with_queries: bool = False,
   ) -> tuple[jax.Array, list[Any]]:
     inputs.validate()
     dtype = jnp.dtype(self.compute_dtype)
     # Once for all cross-attends: what depends on no parameters of theirs.
-    method = cross_attention.Method('plain')
-    if not with_logits:
-      method = self._method(inputs)
-    prepared = cross_attention.prepare(inputs, method, dtype)
+    prepared = cross_attention.prepare(inputs, self._method(inputs), dtype)
 
     def iteration(latents, cross, transformers):
       def cross_attend(latents):
-        latents, logits = self._cross_attends[cross](
-          latents, prepared, is_training
+        return self._cross_attends[cross](
+          latents, prepared, is_training, with_queries
         )
-        return latents, logits if with_logits else None
 
-      latents, logits = _remat(cross_attend, self.remat)(latents)
+      latents, queries = _remat(cross_attend, self.remat)(latents)
       for t, run in itertools.groupby(transformers):
         transformer = self._latent_transformers[t]
         body = lambda x, f=transformer: (f(x, is_training), None)
         latents, _ = _repeat(body, latents, len(list(run)))
-      return latents, logits
+      return latents, queries
 
     with float32_parameters():
       latents = hk.get_parameter(
@@ -280,13 +281,13 @@ class Perceiver(hk.Module):
       latents = jnp.broadcast_to(
         latents, (inputs.batch_size, *latents.shape)
       )  # [B, N, D]
-      logits = []
+      queries = []
       # Iterations that use the same weights are one scan, compiled once.
       for (cross, transformers), run in itertools.groupby(self._plan()):
         body = lambda x, c=cross, ts=transformers: iteration(x, c, ts)
         latents, outs = _repeat(body, latents, len(list(run)))
-        logits.extend(outs)
-    return latents, logits
+        queries.extend(outs)
+    return latents, queries
 
 
 def _repeat(

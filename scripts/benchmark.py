@@ -187,7 +187,7 @@ def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
       query.astype(dtype),
       cross_attention.prepare(inputs, method, dtype),
       cross_attention.Parameters(*parameters),
-    )[0]
+    )
 
   flops = contender.batch_size * (
     cost.attention_flops(

@@ -132,7 +132,7 @@ def attend(
   key: jax.Array,
   value: jax.Array,
   mask: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> jax.Array:
   """Scaled dot-product attention.
 
   Logits and softmax are in float32, whatever the inputs' dtype.
@@ -144,15 +144,14 @@ def attend(
     mask: [B, M] bool, True where an element exists, or None.
 
   Returns:
-    The attended values [B, N, H, F] in the inputs' dtype, and the logits
-    [B, H, N, M] before the mask and the softmax, float32.
+    The attended values [B, N, H, F], in the inputs' dtype.
   """
   logits = jnp.einsum(
     'bnhf,bmhf->bhnm', query, key, preferred_element_type=jnp.float32
   )
   logits = logits / jnp.sqrt(jnp.float32(query.shape[-1]))
   weights = masked_softmax(logits, mask).astype(value.dtype)  # [B, H, N, M]
-  return jnp.einsum('bhnm,bmhf->bnhf', weights, value), logits
+  return jnp.einsum('bhnm,bmhf->bnhf', weights, value)
 
 
 @jax.custom_vjp

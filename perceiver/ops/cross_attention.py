@@ -45,6 +45,16 @@ class Method:
   mesh: Mesh | None = None  # Whose axis 'data' splits the batch.
 
 
+class InputQueries(NamedTuple):
+  """Queries in the space of normed inputs x̂: logits are vectors · x̂ + bias.
+
+  They tell what a cross-attend looks at, whatever its form.
+  """
+
+  vectors: jax.Array  # [B, N, H, C] float32
+  bias: jax.Array  # [B, N, H] float32: what is the same for all elements.
+
+
 class Parameters(NamedTuple):
   """Of the inputs' layer norm and of the linear layers for keys and values."""
 
@@ -201,7 +211,7 @@ def prepare(inputs: ByteArray, method: Method, dtype: jnp.dtype) -> Inputs:
 
 def cross_attend(
   query: jax.Array, inputs: Inputs, parameters: Parameters
-) -> tuple[jax.Array, jax.Array | None]:
+) -> jax.Array:
   """Attends to the inputs, by the method that they were prepared for.
 
   Args:
@@ -210,11 +220,10 @@ def cross_attend(
     parameters: in float32.
 
   Returns:
-    [B, N, H, F] attended values, in the query's dtype; and of 'plain' the
-    logits [B, H, N, M] before mask and softmax, float32.
+    [B, N, H, F] attended values, in the query's dtype.
   """
   if isinstance(inputs, FactoredInputs):
-    return _cross_attend_factored(query, inputs, parameters), None
+    return _cross_attend_factored(query, inputs, parameters)
   dtype = inputs.normed.dtype
   p = Parameters(*(x.astype(dtype) for x in parameters))
   normed = inputs.normed * p.scale.reshape(1, 1, -1)
@@ -228,19 +237,60 @@ def cross_attend(
   return attention.attend(query, key, value, inputs.mask)
 
 
+def input_queries(query: jax.Array, parameters: Parameters) -> InputQueries:
+  """What queries [B, N, H, F] ask of the normed inputs."""
+  num_heads, width = query.shape[2:]
+  scale, offset = parameters.scale, parameters.offset
+  u = _meet_keys(query, parameters.key_w)
+  # Of all elements alike: what the layer norm and the keys add.
+  bias = u @ offset.astype(jnp.float32) + jnp.einsum(
+    'bnhf,hf->bnh',
+    query.astype(jnp.float32),
+    parameters.key_b.astype(jnp.float32).reshape(num_heads, width),
+  )
+  vectors = u * scale.astype(jnp.float32).reshape(1, 1, 1, -1)
+  return InputQueries(vectors / math.sqrt(width), bias / math.sqrt(width))
+
+
+def logits(queries: InputQueries, inputs: FactoredInputs) -> jax.Array:
+  """Of each query and element, before mask and softmax.
+
+  Args:
+    queries: of N latents, or of some of them.
+    inputs: as from `prepare`, in any form but 'plain'.
+
+  Returns:
+    [B, H, N, M] float32.
+  """
+  batch, num_latents, num_heads, channels = queries.vectors.shape
+  vectors = queries.vectors.reshape(batch, -1, channels)  # [B, R, C]
+  scores = [
+    factored.scores(rows.from_channels(vectors, segment), elements)
+    for segment, elements in zip(inputs.segments, inputs.elements, strict=True)
+  ]
+  out = jnp.concatenate(scores, axis=-1)  # [B, R, M]
+  out = out.reshape(batch, num_latents, num_heads, -1)
+  return (out + queries.bias[..., None]).swapaxes(1, 2)
+
+
+def _meet_keys(query: jax.Array, key_w: jax.Array) -> jax.Array:
+  """Queries [B, N, H, F] times the weights of the keys: [B, N, H, C]."""
+  num_heads, width = query.shape[2:]
+  # The products with weights are in the compute dtype, the core in float32.
+  return jnp.einsum(
+    'bnhf,chf->bnhc',
+    query,
+    key_w.reshape(-1, num_heads, width).astype(query.dtype),
+    preferred_element_type=jnp.float32,
+  )
+
+
 def _cross_attend_factored(
   query: jax.Array, inputs: FactoredInputs, parameters: Parameters
 ) -> jax.Array:
   batch, num_latents, num_heads, width = query.shape
   num_rows = num_latents * num_heads
-  per_head = lambda w: w.reshape(-1, num_heads, width)  # [C, H, F]
-  # The products with weights are in the compute dtype, the core in float32.
-  u = jnp.einsum(
-    'bnhf,chf->bnhc',
-    query,
-    per_head(parameters.key_w).astype(query.dtype),
-    preferred_element_type=jnp.float32,
-  )
+  u = _meet_keys(query, parameters.key_w)
   # Spread once: the two parts of its gradient are then added before they are
   # summed, and devices exchange one sum, after the last cross-attend.
   scale = attention.spread(parameters.scale.astype(jnp.float32), u.shape)
@@ -255,7 +305,7 @@ def _cross_attend_factored(
   values = jnp.einsum(
     'bnhc,chf->bnhf',
     y.astype(query.dtype),
-    per_head(parameters.value_w).astype(query.dtype),
+    parameters.value_w.reshape(-1, num_heads, width).astype(query.dtype),
     preferred_element_type=jnp.float32,
   )
   values += parameters.value_b.astype(jnp.float32).reshape(

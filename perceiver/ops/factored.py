@@ -66,18 +66,18 @@ def _product(equation: str, x: jax.Array, columns: jax.Array) -> jax.Array:
   )
 
 
-def _scores(rows: Rows, elements: Elements) -> jax.Array:
+def scores(rows: Rows, elements: Elements) -> jax.Array:
   """The product of each row with each normed element: [B, R, M]."""
   batch, num_rows, _ = rows.columns.shape
-  scores = _product('brk,bkm->brm', rows.columns, elements.columns)
+  out = _product('brk,bkm->brm', rows.columns, elements.columns)
   if rows.axes:
     positions = spread(rows.axes, elements.grid).reshape(batch, num_rows, -1)
-    scores += elements.scale[:, None, :] * positions
-  return scores
+    out += elements.scale[:, None, :] * positions
+  return out
 
 
 def _sums(weights: jax.Array, elements: Elements, num_axes: int) -> Rows:
-  """What rows with weights [B, R, M] gather; the transpose of `_scores`."""
+  """What rows with weights [B, R, M] gather; the transpose of `scores`."""
   columns = _product('brm,bkm->brk', weights, elements.columns)
   scaled = weights * elements.scale[:, None, :]
   scaled = scaled.reshape(*weights.shape[:2], *elements.grid)
@@ -175,16 +175,16 @@ def _merge(parts: list[tuple[Rows, jax.Array]]):
 
 def _forward_tile(segments, carry, queries):
   """The joint softmax over all segments, for a tile of rows."""
-  scores = [
-    _masked(_scores(q, e), e, FLOOR)
+  logits = [
+    _masked(scores(q, e), e, FLOOR)
     for q, e in zip(queries, segments, strict=True)
   ]
   peak = functools.reduce(
-    jnp.maximum, [s.max(axis=-1, keepdims=True) for s in scores]
+    jnp.maximum, [x.max(axis=-1, keepdims=True) for x in logits]
   )
   weights = [
     _masked(jnp.exp(s - peak), e, 0.0)
-    for s, e in zip(scores, segments, strict=True)
+    for s, e in zip(logits, segments, strict=True)
   ]
   total = sum(w.sum(axis=-1, keepdims=True) for w in weights)  # [B, R, 1]
   total = jnp.where(total == 0, 1.0, total)
@@ -232,8 +232,8 @@ def _backward_tiles(queries, cotangents, segments, log_total, mean, tile):
     for q, c, e, g in zip(
       queries, cotangents, segments, segment_gradients, strict=True
     ):
-      weights = _masked(jnp.exp(_scores(q, e) - log_total), e, 0.0)
-      slopes = weights * (_scores(c, e) - mean)  # Of the logits, [B, R, M]
+      weights = _masked(jnp.exp(scores(q, e) - log_total), e, 0.0)
+      slopes = weights * (scores(c, e) - mean)  # Of the logits, [B, R, M]
       row_gradients.append(_sums(slopes, e, len(q.axes)))
       sums.append(
         jax.tree.map(jnp.add, g, _element_gradients(q, c, e, slopes, weights))

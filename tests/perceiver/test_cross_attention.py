@@ -27,7 +27,7 @@ TPU_KERNEL = factored.Kernel(factored_tpu, interpret=True)
 def attend(query, inputs, parameters, form, tile=None, kernel=None):
   method = cross_attention.Method(form, tile, kernel)
   prepared = cross_attention.prepare(inputs, method, query.dtype)
-  return cross_attention.cross_attend(query, prepared, parameters)[0]
+  return cross_attention.cross_attend(query, prepared, parameters)
 
 
 def loss(query, inputs, parameters, form, tile, kernel):
@@ -268,7 +268,7 @@ def test_each_device_of_a_mesh_attends_for_its_examples(kernel):
         query,
         cross_attention.prepare(inputs, method, jnp.float32),
         parameters,
-      )[0]
+      )
       return jnp.sum(jnp.sin(out)), out
 
     return jax.grad(loss, argnums=(0, 2), has_aux=True)(

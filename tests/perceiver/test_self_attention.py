@@ -10,7 +10,7 @@ from perceiver.ops import attention, self_attention_tpu
 
 def plain(query, key, value, num_heads):
   split = lambda x: x.reshape(*x.shape[:2], num_heads, -1)
-  out, _ = attention.attend(split(query), split(key), split(value))
+  out = attention.attend(split(query), split(key), split(value))
   return out.reshape(query.shape)
 
 

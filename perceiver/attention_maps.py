@@ -1,0 +1,67 @@
+"""Attention maps: what each latent looks at, over the input (Figs. 3, 7 to 31).
+
+A map is made from a cross-attend's queries, `Perceiver.attention_queries`, and
+the input; in whatever form the model attends, no logits are kept but those that
+are asked for.
+
+Glossary of shapes:
+- B: batch; N: latents; K: those that are shown; M: input elements; H: heads.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from perceiver.inputs import ByteArray
+from perceiver.ops import attention, cross_attention
+from perceiver.ops.cross_attention import InputQueries
+
+TILE = 16  # Latents whose logits `mean_weights` has at once.
+
+
+def logits(
+  queries: InputQueries, inputs: ByteArray, latents: Sequence[int] | None = None
+) -> jax.Array:
+  """The logits before the softmax, which the paper's figures show.
+
+  Args:
+    queries: of a cross-attend.
+    inputs: the byte array that the model was given.
+    latents: which of them, K; None: all.
+
+  Returns:
+    [B, H, K, M] float32; the elements in the order of `inputs`.
+  """
+  if latents is not None:
+    queries = jax.tree.map(lambda x: x[:, jnp.asarray(latents)], queries)
+  return cross_attention.logits(queries, _prepare(inputs))
+
+
+def weights(logits: jax.Array, inputs: ByteArray) -> jax.Array:
+  """The attention itself: the softmax of logits [B, H, K, M], masked."""
+  return attention.masked_softmax(logits, inputs.mask())
+
+
+def mean_weights(queries: InputQueries, inputs: ByteArray) -> jax.Array:
+  """[B, M]: the attention's mean over all latents and heads."""
+  prepared = _prepare(inputs)
+  batch, count = queries.vectors.shape[:2]
+
+  def add(total: jax.Array, latents: jax.Array) -> tuple[jax.Array, None]:
+    some = jax.tree.map(lambda x: x[:, latents % count], queries)
+    attended = weights(cross_attention.logits(some, prepared), inputs)
+    exists = (latents < count).reshape(1, 1, -1, 1)
+    return total + jnp.sum(attended * exists, axis=(1, 2)), None
+
+  tiles = jnp.arange(-(-count // TILE) * TILE).reshape(-1, TILE)
+  zeros = jnp.zeros((batch, inputs.num_elements))
+  total, _ = jax.lax.scan(add, zeros, tiles)
+  return total / (count * queries.vectors.shape[2])
+
+
+def _prepare(inputs: ByteArray) -> cross_attention.FactoredInputs:
+  method = cross_attention.Method('factored')
+  prepared = cross_attention.prepare(inputs, method, jnp.dtype(jnp.float32))
+  assert isinstance(prepared, cross_attention.FactoredInputs)
+  return prepared

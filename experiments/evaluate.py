@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 import contextlib
+import functools
+import io
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +12,9 @@ import numpy as np
 
 from experiments import pipeline, preemption, sharding, telemetry
 from experiments.experiment import Experiment, TrainState
-from experiments.task import Summary
 
 SplitMetrics = dict[str, dict[str, float]]  # By split and metric.
+TOP = 5  # Classes that are kept of each prediction.
 
 
 class BatchResult(NamedTuple):
@@ -21,6 +23,18 @@ class BatchResult(NamedTuple):
   totals: Any  # Sums over unmasked examples by metric, and 'count'.
   mask: Any  # [B] bool
   outputs: Any  # The task's, [B, ...] by name.
+  predictions: Any  # As in `Evaluation`, [B, ...].
+
+
+class Evaluation(NamedTuple):
+  """Of a split."""
+
+  metrics: dict[str, float]  # Means, 'loss' and 'count', and the task's own.
+  files: dict[str, str]  # The task's, by name.
+  # Of all examples that could be read: 'record' (its index in the split),
+  # 'loss', 'classes' and 'scores' [examples, TOP], the best first; and 'label',
+  # where there is just one.
+  predictions: dict[str, np.ndarray]
 
 
 def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
@@ -40,13 +54,25 @@ def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
       for name, value in values.items()
     }
     totals |= {'count': jnp.sum(mask)}
-    return BatchResult(totals, mask, task.outputs(logits, batch))
+    scores = task.scores(logits)
+    top, classes = jax.lax.top_k(scores, min(TOP, scores.shape[-1]))
+    predictions = {
+      'record': batch['record'],
+      'loss': values['loss'],
+      'classes': classes,
+      'scores': top,
+    }
+    if 'label' in batch:
+      predictions['label'] = batch['label']
+    return BatchResult(totals, mask, task.outputs(logits, batch), predictions)
 
   return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
 
 
 def batches(
-  experiment: Experiment, source: Sequence[Any]
+  experiment: Experiment,
+  source: Sequence[Any],
+  on_damaged: pipeline.OnDamaged | None = None,
 ) -> Generator[pipeline.NumpyBatch]:
   """This process's share of a split, each example once."""
   return pipeline.eval_batches(
@@ -57,6 +83,7 @@ def batches(
     max_damaged=experiment.config.data.max_damaged,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
+    on_damaged=on_damaged,
   )
 
 
@@ -66,7 +93,7 @@ def evaluate(
   params: Any,
   model_state: Any,
   batches: Iterable[pipeline.NumpyBatch],
-) -> Summary:
+) -> Evaluation:
   """Metrics over all examples.
 
   Args:
@@ -77,8 +104,7 @@ def evaluate(
     batches: this process's share, each with a 'mask' [B].
 
   Returns:
-    The mean of each metric and of the loss, and 'count', the examples seen;
-    and what the task makes of its outputs.
+    Its metrics, files and predictions.
 
   Raises:
     preemption.PreemptedError: after SIGTERM, between two batches.
@@ -100,15 +126,14 @@ def evaluate(
   )
   count = sums.pop('count')
   means = {name: float(value / count) for name, value in sums.items()}
-  outputs = jax.tree.map(
-    lambda *x: np.concatenate(x), *(r.outputs for r in results)
-  )
   mask = np.concatenate([r.mask for r in results])
-  summary = experiment.task.summarize(
-    {name: x[mask] for name, x in outputs.items()}
+  outputs, predictions = jax.tree.map(
+    lambda *x: np.concatenate(x)[mask],
+    *((r.outputs, r.predictions) for r in results),
   )
+  summary = experiment.task.summarize(outputs, experiment.class_names())
   metrics = means | summary.metrics | {'count': int(count)}
-  return Summary(metrics, summary.files)
+  return Evaluation(metrics, summary.files, predictions)
 
 
 def open_sources(experiment: Experiment) -> dict[str, Sequence[Any]]:
@@ -125,18 +150,26 @@ def evaluate_splits(
   sources: Mapping[str, Sequence[Any]],
   workdir: str,
 ) -> SplitMetrics:
-  """Metrics of each of the splits; the task's files go to the workdir.
+  """Metrics of each of the splits.
 
-  Raises what `evaluate` raises.
+  The task's files go to the workdir, and predictions_SPLIT.npz: what
+  `Evaluation` has of them, and 'step'. Raises what `evaluate` raises.
   """
   metrics = {}
   for split, source in sources.items():
-    with contextlib.closing(batches(experiment, source)) as some:
-      summary = evaluate(
+    on_damaged = functools.partial(telemetry.record_skipped, workdir, split)
+    with contextlib.closing(batches(experiment, source, on_damaged)) as some:
+      evaluation = evaluate(
         experiment, eval_step, state.params, state.model_state, some
       )
-    telemetry.write_files(workdir, summary.files)
-    metrics[split] = summary.metrics
+    arrays = io.BytesIO()
+    predictions: Any = {'step': int(state.step), **evaluation.predictions}
+    np.savez(arrays, **predictions)
+    telemetry.write_files(
+      workdir,
+      evaluation.files | {f'predictions_{split}.npz': arrays.getvalue()},
+    )
+    metrics[split] = evaluation.metrics
   return metrics
 
 

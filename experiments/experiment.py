@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 import optax
 
 from experiments import benchmarks, optimizers, profiling, sharding
+from experiments.errors import DataNotFoundError
 from experiments.task import Batch, Task
 import perceiver
 from perceiver import baselines, cost, ranges
@@ -90,6 +91,13 @@ class Experiment:
     """Records of a split. Raises `errors.DataNotFoundError`."""
     return self.task.source(split, self.config.data.get('dir'))
 
+  def class_names(self) -> Sequence[str]:
+    """What people call the classes; numbers where no data tells."""
+    try:
+      return self.task.class_names(self.config.data.get('dir'))
+    except DataNotFoundError:
+      return [str(i) for i in range(self.task.num_classes)]
+
 
 def transform_model(
   config: ConfigDict, task: Task, mesh: Mesh | None = None
@@ -102,6 +110,30 @@ def transform_model(
   def forward(batch: Batch, is_training: bool) -> jax.Array:
     model: Any = MODELS[config.model.name](**arguments)
     return model(task.byte_array(batch, is_training), is_training)
+
+  return hk.transform_with_state(forward)
+
+
+def transform_attention(
+  config: ConfigDict, task: Task, mesh: Mesh | None = None
+) -> hk.TransformedWithState:
+  """The Perceiver's attention, as a pair of functions of a batch.
+
+  It has the parameters of `transform_model`, and gives each cross-attend's
+  queries and the byte array: what `perceiver.attention_maps` takes.
+
+  Raises:
+    ValueError: if the model is no Perceiver.
+  """
+  if config.model.name != 'perceiver':
+    raise ValueError(
+      f'model.name={config.model.name!r} has no cross-attention, so no maps.'
+    )
+
+  def forward(batch: Batch):
+    inputs = task.byte_array(batch, is_training=False)
+    model = perceiver.Perceiver(**config.model, mesh=mesh)
+    return model.attention_queries(inputs), inputs
 
   return hk.transform_with_state(forward)
 

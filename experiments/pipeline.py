@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 ENDLESS = 2**31  # Epochs. Without a number, batches of one overflow a length.
 NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
+OnDamaged = Callable[[int, str], None]  # Told a record's index, and why.
 
 
 def train_batches(
@@ -45,6 +46,7 @@ def train_batches(
   max_damaged: float = 0.0,
   process_index: int = 0,
   process_count: int = 1,
+  on_damaged: OnDamaged | None = None,
 ) -> Generator[NumpyBatch]:
   """This process's share of each global batch, from `position` on, endless.
 
@@ -58,6 +60,7 @@ def train_batches(
     max_damaged: the largest fraction of damaged records to go on with.
     process_index: of this process.
     process_count: of all processes.
+    on_damaged: called once for each record that turns out to be damaged.
 
   Returns:
     Batches of batch_size / process_count examples; to be closed when done.
@@ -78,7 +81,7 @@ def train_batches(
     position + process_index :: process_count
   ]
   batches = _iterate(examples.batch(batch_size // process_count), num_workers)
-  return _report_damaged(batches, task, source, max_damaged)
+  return _report_damaged(batches, task, source, max_damaged, on_damaged)
 
 
 def eval_batches(
@@ -90,22 +93,27 @@ def eval_batches(
   max_damaged: float = 0.0,
   process_index: int = 0,
   process_count: int = 1,
+  on_damaged: OnDamaged | None = None,
 ) -> Generator[NumpyBatch]:
-  """Every example once, in order; the last batch is filled up, mask False."""
+  """Every example once, in order; the last batch is filled up, mask False.
+
+  'record' [batch] tells which of the split they are.
+  """
   count = len(source)
   padded = -(-count // batch_size) * batch_size
 
   def example(index: int) -> NumpyBatch:
     record = index if index < count else 0
-    return _example(
+    example = _example(
       spec, record, index < count, lambda: task.eval_example(source[record])
     )
+    return {**example, 'record': np.int32(record)}
 
   spec = task.eval_spec()
   examples = grain.MapDataset.range(padded).map(example)
   examples = examples[process_index::process_count]
   batches = _iterate(examples.batch(batch_size // process_count), num_workers)
-  return _report_damaged(batches, task, source, max_damaged)
+  return _report_damaged(batches, task, source, max_damaged, on_damaged)
 
 
 def _example(
@@ -127,6 +135,7 @@ def _report_damaged(
   task: Task,
   source: Sequence[Any],
   max_damaged: float,
+  on_damaged: OnDamaged | None,
 ) -> Generator[NumpyBatch]:
   """Names each damaged record once; stops when they are too many."""
   damaged: set[int] = set()
@@ -140,6 +149,8 @@ def _report_damaged(
           'Skipped record %d of %d, the %d. that is damaged: %s',
           *(index, len(source), len(damaged), reason),
         )
+        if on_damaged is not None:
+          on_damaged(index, reason)
         if len(damaged) > max_damaged * len(source):
           raise DamagedDataError(
             f'{len(damaged)} of {len(source)} records are damaged, more than'

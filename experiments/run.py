@@ -18,6 +18,7 @@ from experiments import (
   host_memory,
   logs,
   preemption,
+  saved,
   train,
 )
 
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> None:
     run = experiment.create(_CONFIG.value)
     compilation_cache.use(_WORKDIR.value, run.config.train.compilation_cache)
     if _MODE.value == 'eval':
-      metrics = train.evaluate_checkpoint(run, _WORKDIR.value)
+      metrics = saved.evaluate_checkpoint(run, _WORKDIR.value)
     else:
       metrics = train.train(run, _WORKDIR.value)
   except preemption.PreemptedError as error:

@@ -1,7 +1,7 @@
 """What a benchmark is: the only thing that differs between experiments."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -11,6 +11,8 @@ from jax.sharding import Mesh
 import numpy as np
 import optax
 
+from experiments.errors import DamagedRecordError
+from experiments.views import View
 import perceiver
 from perceiver import ranges
 
@@ -22,7 +24,7 @@ class Summary:
   """What an evaluation tells."""
 
   metrics: dict[str, float]
-  # Text by name, for the run's directory.
+  # Texts by name, for the run's directory.
   files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -37,6 +39,7 @@ class Task(abc.ABC):
   train_split = 'train'
   eval_splits: tuple[str, ...] = ('test',)
   best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
+  file_suffixes: tuple[str, ...] = ()  # Of files that `read_file` knows.
   # The devices that `byte_array` and `augment_batch` are for, as of the model;
   # None: JAX's own.
   mesh: Mesh | None = None
@@ -57,6 +60,30 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     """Records by index. Raises DataNotFoundError where there is no data."""
+
+  def class_names(self, data_dir: str | None) -> Sequence[str]:
+    """What people call the classes. Raises what `source` raises."""
+    del data_dir
+    return [str(i) for i in range(self.num_classes)]
+
+  def read_file(self, path: str) -> Any:
+    """A person's own file as a record, whose label means nothing.
+
+    Raises:
+      DamagedRecordError: if it cannot be read, or should not be.
+      OSError: likewise.
+    """
+    raise DamagedRecordError(f'{path}: nothing is read from files here.')
+
+  def read_files(
+    self, paths: Iterable[str]
+  ) -> Iterator[tuple[str, Any | Exception]]:
+    """Each path with what `read_file` returned or raised, in their order."""
+    for path in paths:
+      try:
+        yield path, self.read_file(path)
+      except (DamagedRecordError, OSError) as error:
+        yield path, error
 
   @abc.abstractmethod
   def train_example(
@@ -85,6 +112,25 @@ class Task(abc.ABC):
   def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
     """The model's input; may have parameters (runs inside the transform)."""
 
+  def window(self, example: Batch, index: int) -> Batch:
+    """The part of an evaluation example that one forward pass sees.
+
+    Args:
+      example: as from `eval_example`.
+      index: of the part, where it has several.
+    """
+    del index
+    return example
+
+  def views(self, window: Batch) -> tuple[View, ...]:
+    """Each segment of the byte array of a `window`, for people to look at."""
+    del window
+    return ()
+
+  def labels(self, example: Batch) -> list[int]:
+    """The true classes of an evaluation example."""
+    return [int(example['label'])]
+
   def predict(
     self, apply: Callable[[Batch], jax.Array], batch: Batch
   ) -> jax.Array:
@@ -93,6 +139,10 @@ class Task(abc.ABC):
     The loss, the metrics and the outputs take them as they are.
     """
     return apply(batch)
+
+  def scores(self, logits: jax.Array) -> jax.Array:
+    """[B, classes] probabilities, from the logits of `predict`."""
+    return jax.nn.softmax(logits, axis=-1)
 
   def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
     """[B] losses for [B, classes] logits: softmax cross-entropy."""
@@ -110,9 +160,11 @@ class Task(abc.ABC):
     del logits, batch
     return {}
 
-  def summarize(self, outputs: Mapping[str, np.ndarray]) -> Summary:
+  def summarize(
+    self, outputs: Mapping[str, np.ndarray], class_names: Sequence[str]
+  ) -> Summary:
     """Metrics that are no averages over examples, from the outputs of all."""
-    del outputs
+    del outputs, class_names
     return Summary({})
 
   def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

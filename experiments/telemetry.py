@@ -1,6 +1,6 @@
 """What a run says of itself: metrics, progress, and how it was launched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import datetime
 import importlib.metadata
 import json
@@ -17,6 +17,11 @@ import tensorboardX
 log = logging.getLogger(__name__)
 
 METRICS = 'metrics.jsonl'
+CONFIG = 'config.json'
+CLASSES = 'classes.json'
+LAUNCHES = 'launches.jsonl'
+ENDINGS = 'endings.jsonl'  # Of launches, but those that were killed.
+FINISHED = 'finished'
 PROGRESS_SECONDS = 5.0  # Between progress lines.
 PACKAGES = (
   'jax',
@@ -74,9 +79,9 @@ class Telemetry:
     """Records metrics, as they stand after a step."""
     if not self._enabled:
       return
-    self._file.write(
-      json.dumps({'step': step, 'split': split, **metrics}) + '\n'
-    )
+    record = {'step': step, 'split': split, **metrics}
+    record['time'] = round(time.time(), 3)
+    self._file.write(json.dumps(record) + '\n')
     self._file.flush()
     for name, value in metrics.items():
       self._events.add_scalar(f'{split}/{name}', value, step)
@@ -114,37 +119,72 @@ class Telemetry:
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-  """The records of a run, without a last line that a kill cut off."""
+  """The metrics of a run, in the order of the steps."""
+  return read_records(workdir, METRICS)
+
+
+def read_records(workdir: str, name: str) -> list[dict[str, Any]]:
+  """A file's lines of JSON, without a last one that a kill cut off."""
   records = []
-  for line in (epath.Path(workdir) / METRICS).read_text().splitlines():
+  for line in (epath.Path(workdir) / name).read_text().splitlines():
     try:
       records.append(json.loads(line))
     except ValueError:
-      log.warning('%s has a broken line, ignored: %r', METRICS, line[:80])
+      log.warning('%s has a broken line, ignored: %r', name, line[:80])
   return records
 
 
-def write_files(workdir: str, files: Mapping[str, str]) -> None:
-  """Writes texts by name, each whole or not at all; only process 0 does."""
+def write_files(workdir: str, files: Mapping[str, str | bytes]) -> None:
+  """Writes files by name, each whole or not at all; only process 0 does."""
   if jax.process_index() != 0:
     return
-  for name, text in files.items():
+  for name, content in files.items():
     path = epath.Path(workdir) / name
     temporary = path.with_name(f'{name}.tmp')
-    temporary.write_text(text)
+    if isinstance(content, str):
+      temporary.write_text(content)
+    else:
+      temporary.write_bytes(content)
     temporary.replace(path)
 
 
-def record_launch(workdir: str, config: Any, start_step: int) -> None:
+def _append(workdir: str, name: str, record: Mapping[str, Any]) -> None:
+  time = datetime.datetime.now(datetime.UTC).isoformat()
+  with (epath.Path(workdir) / name).open('a') as f:
+    f.write(json.dumps({'time': time, **record}) + '\n')
+
+
+def record_skipped(workdir: str, split: str, record: int, reason: str) -> None:
+  """Adds a line on a damaged record to this process's file of them."""
+  line = {'split': split, 'record': record, 'reason': reason}
+  _append(workdir, f'skipped_{jax.process_index()}.jsonl', line)
+
+
+def read_skipped(workdir: str) -> dict[tuple[str, int], str]:
+  """Why records were skipped, by split and index, in all launches."""
+  skipped = {}
+  for path in sorted(epath.Path(workdir).glob('skipped_*.jsonl')):
+    for line in read_records(workdir, path.name):
+      skipped[line['split'], line['record']] = line['reason']
+  return skipped
+
+
+def record_ending(workdir: str, reason: str) -> None:
+  """Adds a line on how a launch ended: `FINISHED`, or what stopped it."""
+  if jax.process_index() == 0:
+    _append(workdir, ENDINGS, {'reason': reason})
+
+
+def record_launch(
+  workdir: str, config: Any, start_step: int, class_names: Sequence[str]
+) -> None:
   """Stores the resolved config, and a line on this launch: what ran where."""
   if jax.process_index() != 0:
     return
-  directory = epath.Path(workdir)
-  (directory / 'config.json').write_text(
-    json.dumps(config.to_dict(), indent=1, default=str) + '\n'
-  )
+  text = json.dumps(config.to_dict(), indent=1, default=str) + '\n'
+  names = json.dumps(list(class_names), indent=0) + '\n'
+  write_files(workdir, {CONFIG: text, CLASSES: names})
   launch = {
-    'time': datetime.datetime.now(datetime.UTC).isoformat(),
     'start_step': start_step,
     'command': sys.argv,
     'commit': commit(),
@@ -153,8 +193,7 @@ def record_launch(workdir: str, config: Any, start_step: int) -> None:
     'devices': [d.device_kind for d in jax.devices()],
     'processes': jax.process_count(),
   }
-  with (directory / 'launches.jsonl').open('a') as f:
-    f.write(json.dumps(launch) + '\n')
+  _append(workdir, LAUNCHES, launch)
 
 
 def commit() -> str:

@@ -1,10 +1,10 @@
 """The training loop: knows no benchmark and no model."""
 
 from collections.abc import Callable
+import functools
 import logging
 from typing import Any
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from experiments import (
   pipeline,
   preemption,
   profiling,
+  saved,
   sharding,
   telemetry,
 )
@@ -151,8 +152,11 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     max_damaged=config.data.max_damaged,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
+    on_damaged=functools.partial(
+      telemetry.record_skipped, workdir, task.train_split
+    ),
   )
-  telemetry.record_launch(workdir, config, start_step)
+  telemetry.record_launch(workdir, config, start_step, experiment.class_names())
   records = telemetry.Telemetry(
     workdir,
     start_step=start_step,
@@ -236,6 +240,9 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
           f'Told to stop at step {step} of {total_steps}: the checkpoint is'
           ' saved. Run the same command to go on.'
         )
+  except BaseException as error:
+    telemetry.record_ending(workdir, str(error) or type(error).__name__)
+    raise
   finally:
     profiler.close()
     batches.close()
@@ -246,57 +253,8 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     eval_metrics = evaluate.evaluate_splits(
       experiment, eval_step, state, eval_sources, workdir
     )
+  telemetry.record_ending(workdir, telemetry.FINISHED)
   return eval_metrics
-
-
-def evaluate_checkpoint(
-  experiment: Experiment, workdir: str
-) -> evaluate.SplitMetrics:
-  """Evaluates what `restore` restores; raises what both may raise."""
-  sources = evaluate.open_sources(experiment)
-  state = restore(experiment, workdir)
-  eval_step = evaluate.make_eval_step(experiment)
-  return evaluate.evaluate_splits(
-    experiment, eval_step, state, sources, workdir
-  )
-
-
-def restore(experiment: Experiment, workdir: str) -> TrainState:
-  """A run's latest or best checkpoint, as `eval.checkpoint` says.
-
-  Raises:
-    FileNotFoundError: if the workdir has no intact checkpoint.
-    checkpoint.CheckpointMismatchError: if it is of another model.
-  """
-  task, config = experiment.task, experiment.config
-  if not (epath.Path(workdir) / 'checkpoints').exists():
-    raise FileNotFoundError(
-      f'No checkpoints in --workdir={workdir}: train first (--mode=train).'
-    )
-  checkpoints = Checkpoints(
-    workdir,
-    best_metric=task.best_metric,
-    keep=config.train.keep_checkpoints,
-    read_only=True,
-  )
-  step = checkpoints.step(config.eval.checkpoint)
-  if step is None:
-    raise FileNotFoundError(f'No intact checkpoint in --workdir={workdir}.')
-  log.info('Evaluating the checkpoint of step %d.', step)
-  state, _ = checkpoints.restore(step, abstract_state(experiment))
-  checkpoints.close()
-  return state
-
-
-def abstract_state(experiment: Experiment) -> TrainState:
-  """The state's shapes, dtypes and shardings."""
-  shapes = experiment.state_shapes
-  shardings = sharding.state_shardings(experiment.mesh, shapes)
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    shapes,
-    shardings,
-  )
 
 
 def _restore_or_init(
@@ -306,7 +264,7 @@ def _restore_or_init(
   step = checkpoints.step('latest')
   if step is not None:
     log.info('Going on from the checkpoint of step %d.', step)
-    return checkpoints.restore(step, abstract_state(experiment))
+    return checkpoints.restore(step, saved.abstract_state(experiment))
   shardings = sharding.state_shardings(experiment.mesh, experiment.state_shapes)
   init = jax.jit(experiment.init_state, out_shardings=shardings)
   return init(jax.random.key(experiment.config.seed)), 0

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from ml_collections import config_flags
 import numpy as np
 
-from experiments import experiment, train
+from experiments import experiment, saved
 from experiments.benchmarks.modelnet40.task import ModelNet40
 from scripts import command
 
@@ -46,7 +46,7 @@ def draw(run: experiment.Experiment, workdir: str, num_shapes: int) -> str:
   if not isinstance(task, ModelNet40):
     raise ValueError(f'The task {run.config.task.name!r} has no point clouds.')
   source = run.source('test')
-  state = train.restore(run, workdir)
+  state = saved.restore(run, workdir)
   order = np.random.default_rng(SEED).permutation(len(source))[:num_shapes]
   examples = [task.eval_example(source[int(i)]) for i in order]
   batch = {

@@ -17,6 +17,10 @@ from experiments.errors import DataNotFoundError
 from perceiver.ranges import Range
 
 SIZE = 28
+NAMES = (
+  *('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat'),
+  *('Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'),
+)
 NUM_EXAMPLES = {'train': 60_000, 'test': 10_000}
 FILES = {
   'train': ('train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz'),
@@ -58,6 +62,10 @@ class FashionMnist(ImageTask):
   max_shift: Annotated[int, Range(f'[0, {SIZE}]')]  # Pixels, along each axis.
   flip: bool
   num_classes = 10
+
+  def class_names(self, data_dir: str | None) -> Sequence[str]:
+    del data_dir
+    return NAMES
 
   def num_examples(self, split: str) -> int:
     return NUM_EXAMPLES[split]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from experiments import evaluate, experiment, sharding, train
+from experiments import evaluate, experiment, saved, sharding, train
 
 MODES = ('train', 'eval')
 
@@ -31,7 +32,10 @@ def trace(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
     run.task.batch_spec(config[mode].batch_size),
   )
-  state = train.abstract_state(run)
+  if mode == 'eval':  # What the pipeline adds.
+    shape = (config.eval.batch_size,)
+    batch['record'] = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=split)
+  state = saved.abstract_state(run)
   step: Any
   if mode == 'train':
     step = train.make_train_step(run)

@@ -3,7 +3,7 @@
 import jax
 
 from configs import digits
-from experiments import checkpoint, experiment, sharding, telemetry, train
+from experiments import checkpoint, experiment, saved, sharding, telemetry
 
 
 def smoke(**overrides):
@@ -30,6 +30,6 @@ def final_params(run, workdir):
     str(workdir), best_metric='top1', keep=1, read_only=True
   )
   step = checkpoints.step('latest')
-  state, _ = checkpoints.restore(step, train.abstract_state(run))
+  state, _ = checkpoints.restore(step, saved.abstract_state(run))
   checkpoints.close()
   return jax.device_get(state.params)

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoint, preemption, telemetry, train
+from experiments import checkpoint, preemption, saved, train
 from tests.experiments.smoke import final_params, losses
 
 
@@ -51,7 +51,8 @@ def test_an_evaluation_that_was_cut_off_is_done_first(
   monkeypatch.undo()
   assert train.train(run, str(tmp_path))['test'] == metrics
   assert f'The evaluation of step {saved[-1]} was cut off.' in caplog.text
-  assert telemetry.read_metrics(tmp_path) == telemetry.read_metrics(workdir)
+  assert losses(tmp_path, 'test') == losses(workdir, 'test')
+  assert losses(tmp_path) == losses(workdir)
   readers = [
     checkpoint.Checkpoints(str(x), best_metric='top1', keep=1, read_only=True)
     for x in (tmp_path, workdir)
@@ -82,4 +83,4 @@ def test_evaluation_alone_is_cut_off_too(trained, monkeypatch):
   run, workdir, _ = trained
   monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(2))
   with pytest.raises(preemption.PreemptedError, match='during an evaluation'):
-    train.evaluate_checkpoint(run, str(workdir))
+    saved.evaluate_checkpoint(run, str(workdir))

@@ -8,14 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import (
-  checkpoint,
-  evaluate,
-  sharding,
-  telemetry,
-  train,
-)
-from experiments.task import Summary
+from experiments import checkpoint, evaluate, saved, sharding, telemetry, train
 from tests.experiments.smoke import create, final_params, losses
 
 
@@ -124,7 +117,7 @@ def test_latest_and_best_checkpoints_are_kept(tmp_path):
     str(tmp_path), best_metric='top1', keep=1, read_only=True
   )
   assert (reader.step('latest'), reader.step('best')) == (5, 2)
-  abstract = train.abstract_state(run)
+  abstract = saved.abstract_state(run)
   assert reader.restore(2, abstract)[1] == 128
   reader.close()
 
@@ -154,7 +147,7 @@ def truncate_metadata(directory):
 def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil):
   run, workdir, _ = trained
   spoil(copy / 'checkpoints' / '20')
-  metrics = train.evaluate_checkpoint(run, str(copy))['test']
+  metrics = saved.evaluate_checkpoint(run, str(copy))['test']
   assert 'Checkpoint 20 is damaged' in caplog.text
   assert 'Evaluating the checkpoint of step 15' in caplog.text
   assert (copy / 'checkpoints' / '20').exists()  # Evaluation moves nothing.
@@ -185,7 +178,7 @@ def test_eval_can_take_the_best_checkpoint(trained, caplog):
     if r['split'] == 'test'
   )
   run = create(**{'eval.checkpoint': 'best'})
-  metrics = train.evaluate_checkpoint(run, str(workdir))['test']
+  metrics = saved.evaluate_checkpoint(run, str(workdir))['test']
   assert f'checkpoint of step {best[1]}' in caplog.text
   assert metrics['top1'] == best[0]
 
@@ -200,7 +193,7 @@ def test_a_checkpoint_of_another_model_is_refused(copy):
   run = create(**{'model.num_latents': 9})
   before = sorted(copy.rglob('*'))
   message = r'perceiver/latents: float32\[8, 16\] in the checkpoint, float32\[9'
-  for start in (train.train, train.evaluate_checkpoint):
+  for start in (train.train, saved.evaluate_checkpoint):
     with pytest.raises(checkpoint.CheckpointMismatchError, match=message):
       start(run, str(copy))
   assert sorted(copy.rglob('*')) == before
@@ -229,9 +222,11 @@ def test_sums_are_counted_not_averaged():
   """A batch that is nearly all padding weighs no more than its examples."""
   totals = [{'top1': 3.0, 'count': 4}, {'top1': 0.0, 'count': 1}]
   run = create()
-  steps = iter(evaluate.BatchResult(x, np.ones(1, bool), {}) for x in totals)
+  steps = iter(
+    evaluate.BatchResult(x, np.ones(1, bool), {}, {}) for x in totals
+  )
   means = evaluate.evaluate(run, lambda *_: next(steps), None, None, [{}, {}])
-  assert means == Summary({'top1': 0.6, 'count': 5})
+  assert means.metrics == {'top1': 0.6, 'count': 5}
 
 
 def test_when_a_run_logs_evaluates_and_saves(tmp_path):

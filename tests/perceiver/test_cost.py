@@ -53,7 +53,7 @@ def workdir_of(
   config = module.get_config(variant)
   config.update_from_flattened_dict(overrides)
   path.mkdir()
-  telemetry.record_launch(str(path), config, 0)
+  telemetry.record_launch(str(path), config, 0, [])
   lines = [
     json.dumps({'step': step, 'split': split, metric: value}) + '\n'
     for step, split, value in records

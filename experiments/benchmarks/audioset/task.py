@@ -1,8 +1,10 @@
 """AudioSet: sound and picture, any number of 527 labels (section 4.2)."""
 
 from collections.abc import Callable, Mapping, Sequence
+import csv
 import dataclasses
 import functools
+import io
 import math
 from typing import Annotated, Any
 
@@ -19,6 +21,7 @@ from experiments.benchmarks.audioset import (
 )
 from experiments.benchmarks.audioset.average_precision import average_precision
 from experiments.task import Batch, Summary, Task
+from experiments.views import View
 import perceiver
 from perceiver.ops import hardware
 from perceiver.ranges import Count, CountOrZero, Fraction, Range
@@ -126,6 +129,9 @@ class AudioSet(Task):
       num_examples=self.num_examples(split),
       num_classes=self.num_classes,
     )
+
+  def class_names(self, data_dir: str | None) -> Sequence[str]:
+    return [name for _, name in source.read_info(data_dir)['classes']]
 
   def train_example(
     self, record: Any, rng: np.random.Generator
@@ -243,6 +249,30 @@ class AudioSet(Task):
       mel = jnp.where(batch['mel_mask'], mel, 0)
     return _zero_unless(batch['has_audio'], mel[..., None])
 
+  def window(self, example: Batch, index: int) -> Batch:
+    return {**example, **{x: example[x][index] for x in self._streams}}
+
+  def views(self, window: Batch) -> tuple[View, ...]:
+    batch = {name: np.asarray(x)[None] for name, x in window.items()}
+    views = []
+    for name in self.inputs:
+      if name == 'video':
+        grid = windows.patch_grid(self._video_shape, self.patch_shape)
+        frames = windows.join_patches(batch['video'][0], self.patch_shape)
+        frames = frames[:: self.patch_shape[0]] / np.float32(255)
+        views.append(View('video', frames, grid))
+      elif name == 'mel':
+        mel = np.asarray(self._mel(batch))[0, ..., 0]
+        views.append(View('spectrogram', mel, mel.shape))
+      else:
+        samples = np.asarray(_samples(batch))[0]
+        size = self.num_samples // self.samples_per_element
+        views.append(View('sound', samples, (size,)))
+    return tuple(views)
+
+  def labels(self, example: Batch) -> list[int]:
+    return np.flatnonzero(example['labels']).tolist()
+
   def predict(
     self, apply: Callable[[Batch], jax.Array], batch: Batch
   ) -> jax.Array:
@@ -255,6 +285,10 @@ class AudioSet(Task):
 
     logits = jax.lax.map(one, jnp.arange(self.num_eval_windows))
     return jnp.swapaxes(logits, 0, 1)
+
+  def scores(self, logits: jax.Array) -> jax.Array:
+    """[B, classes] probabilities: means over windows."""
+    return jnp.mean(jax.nn.sigmoid(logits), axis=1)
 
   def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
     """[B] sigmoid cross-entropies: sums over classes, means over windows.
@@ -275,24 +309,27 @@ class AudioSet(Task):
     return {}
 
   def outputs(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-    scores = jnp.mean(jax.nn.sigmoid(logits), axis=1)
-    return {'scores': scores, 'labels': batch['labels']}
+    return {'scores': self.scores(logits), 'labels': batch['labels']}
 
-  def summarize(self, outputs: Mapping[str, np.ndarray]) -> Summary:
+  def summarize(
+    self, outputs: Mapping[str, np.ndarray], class_names: Sequence[str]
+  ) -> Summary:
     """The mean average precision, and that of each class as a table."""
     labels = outputs['labels']
     precisions = average_precision(outputs['scores'], labels)
     left_out = int(np.sum(np.isnan(precisions)))
     if left_out == self.num_classes:
       raise ValueError('No clip of the evaluation split has a label.')
-    lines = ['index,positives,average_precision']
-    for i, (count, value) in enumerate(
-      zip(labels.sum(axis=0), precisions, strict=True)
-    ):
-      lines.append(f'{i},{count},{"" if math.isnan(value) else f"{value:.6f}"}')
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator='\n')
+    writer.writerow(['index', 'name', 'positives', 'average_precision'])
+    columns = class_names, labels.sum(axis=0), precisions
+    for i, (name, count, value) in enumerate(zip(*columns, strict=True)):
+      text = '' if math.isnan(value) else f'{value:.6f}'
+      writer.writerow([i, name, count, text])
     return Summary(
       {'mAP': float(np.nanmean(precisions)), 'classes_left_out': left_out},
-      {'average_precision.csv': '\n'.join(lines) + '\n'},
+      {'average_precision.csv': table.getvalue()},
     )
 
 

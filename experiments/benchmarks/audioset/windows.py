@@ -140,6 +140,16 @@ def cut_patches(
   return patches.reshape(*leading, *grid, -1)
 
 
+def join_patches(
+  patches: np.ndarray, patch_shape: tuple[int, int, int]
+) -> np.ndarray:
+  """The video [frames, height, width, 3] of patches [*grid, channels]."""
+  grid = patches.shape[:3]
+  split = patches.reshape(*grid, *patch_shape, -1)
+  shape = [size * part for size, part in zip(grid, patch_shape, strict=True)]
+  return split.transpose(0, 3, 1, 4, 2, 5, 6).reshape(*shape, -1)
+
+
 def _decode(record: Record, index: int) -> Image.Image:
   try:
     return decoding.decode(record['frames'][index])

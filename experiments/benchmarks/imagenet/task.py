@@ -106,6 +106,9 @@ class ImageNet(ImageTask):
       {**batch, 'image': (image - mean) / stddev}, is_training
     )
 
+  def pixels(self, image: np.ndarray) -> np.ndarray:
+    return image / np.float32(255)
+
   def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
     if 'targets' in batch:
       return optax.softmax_cross_entropy(logits, batch['targets'])

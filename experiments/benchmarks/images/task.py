@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from experiments.task import Batch, Task
+from experiments.views import View
 import perceiver
 from perceiver.ranges import Count
 
@@ -39,6 +40,19 @@ class ImageTask(Task):
     segment = perceiver.Segment(image, positions)
     if self.permuted:
       # The position features are attached before: they move along.
-      rng = np.random.default_rng(PERMUTATION_SEED)
-      segment = segment.permute(rng.permutation(segment.num_elements))
+      segment = segment.permute(_permutation(segment.num_elements))
     return perceiver.ByteArray((segment,))
+
+  def pixels(self, image: np.ndarray) -> np.ndarray:
+    """An example's image [H, W, channels] from 0 to 1, to be shown."""
+    return (image + 1) / 2
+
+  def views(self, window: Batch) -> tuple[View, ...]:
+    pixels = self.pixels(np.asarray(window['image']))
+    grid = pixels.shape[:2]
+    order = _permutation(pixels[..., 0].size) if self.permuted else None
+    return (View('image', pixels, grid, order),)
+
+
+def _permutation(size: int) -> np.ndarray:
+  return np.random.default_rng(PERMUTATION_SEED).permutation(size)

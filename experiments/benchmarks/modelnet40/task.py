@@ -11,6 +11,7 @@ import numpy as np
 from experiments.benchmarks.modelnet40 import points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.task import Batch, Task
+from experiments.views import View
 import perceiver
 from perceiver.ranges import (
   Count,
@@ -116,6 +117,14 @@ class ModelNet40(Task):
       'points': jax.ShapeDtypeStruct((self.num_points, 3), jnp.float32),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
+
+  def class_names(self, data_dir: str | None) -> Sequence[str]:
+    del data_dir
+    return self.categories
+
+  def views(self, window: Batch) -> tuple[View, ...]:
+    cloud = np.roll(window['points'], 2 - self.vertical_axis, axis=1)
+    return (View('points', cloud, (len(cloud),)),)
 
   def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
     del is_training

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from configs import audioset as configs
-from experiments import evaluate, experiment, pipeline, sharding, train
+from experiments import evaluate, experiment, pipeline, saved, sharding, train
 from experiments.benchmarks.audioset import source, spectrogram
 from experiments.benchmarks.audioset.average_precision import average_precision
 from scripts import costs, tables
@@ -221,7 +221,7 @@ def test_runs_average_scores_of_windows_and_report_map(clips, tmp_path):
   assert result['count'] == 6
   assert result['classes_left_out'] == 1
   # Window by window on the host, clip by clip.
-  state = train.restore(run, str(tmp_path))
+  state = saved.restore(run, str(tmp_path))
   apply = jax.jit(
     lambda b: run.forward.apply(state.params, state.model_state, None, b, False)
   )
@@ -259,7 +259,7 @@ def test_runs_average_scores_of_windows_and_report_map(clips, tmp_path):
     f'eval mAP {100 * result["mAP"]:.2f} %, classes_left_out 1, loss '
   )
   (tmp_path / 'average_precision.csv').unlink()
-  again = train.evaluate_checkpoint(run, str(tmp_path))
+  again = saved.evaluate_checkpoint(run, str(tmp_path))
   assert again['eval'] == result
   assert (tmp_path / 'average_precision.csv').exists()
 
@@ -270,7 +270,7 @@ def test_sharded_evaluation_is_the_same(clips, tmp_path):
   result = train.train(one, str(tmp_path))
   many_devices = experiment.create(config('mel', **settings))
   assert many_devices.mesh.size == 8
-  again = train.evaluate_checkpoint(many_devices, str(tmp_path))
+  again = saved.evaluate_checkpoint(many_devices, str(tmp_path))
   assert again['eval'] == pytest.approx(result['eval'], rel=1e-5)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from configs import imagenet
 from configs import modelnet40 as configs
-from experiments import benchmarks, experiment, pipeline, sharding, train
+from experiments import benchmarks, experiment, pipeline, saved, sharding, train
 from experiments.benchmarks.modelnet40 import off, points, preparation, standin
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from perceiver import position_encoding
@@ -213,7 +213,7 @@ def test_runs_report_both_splits_and_pick_by_the_first(data_dir, tmp_path):
   ]
   for split in ('validation', 'test'):
     assert [r['step'] for r in records if r['split'] == split] == [2, 4]
-  again = train.evaluate_checkpoint(run, str(tmp_path))
+  again = saved.evaluate_checkpoint(run, str(tmp_path))
   assert again == metrics
   path = draw_point_clouds.draw(run, str(tmp_path), 5)
   with open(path, 'rb') as file:

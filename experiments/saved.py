@@ -1,0 +1,125 @@
+"""A run's directory, opened again: its config and its checkpoints."""
+
+from collections.abc import Sequence
+import json
+import logging
+from typing import Any
+
+from etils import epath
+import jax
+from ml_collections import ConfigDict
+
+from experiments import evaluate, experiment, sharding, telemetry
+from experiments.checkpoint import Checkpoints
+from experiments.experiment import Experiment, TrainState
+
+log = logging.getLogger(__name__)
+
+
+def read_config(workdir: str) -> ConfigDict:
+  """The config that a run was launched with, last.
+
+  Raises:
+    FileNotFoundError: if the directory is not a run's.
+    ValueError: if the file is no config.
+  """
+  path = epath.Path(workdir) / telemetry.CONFIG
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{workdir} is not the workdir of a run: it has no {telemetry.CONFIG}.'
+    )
+  try:
+    config = ConfigDict(_with_tuples(json.loads(path.read_text())))
+    for section in ('data', 'task', 'model', 'optimizer', 'train', 'eval'):
+      _ = config[section]
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(f'{path} is no config: {error}') from error
+  return config
+
+
+def open_run(workdir: str, data_dir: str | None = None) -> Experiment:
+  """A run's experiment on one device of this machine, wherever it was trained.
+
+  Args:
+    workdir: of the run.
+    data_dir: where its data is here; None: where it was.
+
+  Raises:
+    FileNotFoundError: if the directory is not a run's.
+    ValueError: if its config is none, or none of this version.
+  """
+  config = read_config(workdir)
+  if data_dir is not None:
+    config.data.dir = data_dir
+  config.train.model_parallel = 1
+  mesh = sharding.make_mesh(1, jax.local_devices()[:1])
+  return experiment.create(config, mesh)
+
+
+def class_names(run: Experiment, workdir: str) -> Sequence[str]:
+  """What people call the classes: as the run stored it, or as its data says."""
+  path = epath.Path(workdir) / telemetry.CLASSES
+  if path.exists():
+    names = json.loads(path.read_text())
+    if len(names) == run.task.num_classes:
+      return [str(name) for name in names]
+  return run.class_names()
+
+
+def restore(experiment: Experiment, workdir: str) -> TrainState:
+  """A run's latest or best checkpoint, as `eval.checkpoint` says.
+
+  Raises:
+    FileNotFoundError: if the workdir has no intact checkpoint.
+    checkpoint.CheckpointMismatchError: if it is of another model.
+  """
+  task, config = experiment.task, experiment.config
+  if not (epath.Path(workdir) / 'checkpoints').exists():
+    raise FileNotFoundError(
+      f'No checkpoints in --workdir={workdir}: train first (--mode=train).'
+    )
+  checkpoints = Checkpoints(
+    workdir,
+    best_metric=task.best_metric,
+    keep=config.train.keep_checkpoints,
+    read_only=True,
+  )
+  step = checkpoints.step(config.eval.checkpoint)
+  if step is None:
+    raise FileNotFoundError(f'No intact checkpoint in --workdir={workdir}.')
+  log.info('Evaluating the checkpoint of step %d.', step)
+  state, _ = checkpoints.restore(step, abstract_state(experiment))
+  checkpoints.close()
+  return state
+
+
+def evaluate_checkpoint(
+  experiment: Experiment, workdir: str
+) -> evaluate.SplitMetrics:
+  """Evaluates what `restore` restores; raises what both may raise."""
+  sources = evaluate.open_sources(experiment)
+  state = restore(experiment, workdir)
+  eval_step = evaluate.make_eval_step(experiment)
+  return evaluate.evaluate_splits(
+    experiment, eval_step, state, sources, workdir
+  )
+
+
+def abstract_state(experiment: Experiment) -> TrainState:
+  """The state's shapes, dtypes and shardings."""
+  shapes = experiment.state_shapes
+  shardings = sharding.state_shardings(experiment.mesh, shapes)
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    shapes,
+    shardings,
+  )
+
+
+def _with_tuples(value: Any) -> Any:
+  """JSON's lists as the tuples that configs have."""
+  if isinstance(value, dict):
+    return {key: _with_tuples(x) for key, x in value.items()}
+  if isinstance(value, list):
+    return tuple(map(_with_tuples, value))
+  return value

@@ -9,16 +9,19 @@ ILSVRC/Data/CLS-LOC/, is found from its top.
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
-import importlib.util
 import os
-import pathlib
 from typing import Any, TypedDict
 
 import numpy as np
 
+from experiments.benchmarks.imagenet.known import (
+  known_validation_labels,
+  known_wnids,
+  NUM_CLASSES,
+  NUM_VALIDATION,
+)
 from experiments.errors import DataNotFoundError
 
-NUM_CLASSES, NUM_VALIDATION = 1000, 50_000  # Of the real ImageNet.
 FOLDERS = {'train': ('train',), 'validation': ('val', 'validation')}
 KAGGLE = 'ILSVRC/Data/CLS-LOC'
 LABEL_FILES = ('LOC_val_solution.csv', 'val.txt')
@@ -76,13 +79,12 @@ def open_folders(
     DataNotFoundError: if nothing gives the classes or the labels.
     ValueError: if there are more or fewer images or classes, or bad labels.
   """
-  roots = (data_dir, os.path.join(data_dir, KAGGLE))
-  root = next((r for r in roots if _split_folder(r, split)), None)
+  root = _root(data_dir, split)
   if root is None:
     return None
   folder = _split_folder(root, split)
   assert folder is not None
-  classes = _class_names(root, num_classes)
+  classes = _class_wnids(root, num_classes)
   if split == 'train' or _subfolders(folder):
     source = _open_by_class(folder, classes)
   else:
@@ -91,6 +93,27 @@ def open_folders(
   found = {classes[i] for i in np.unique(source.labels)}
   check_examples(folder, split, len(source), num_examples, found, classes)
   return source
+
+
+def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
+  """The sorted wnids, which the labels count.
+
+  Args:
+    data_dir: has the folders.
+    num_classes: how many classes there must be.
+
+  Returns:
+    The wnids; None where there is no folder for any split.
+
+  Raises:
+    DataNotFoundError: if there is no folder that gives them.
+    ValueError: if there are more or fewer.
+  """
+  for split in FOLDERS:
+    root = _root(data_dir, split)
+    if root is not None:
+      return _class_wnids(root, num_classes)
+  return None
 
 
 def check_classes(
@@ -128,29 +151,10 @@ def check_examples(
     )
 
 
-def known_wnids() -> list[str]:
-  """The 1,000 wnids of ImageNet, sorted."""
-  return _tfds_list('labels.txt')
-
-
-def known_validation_labels() -> dict[str, str]:
-  """The wnid of each of the 50,000 validation images, by name without .JPEG.
-
-  TFDS's list is in the order of the names.
-  """
-  wnids = _tfds_list('validation_labels.txt')
-  return {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(wnids, 1)}
-
-
-def _tfds_list(name: str) -> list[str]:
-  spec = importlib.util.find_spec('tensorflow_datasets')
-  if spec is None or spec.origin is None:
-    raise DataNotFoundError(
-      "ImageNet's list of classes comes with tensorflow-datasets, which is"
-      " not installed: pip install -e '.[experiments]'"
-    )
-  folder = pathlib.Path(spec.origin).parent / 'datasets' / 'imagenet2012'
-  return (folder / name).read_text().split()
+def _root(data_dir: str, split: str) -> str | None:
+  """The folder above the split's: `data_dir`, or one in Kaggle's archive."""
+  roots = (data_dir, os.path.join(data_dir, KAGGLE))
+  return next((r for r in roots if _split_folder(r, split)), None)
 
 
 def _split_folder(root: str, split: str) -> str | None:
@@ -176,7 +180,7 @@ def _images(folder: str) -> np.ndarray:
   return np.array(sorted(names), dtype=bytes)
 
 
-def _class_names(root: str, num_classes: int) -> list[str]:
+def _class_wnids(root: str, num_classes: int) -> list[str]:
   """The sorted wnids: train's folders, or ImageNet's where it is not there."""
   train = _split_folder(root, 'train')
   if train is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.benchmarks.imagenet.folders import (
   check_classes,
   check_examples,
+  find_classes,
   FOLDERS,
   KAGGLE,
   open_folders,
@@ -17,7 +18,7 @@ from experiments.benchmarks.imagenet.folders import (
 )
 from experiments.errors import DataNotFoundError
 
-__all__ = ['Record', 'TfdsSource', 'open_source', 'prepared_folder']
+__all__ = ['Record', 'TfdsSource', 'classes', 'open_source', 'prepared_folder']
 
 TFDS_NAME = 'imagenet2012'
 PREPARE = 'python -m scripts.prepare_imagenet --manual_dir=… --data_dir=…'
@@ -76,8 +77,40 @@ def open_source(
     source = open_folders(data_dir, split, **numbers)
     if source is not None:
       return source
-  folders = ' or '.join(f'{name}/' for name in FOLDERS[split])
-  raise DataNotFoundError(
+  raise _not_found(data_dir, split, FOLDERS[split])
+
+
+def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
+  """The wnids that the labels count, of what `open_source` finds.
+
+  Args:
+    data_dir: where to look.
+    num_classes: how many there must be.
+
+  Returns:
+    The wnids in the order of the labels.
+
+  Raises:
+    DataNotFoundError: if there is nothing to read.
+    ValueError: if there are more or fewer classes.
+  """
+  if data_dir:
+    prepared = prepared_folder(data_dir)
+    if prepared is not None:
+      found = _tfds_builder(prepared).info.features['label'].names
+      check_classes(prepared, found, num_classes)
+      return found
+    wnids = find_classes(data_dir, num_classes)
+    if wnids is not None:
+      return wnids
+  raise _not_found(data_dir, 'any split', sum(FOLDERS.values(), ()))
+
+
+def _not_found(
+  data_dir: str | None, split: str, names: Sequence[str]
+) -> DataNotFoundError:
+  folders = ' or '.join(f'{name}/' for name in names)
+  return DataNotFoundError(
     f'No ImageNet ({split}) at data.dir={data_dir!r}. Looked for TFDS'
     f' ({TFDS_NAME}/<version>/ or dataset_info.json) and for folders of images'
     f' ({folders}, also in {KAGGLE}/). Prepare it once from the official tars'
@@ -100,9 +133,8 @@ def prepared_folder(data_dir: str) -> str | None:
   return str(max(versions, key=lambda p: [int(x) for x in p.name.split('.')]))
 
 
-def _open_tfds(
-  folder: str, split: str, *, num_examples: int, num_classes: int
-) -> TfdsSource:
+def _tfds_builder(folder: str) -> Any:
+  """What TFDS prepared in a folder, if it is ImageNet."""
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
@@ -111,12 +143,22 @@ def _open_tfds(
       " pip install -e '.[experiments]'"
     ) from error
   builder = tfds.builder_from_directory(folder)
-  features, splits = builder.info.features, builder.info.splits
+  features = builder.info.features
   if not {'image', 'label', 'file_name'} <= set(features):
     raise ValueError(
       f"{folder} has the features {', '.join(features)}; ImageNet's are image,"
       ' label and file_name.'
     )
+  return builder
+
+
+def _open_tfds(
+  folder: str, split: str, *, num_examples: int, num_classes: int
+) -> TfdsSource:
+  builder = _tfds_builder(folder)
+  import tensorflow_datasets as tfds
+
+  features, splits = builder.info.features, builder.info.splits
   if tfds.core.FileFormat.ARRAY_RECORD not in (
     builder.info.available_file_formats()
   ):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from PIL import Image
 
-from experiments.benchmarks.imagenet import mixing, randaugment, source
+from experiments.benchmarks.imagenet import known, mixing, randaugment, source
 from experiments.benchmarks.images import decoding
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DamagedRecordError
@@ -55,6 +55,14 @@ class ImageNet(ImageTask):
       num_examples=self.num_examples(split),
       num_classes=self.num_classes,
     )
+
+  def class_names(self, data_dir: str | None) -> Sequence[str]:
+    names = known.known_names()
+    if self.num_classes == known.NUM_CLASSES:
+      return list(names.values())
+    # A stand-in, or a subset.
+    wnids = source.classes(data_dir, self.num_classes)
+    return [names.get(wnid, wnid) for wnid in wnids]
 
   def train_example(
     self, record: Any, rng: np.random.Generator

@@ -1,0 +1,46 @@
+"""What is known of ImageNet without having it: classes, names and labels."""
+
+import importlib.util
+import pathlib
+
+from experiments.errors import DataNotFoundError
+
+NUM_CLASSES, NUM_VALIDATION = 1000, 50_000
+# A wnid and a name a line, in the order of the labels. The names are lemmas of
+# WordNet 3.0, told apart where two classes have the same one, or where it is
+# better known for something else.
+NAMES = pathlib.Path(__file__).parent / 'class_names.txt'
+
+
+def known_wnids() -> list[str]:
+  """The 1,000 wnids of ImageNet, sorted."""
+  return _tfds_list('labels.txt')
+
+
+def known_names() -> dict[str, str]:
+  """What people call the 1,000 classes, by wnid, in the order of the labels."""
+  names = {}
+  for line in NAMES.read_text().splitlines():
+    wnid, _, name = line.partition('\t')
+    names[wnid] = name
+  return names
+
+
+def known_validation_labels() -> dict[str, str]:
+  """The wnid of each of the 50,000 validation images, by name without .JPEG.
+
+  TFDS's list is in the order of the names.
+  """
+  wnids = _tfds_list('validation_labels.txt')
+  return {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(wnids, 1)}
+
+
+def _tfds_list(name: str) -> list[str]:
+  spec = importlib.util.find_spec('tensorflow_datasets')
+  if spec is None or spec.origin is None:
+    raise DataNotFoundError(
+      "ImageNet's list of classes comes with tensorflow-datasets, which is"
+      " not installed: pip install -e '.[experiments]'"
+    )
+  folder = pathlib.Path(spec.origin).parent / 'datasets' / 'imagenet2012'
+  return (folder / name).read_text().split()

@@ -35,6 +35,18 @@ def mini_imagenet_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+  """A smoke run of 20 steps on one device: to look at, not to change."""
+  from experiments import train
+  from tests.experiments.smoke import create
+
+  workdir = tmp_path_factory.mktemp('trained')
+  run = create()
+  metrics = train.train(run, str(workdir))['test']
+  return run, workdir, metrics
+
+
+@pytest.fixture(scope='session')
 def compilers():
   """Folders of the compilers for hardware elsewhere; kept from run to run."""
   from scripts.planning import environment

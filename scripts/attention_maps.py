@@ -1,0 +1,238 @@
+r"""Draws what latents look at: the paper's attention maps (Figs. 3, 7 to 31).
+
+  python -m scripts.attention_maps --workdir=runs/digits --examples=0,1,2
+  python -m scripts.attention_maps --workdir=runs/imagenet cat.jpg dog.jpg \
+      --latents=0-15 --cross_attends=first,last --show=logits,mean --arrays
+
+The examples are of the evaluation split, or files. Of each segment of the input
+(an image, or video and sound) there is a PNG with the input and, for each of
+the cross-attends, a map for each of the latents: the logits before the softmax,
+each map in the colours from its least to its most.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import logging
+import pathlib
+import re
+from typing import Any
+
+from absl import app, flags
+import numpy as np
+
+from experiments import saved
+from experiments.experiment import Experiment
+from experiments.task import Batch
+from scripts import command, drawing
+from scripts.mapper import (
+  DEFAULT_CROSS_ATTENDS,
+  Mapper,
+  NUM_LATENTS,
+  QUANTITIES,
+  SegmentMaps,
+)
+
+log = logging.getLogger('experiments.attention_maps')
+
+TITLES = {
+  'logits': 'cross-attend {}: logits',
+  'attention': 'cross-attend {}: attention',
+  'mean': 'cross-attend {}: mean attention',
+}
+SIZE = {'image': 224, 'points': 224, 'video': 112}  # Pixels of an input.
+MAP_SIZE = {'image': 80, 'points': 110, 'video': 112}  # Or SMALL.
+SMALL = 80
+
+
+def panels(segment: SegmentMaps, title: str) -> list[tuple[str, np.ndarray]]:
+  """Pictures with titles: the input, then its maps."""
+  view = segment.view
+  size = SIZE.get(view.kind, 160)
+  drawn = [(title, drawing.picture(view, size))]
+  for quantity, by_number in segment.maps.items():
+    for number, values in by_number.items():
+      text = TITLES[quantity].format(number)
+      if quantity == 'mean':
+        drawn.append((text, drawing.overlay(view, values, size)))
+        continue
+      for head, of_head in enumerate(values):
+        suffix = f', head {head}' if len(values) > 1 else ''
+        tile = MAP_SIZE.get(view.kind, SMALL)
+        drawn.append((text + suffix, drawing.maps(view, of_head, tile)))
+  return drawn
+
+
+def write(
+  workdir: str,
+  *,
+  files: Sequence[str] = (),
+  examples: Sequence[int] = (),
+  output: str | None = None,
+  data_dir: str | None = None,
+  window: int = 0,
+  arrays: bool = False,
+  **choice: Any,
+) -> list[pathlib.Path]:
+  """Writes the maps of some inputs.
+
+  Args:
+    workdir: of a trained run.
+    files: to read as inputs.
+    examples: indices in the evaluation split.
+    output: folder to write to; None: 'attention_maps' in the workdir.
+    data_dir: where the run's data is here; None: where it was.
+    window: which of an example, where evaluation averages several.
+    arrays: whether to write each example's numbers too, as .npz.
+    **choice: as of `Mapper`.
+
+  Returns:
+    The paths of what was written.
+
+  Raises:
+    ValueError: for what the model or the split does not have.
+    FileNotFoundError: if there is no run, no checkpoint or no data.
+    errors.DamagedRecordError: if a file cannot be read.
+  """
+  run = saved.open_run(workdir, data_dir)
+  inputs = list(_open(run, files, examples))  # Before anything takes long.
+  names = saved.class_names(run, workdir)
+  mapper = Mapper(run, saved.restore(run, workdir), **choice)
+  folder = pathlib.Path(output or pathlib.Path(workdir) / 'attention_maps')
+  folder.mkdir(parents=True, exist_ok=True)
+  paths = []
+  for stem, load, is_labelled in inputs:
+    example = load()
+    title = 'input'
+    if is_labelled:
+      title = (
+        ', '.join(names[i] for i in run.task.labels(example)) or 'no class'
+      )
+    segments = mapper(_window(run, example, window))
+    for segment in segments:
+      suffix = f'_{segment.view.kind}' if len(segments) > 1 else ''
+      sheet = drawing.sheet(panels(segment, title))
+      paths.append(folder / f'{stem}{suffix}.png')
+      paths[-1].write_bytes(drawing.png(sheet))
+    if arrays:
+      paths.append(folder / f'{stem}.npz')
+      np.savez(paths[-1], **_arrays(mapper, segments))
+    log.info('%s: %d maps.', stem, len(mapper.latents))
+  return paths
+
+
+def _window(run: Experiment, example: Batch, index: int) -> Batch:
+  try:
+    return run.task.window(example, index)
+  except IndexError as error:
+    raise ValueError(f'--window={index}: {error}.') from error
+
+
+def _open(
+  run: Experiment, files: Sequence[str], examples: Sequence[int]
+) -> Iterator[tuple[str, Callable[[], Batch], bool]]:
+  """For each input: a name for its pictures, what loads it, has it a label."""
+  task = run.task
+  if examples:
+    split = task.eval_splits[0]
+    source = run.source(split)
+    for i in examples:
+      if not 0 <= i < len(source):
+        raise ValueError(
+          f'There is no example {i}: the split {split!r} has 0 to'
+          f' {len(source) - 1}.'
+        )
+      load = lambda i=i: task.eval_example(source[i])
+      yield f'{split}_{i}', load, True
+  stems: dict[str, int] = {}
+  for path, record in task.read_files(files):
+    if isinstance(record, Exception):
+      raise record
+    stem = pathlib.Path(path).stem
+    stems[stem] = stems.get(stem, 0) + 1
+    if stems[stem] > 1:
+      stem = f'{stem}_{stems[stem]}'
+    load = lambda record=record: task.eval_example(record)
+    yield stem, load, False
+
+
+def _arrays(mapper: Mapper, segments: Sequence[SegmentMaps]) -> dict[str, Any]:
+  """By 'KIND_QUANTITY' [cross-attends, …], with what the axes stand for."""
+  arrays: dict[str, Any] = {
+    'cross_attends': np.array(mapper.cross_attends),
+    'latents': np.array(mapper.latents),
+  }
+  for segment in segments:
+    for quantity, by_number in segment.maps.items():
+      values = np.stack(list(by_number.values()))
+      arrays[f'{segment.view.kind}_{quantity}'] = values
+  return arrays
+
+
+def parse_latents(text: str | None) -> list[int] | None:
+  """'0-3,8' as [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
+  if text is None:
+    return None
+  latents: list[int] = []
+  for part in text.split(','):
+    match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', part.strip(), re.ASCII)
+    if not match:
+      raise ValueError(f'--latents={text}: {part!r} is neither 3 nor 0-15.')
+    first, last = int(match[1]), int(match[2] or match[1])
+    latents.extend(range(first, last + 1))
+  if not latents:
+    raise ValueError(f'--latents={text} are none.')
+  return latents
+
+
+def main(argv: list[str]) -> None:
+  with command.running():
+    files, examples = argv[1:], _EXAMPLES.value
+    if not files and not examples:
+      examples = ['0']
+    if bad := [x for x in examples if not re.fullmatch(r'\d{1,9}', x)]:
+      raise ValueError(f'--examples={bad[0]} is no number.')
+    paths = write(
+      _WORKDIR.value,
+      files=files,
+      examples=[int(x) for x in examples],
+      output=_OUTPUT.value,
+      data_dir=_DATA_DIR.value,
+      window=_WINDOW.value,
+      arrays=_ARRAYS.value,
+      cross_attends=_CROSS_ATTENDS.value,
+      latents=parse_latents(_LATENTS.value),
+      quantities=_SHOW.value,
+    )
+    for path in paths:
+      print(path)
+
+
+if __name__ == '__main__':
+  _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
+  _EXAMPLES = flags.DEFINE_list(
+    'examples', [], 'Indices in the evaluation split.'
+  )
+  _OUTPUT = flags.DEFINE_string(
+    'output', None, "Folder to write to; 'attention_maps' in the workdir."
+  )
+  _DATA_DIR = flags.DEFINE_string(
+    'data_dir', None, "Where the run's data is here, if not where it was."
+  )
+  _CROSS_ATTENDS = flags.DEFINE_list(
+    'cross_attends',
+    list(DEFAULT_CROSS_ATTENDS),
+    'first, second, last or numbers from 1 on.',
+  )
+  _LATENTS = flags.DEFINE_string(
+    'latents', None, f'Such as 0-3,8; the first {NUM_LATENTS} by default.'
+  )
+  _SHOW = flags.DEFINE_list(
+    'show',
+    ['logits'],
+    f'Some of {", ".join(QUANTITIES)}: before the softmax, after it, and its'
+    ' mean over all latents, laid over the input.',
+  )
+  _WINDOW = flags.DEFINE_integer(
+    'window', 0, 'Of a clip, where evaluation averages several.', lower_bound=0
+  )
+  _ARRAYS = flags.DEFINE_boolean('arrays', False, 'Write .npz files, too.')
+  app.run(main)

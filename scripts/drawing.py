@@ -1,0 +1,247 @@
+"""Pictures of inputs and of maps over them, as arrays of pixels.
+
+Glossary of shapes:
+- h, w: lines and columns of a picture, which is [h, w, 3] uint8.
+- K: maps, side by side; grid: the layout of an input's elements.
+"""
+
+from collections.abc import Sequence
+import io
+import math
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from experiments.views import View
+
+MAP_COLORS = 'viridis'
+SOUND_COLORS = 'magma'
+PAPER, INK = 255, 40  # Grey levels of the ground and of what is drawn on it.
+STRIP = 12  # Lines of a map along time.
+MAX_COLUMNS = 960  # Of a sound: more elements share a column.
+# Where clouds are looked at from: turned about the upright axis, then tilted.
+TURN, TILT = math.radians(35), math.radians(20)
+DOT = 2  # Pixels of a point.
+
+
+def picture(view: View, size: int, frames: Sequence[int] | None = None):
+  """What the model was given.
+
+  Args:
+    view: of a segment.
+    size: lines that the picture should have, or a frame of a video.
+    frames: of a video, which to show side by side; None: all.
+  """
+  content = view.content
+  if view.kind == 'image':
+    return _enlarge(_rgb(content), size)
+  if view.kind == 'video':
+    chosen = content if frames is None else content[list(frames)]
+    return beside([_enlarge(_rgb(frame), size) for frame in chosen])
+  if view.kind == 'spectrogram':
+    return _enlarge(_colored(_unit(content[::-1]), SOUND_COLORS), size)
+  if view.kind == 'sound':
+    return _wave(content, min(view.grid[0], MAX_COLUMNS), size)
+  colors = _colored(_unit(content[:, 2]), MAP_COLORS)
+  return _cloud(content, colors, size)
+
+
+def maps(
+  view: View,
+  values: np.ndarray,
+  size: int,
+  frames: Sequence[int] | None = None,
+) -> np.ndarray:
+  """One map for each latent, each in the colours from its least to its most.
+
+  Args:
+    view: of the segment.
+    values: [K, *grid].
+    size: lines of each map.
+    frames: as of `picture`.
+
+  Returns:
+    The maps: of a video in a row for each latent, along time as strips one
+    under the other, else in a square.
+  """
+  if view.kind == 'video':
+    chosen = values if frames is None else values[:, list(frames)]
+    return under([beside(_tiles(_unit(row), size)) for row in chosen])
+  if view.kind == 'sound':
+    strips = [_pooled(_unit(row)) for row in values]
+    return under(
+      [_colored(np.tile(s, (STRIP, 1)), MAP_COLORS) for s in strips], gap=1
+    )
+  if view.kind == 'points':
+    order = _unit(values.reshape(len(values), -1), axis=-1)
+    tiles = [
+      _cloud(view.content, _colored(row, MAP_COLORS), size) for row in order
+    ]
+  else:
+    flipped = values[:, ::-1] if view.kind == 'spectrogram' else values
+    tiles = _tiles([_unit(tile) for tile in flipped], size)
+  height, width = tiles[0].shape[:2]
+  columns = max(1, round(math.sqrt(len(tiles) * height / width)))
+  columns = -(-len(tiles) // -(-len(tiles) // columns))  # As even as can be.
+  rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+  return under([beside(row) for row in rows])
+
+
+def overlay(
+  view: View,
+  values: np.ndarray,
+  size: int,
+  frames: Sequence[int] | None = None,
+) -> np.ndarray:
+  """A map [*grid] laid over what the model was given, in grey."""
+  values = _unit(values)
+  if view.kind == 'points':
+    return _cloud(view.content, _colored(values.reshape(-1), MAP_COLORS), size)
+  below = picture(view, size, frames)
+  if view.kind == 'sound':
+    strip = _colored(np.tile(_pooled(values), (STRIP, 1)), MAP_COLORS)
+    return under([below, strip], gap=1)
+  if view.kind == 'video':
+    chosen = values if frames is None else values[list(frames)]
+    heat = beside([_enlarge(x, size) for x in chosen], ground=0.0)
+  else:
+    flipped = values[::-1] if view.kind == 'spectrogram' else values
+    heat = _enlarge(flipped, size)
+  heat = heat[: below.shape[0], : below.shape[1]]
+  grey = below.mean(axis=-1, keepdims=True)
+  share = 0.85 * heat[..., None] ** 0.7  # Of the heat, where there is some.
+  mixed = (1 - share) * (0.15 * PAPER + 0.6 * grey) + share * _colored(
+    0.35 + 0.65 * heat, SOUND_COLORS
+  )
+  return mixed.astype(np.uint8)
+
+
+def sheet(
+  panels: Sequence[tuple[str, np.ndarray]], max_width: int = 2200
+) -> np.ndarray:
+  """Pictures with their titles, in rows that are at most so wide."""
+  font = ImageFont.load_default(15)
+  margin, title = 14, 24
+  rows: list[list[np.ndarray]] = [[]]
+  width = 0
+  for text, pixels in panels:
+    wide = max(pixels.shape[1], math.ceil(font.getlength(text)))
+    panel = np.full((pixels.shape[0] + title, wide, 3), PAPER, np.uint8)
+    panel[title:, : pixels.shape[1]] = pixels
+    image = Image.fromarray(panel)
+    ImageDraw.Draw(image).text((0, 0), text, (INK,) * 3, font)
+    if rows[-1] and width + wide + margin > max_width:
+      rows.append([])
+      width = 0
+    rows[-1].append(np.asarray(image))
+    width += wide + margin
+  drawn = under([beside(row, gap=margin) for row in rows], gap=margin)
+  edges = ((margin, margin), (margin, margin), (0, 0))
+  return np.pad(drawn, edges, constant_values=PAPER)
+
+
+def png(pixels: np.ndarray) -> bytes:
+  """The picture as a PNG file."""
+  stream = io.BytesIO()
+  Image.fromarray(pixels).save(stream, 'PNG', optimize=True)
+  return stream.getvalue()
+
+
+def beside(parts: Sequence[np.ndarray], gap: int = 2, ground=PAPER):
+  """Pictures in a row."""
+  return _joined(parts, 1, gap, ground)
+
+
+def under(parts: Sequence[np.ndarray], gap: int = 2, ground=PAPER):
+  """Pictures one under the other."""
+  return _joined(parts, 0, gap, ground)
+
+
+def _joined(parts, axis: int, gap: int, ground) -> np.ndarray:
+  longest = max(part.shape[1 - axis] for part in parts)
+  padded = []
+  for i, part in enumerate(parts):
+    widths = [(0, 0)] * part.ndim
+    widths[1 - axis] = (0, longest - part.shape[1 - axis])
+    widths[axis] = (0, gap if i < len(parts) - 1 else 0)
+    padded.append(np.pad(part, widths, constant_values=ground))
+  return np.concatenate(padded, axis=axis)
+
+
+def _unit(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+  """From 0, the least, to 1, the most; what is not finite is 0."""
+  values = np.asarray(values, np.float32)
+  finite = np.isfinite(values)
+  low = np.min(values, axis, keepdims=True, where=finite, initial=np.inf)
+  high = np.max(values, axis, keepdims=True, where=finite, initial=-np.inf)
+  extent = np.where(high > low, high - low, 1)
+  low = np.where(np.isfinite(low), low, 0)
+  return np.where(finite, (np.where(finite, values, 0) - low) / extent, 0)
+
+
+def _colored(values: np.ndarray, colors: str) -> np.ndarray:
+  """[...] from 0 to 1 as [..., 3] bytes."""
+  rgba = matplotlib.colormaps[colors](values, bytes=True)
+  return rgba[..., :3]
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+  """[h, w, 1 or 3] from 0 to 1 as a picture."""
+  return np.broadcast_to(
+    np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8),
+    (*pixels.shape[:2], 3),
+  )
+
+
+def _tiles(values, size: int) -> list[np.ndarray]:
+  return [_enlarge(_colored(tile, MAP_COLORS), size) for tile in values]
+
+
+def _enlarge(pixels: np.ndarray, size: int) -> np.ndarray:
+  """So that it has about as many lines; each pixel stays a rectangle."""
+  factor = size / pixels.shape[0]
+  if factor < 1:
+    step = math.ceil(1 / factor)
+    return pixels[::step, ::step]
+  factor = max(1, round(factor))
+  return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _pooled(values: np.ndarray) -> np.ndarray:
+  """The most of each of at most MAX_COLUMNS parts of [S]."""
+  if len(values) <= MAX_COLUMNS:
+    return values
+  starts = np.linspace(0, len(values), MAX_COLUMNS, endpoint=False)
+  return np.maximum.reduceat(values, starts.astype(int))
+
+
+def _wave(samples: np.ndarray, columns: int, size: int) -> np.ndarray:
+  """A sound's lowest and highest sample in each column, and what is between."""
+  starts = np.linspace(0, len(samples), columns, endpoint=False).astype(int)
+  loudest = max(float(np.abs(samples).max()), 1e-6)
+  low = np.minimum.reduceat(samples, starts) / loudest
+  high = np.maximum.reduceat(samples, starts) / loudest
+  height = max(size // 2, 2)
+  lines = np.linspace(1, -1, height)[:, None]
+  inside = (lines >= low - 1 / height) & (lines <= high + 1 / height)
+  grey = np.where(inside, INK, PAPER).astype(np.uint8)
+  return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _cloud(points: np.ndarray, colors: np.ndarray, size: int) -> np.ndarray:
+  """Points [M, 3] in their colours [M, 3], the nearest ones in front."""
+  x, y, z = points.T
+  across = math.cos(TURN) * x + math.sin(TURN) * y
+  depth = math.sin(TURN) * x - math.cos(TURN) * y  # Away from the viewer.
+  up = math.cos(TILT) * z + math.sin(TILT) * depth
+  depth = math.cos(TILT) * depth - math.sin(TILT) * z
+  flat = np.stack([across, -up], axis=-1)
+  reach = max(float(np.abs(flat).max()), 1e-6)
+  places = (flat / reach * 0.47 + 0.5) * (size - DOT)
+  columns, lines = np.round(places).astype(int).T
+  pixels = np.full((size, size, 3), PAPER, np.uint8)
+  for i in np.argsort(-depth):
+    line, column = lines[i], columns[i]
+    pixels[line : line + DOT, column : column + DOT] = colors[i]
+  return pixels

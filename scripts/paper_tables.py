@@ -4,6 +4,9 @@ from collections.abc import Mapping
 import dataclasses
 
 DIGITS = 1  # That the paper prints after the decimal point.
+COST_TABLES = (5, 6, 7)
+# The quantities that a run is evaluated for, and their names there.
+METRICS = {'top-1 %': 'top1', 'best top-1 %': 'top1', 'mAP': 'mAP'}
 
 
 @dataclasses.dataclass(frozen=True)

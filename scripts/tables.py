@@ -5,6 +5,10 @@ that the config builds, FLOPs from the config by the paper's rule; nothing is
 allocated. Accuracies are read from the runs that are given:
 
   python -m scripts.tables --table=2 --runs=runs/permuted,runs/resnet50
+
+As Markdown, shorter, for a README:
+
+  python -m scripts.tables --table=1,2,3,4 --format=markdown
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +24,8 @@ from ml_collections import ConfigDict
 
 from experiments import benchmarks, experiment, telemetry
 from perceiver import cost
-from scripts import command
-from scripts.paper_tables import DIGITS, TABLES
+from scripts import command, table_formats
+from scripts.paper_tables import COST_TABLES, DIGITS, METRICS, Row, TABLES
 
 UNITS = {
   'GFLOPs': 1e9,
@@ -30,11 +34,9 @@ UNITS = {
   'best top-1 %': 0.01,
   'mAP': 0.01,
 }
-METRICS = {'top-1 %': 'top1', 'best top-1 %': 'top1', 'mAP': 'mAP'}
 MEASURED = pathlib.Path(__file__).parent.parent / (
   'experiments/results/table5_12.json'
 )
-COST_TABLES = (5, 6, 7)
 # Keys that change how a model is computed, not which one it is.
 COMPUTED = (
   'attention',
@@ -125,10 +127,17 @@ def compare(table: int, runs: Sequence[Run] = ()) -> list[dict[str, Any]]:
     For each figure: row, quantity, paper, ours and difference (None where it
     was not run) and note.
   """
+  return [figure for _, figures in _by_row(table, runs) for figure in figures]
+
+
+def _by_row(
+  table: int, runs: Sequence[Run]
+) -> list[tuple[Row, list[dict[str, Any]]]]:
   name, rows = TABLES[table]
   module = importlib.import_module(f'configs.{name}')
-  figures = []
+  by_row = []
   for row in rows:
+    figures = []
     has_costs = 'M parameters' in row.paper
     ours: dict[str, float] = {}
     notes = dict.fromkeys(row.paper, '')
@@ -160,19 +169,24 @@ def compare(table: int, runs: Sequence[Run] = ()) -> list[dict[str, Any]]:
           else notes[quantity],
         }
       )
-  return figures
+    by_row.append((row, figures))
+  return by_row
 
 
-def _as_text(figures: list[dict[str, Any]]) -> str:
-  lines = [f'{"":26}{"":14}{"paper":>8}{"ours":>9}{"diff.":>8}']
-  for f in figures:
-    line = f'{f["row"]:26}{f["quantity"]:14}{f["paper"]:8}'
-    if f['ours'] is None:
-      line += f'{"not run":>9}{"":8}'
-    else:
-      line += f'{f["ours"]:9}{f["difference"]:8}'
-    lines.append(line + (f'  ({f["note"]})' if f['note'] else ''))
-  return '\n'.join(line.rstrip() for line in lines)
+def as_markdown(table: int, runs: Sequence[Run] = ()) -> str:
+  """A table for a README: as few lines and columns as tell it all.
+
+  Rows that the paper has side by side share a line, as 'raw / permuted'. What
+  is no column of the paper's table is left out.
+
+  Args:
+    table: its number.
+    runs: to read metrics from.
+
+  Returns:
+    What the columns are, the table, and the notes on its figures.
+  """
+  return table_formats.markdown(table, _by_row(table, runs))
 
 
 def measured() -> str:
@@ -190,25 +204,38 @@ def measured() -> str:
 
 def main(argv: list[str]) -> None:
   del argv
+  chosen = [int(table) for table in _TABLES.value]
   with command.running():
     runs = [read_run(workdir) for workdir in _RUNS.value]
-    figures = compare(int(_TABLE.value), runs)
+    if _FORMAT.value == 'markdown':
+      print('\n\n'.join(as_markdown(table, runs) for table in chosen))
+      return
+    figures = {table: compare(table, runs) for table in chosen}
   if _FORMAT.value == 'json':
-    json.dump(figures, sys.stdout, indent=1)
+    one = figures[chosen[0]] if len(chosen) == 1 else figures
+    json.dump(one, sys.stdout, indent=1)
     print()
-  else:
-    print(f'Table {_TABLE.value} (costs: forward pass of one example)')
-    print(_as_text(figures))
-    if _TABLE.value == '5':
+    return
+  for table in chosen:
+    if table != chosen[0]:
+      print()
+    print(f'Table {table} (costs: forward pass of one example)')
+    print(table_formats.text(figures[table]))
+    if table == 5:
       print(measured())
 
 
 if __name__ == '__main__':
-  _TABLE = flags.DEFINE_enum(
-    'table', None, [str(t) for t in TABLES], 'Which table.', required=True
+  _TABLES = flags.DEFINE_list(
+    'table', None, 'Which table, or tables.', required=True
+  )
+  flags.register_validator(
+    'table',
+    lambda value: bool(value) and set(value) <= {str(t) for t in TABLES},
+    f'--table is one of {", ".join(map(str, TABLES))}, or several: 1,2,3.',
   )
   _FORMAT = flags.DEFINE_enum(
-    'format', 'text', ['text', 'json'], 'How to print it.'
+    'format', 'text', ['text', 'json', 'markdown'], 'How to print it.'
   )
   _RUNS = flags.DEFINE_list('runs', [], 'Workdirs of runs, for their metrics.')
   app.run(main)

@@ -11,7 +11,7 @@ from configs import audioset, digits, imagenet, modelnet40
 from experiments import benchmarks, telemetry
 from experiments.experiment import model_shapes, transform_model
 from perceiver import cost
-from scripts import tables
+from scripts import table_formats, tables
 
 MISPRINT = ('1 at start', 'M parameters')
 
@@ -76,7 +76,7 @@ def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
   assert (ours[1]['paper'], ours[1]['ours']) == (39.4, 67.9)
   assert ours[1]['difference'] == 28.5
   assert 'step 7 of 150137' in ours[1]['note']
-  text = tables._as_text(tables.compare(1, runs))
+  text = table_formats.text(tables.compare(1, runs))
   assert text.count('not run ') + text.count('not run\n') >= 5
   assert text.count('literature') == 4
   quantities = [f['quantity'] for f in tables.compare(7, runs)]
@@ -141,6 +141,56 @@ def test_the_command_prints_json_and_text():
   text = subprocess.run(command, capture_output=True, text=True, check=True)
   assert 'misprint' in text.stdout
   assert '707.2' in text.stdout
+
+
+def test_markdown_has_a_line_for_what_the_paper_has_side_by_side(tmp_path):
+  run = tables.read_run(workdir_of(tmp_path / 'a', 'resnet50_permuted'))
+  lines = tables.as_markdown(2, [run]).splitlines()
+  assert lines[2:4] == [
+    '| | Paper | Ours | Variant |',
+    '| --- | ---: | ---: | --- |',
+  ]
+  assert lines[4] == (
+    '| ResNet-50 (FF) / permuted | 73.5 / 39.4 | not run / 67.9'
+    ' | `resnet50`, `resnet50_permuted` |'
+  )
+  assert lines[7].endswith('| 78.0 / 78.0 | not run | default, `permuted` |')
+  # Where a figure is from, and that the run is not at its end.
+  assert lines[10:] == [
+    f'* `resnet50_permuted`: {run.workdir}, step 7 of 150137.'
+  ]
+
+
+def test_markdown_has_the_costs_side_by_side_and_accuracies_of_runs(tmp_path):
+  run = tables.read_run(workdir_of(tmp_path / 'a', 'table5_4'))
+  costs, with_runs = tables.as_markdown(5), tables.as_markdown(5, [run])
+  assert '| | GFLOPs | M parameters | Variant |' in costs
+  assert (
+    '| 12 cross-attends alone | 519.2 / 519.2 | 34.9 / 34.9 | `table5_12` |'
+  ) in costs
+  assert '| 173.1 / 173.1 | 12.7 / 12.7 | 39.4 / 67.9 | `table5_4` |' in (
+    with_runs
+  )
+  assert '| 45.3 / not run | `table5_8` |' in with_runs
+  assert '| – / – | `table5_12` |' in with_runs
+  assert 'misprint' in tables.as_markdown(6).splitlines()[-1]
+
+
+def test_several_tables_are_printed_at_once():
+  command = [sys.executable, '-m', 'scripts.tables', '--table=2,4']
+  run = lambda *arguments, **rest: subprocess.run(
+    [*command, *arguments], capture_output=True, text=True, **rest
+  )
+  by_table = json.loads(run('--format=json', check=True).stdout)
+  assert by_table.keys() == {'2', '4'}
+  assert by_table['4'] == tables.compare(4)
+  markdown = run('--format=markdown', check=True).stdout
+  assert markdown == '\n\n'.join(map(tables.as_markdown, (2, 4))) + '\n'
+  assert '| PointNet++ | 91.9 | – | literature |' in markdown
+  text = run(check=True).stdout
+  assert text.startswith('Table 2 ')
+  assert '\n\nTable 4 ' in text
+  assert '--table is one of 1, 2' in run('--table=2,8').stderr
 
 
 @pytest.mark.parametrize(

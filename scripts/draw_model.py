@@ -1,0 +1,333 @@
+"""Draws the model for the README: the paper's Figure 1, with its numbers.
+
+  python -m scripts.draw_model --output=docs/figures/model.svg
+
+The SVG is all of its own: it has both a light and a dark look, and needs no
+font, script or file from elsewhere.
+"""
+
+import collections
+from collections.abc import Callable, Iterable
+import math
+import os
+from xml.sax import saxutils
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from configs import imagenet
+from scripts import command
+
+WIDTH, HEIGHT = 960, 486
+# The three sets of weights have a colour each; boxes of one colour share them.
+STYLE = """
+  text { font-family: -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif;
+    font-size: 20px; text-anchor: middle; fill: #24292f }
+  .name { font-size: 21px; font-weight: 600 }
+  .small { font-size: 19px; fill: #57606a }
+  .start { text-anchor: start }
+  .line { stroke: #57606a; stroke-width: 2.5; fill: none }
+  .head, .dots { fill: #57606a }
+  .cell { fill: #8b949e }
+  .learned { fill: #7a4fd0 }
+  .first { stroke: #bf7b00; fill: #fff3d6 }
+  .shared { stroke: #0b7f86; fill: #dbf4f4 }
+  .latent { stroke: #7a4fd0; fill: #eee6ff }
+  .plain { stroke: #8b949e; fill: #f6f8fa }
+  rect { stroke-width: 2.5 }
+  text.first { fill: #8f5a00; stroke: none }
+  text.shared { fill: #08666c; stroke: none }
+  text.latent { fill: #6338b8; stroke: none }
+  path.shared { fill: none; stroke-width: 2.5 }
+  .p0 { fill: #9fd3e6 } .p1 { fill: #f2b134 } .p2 { fill: #6c8cab }
+  .p3 { fill: #83b366 }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3 }
+    .small { fill: #a5adb8 }
+    .line { stroke: #8b949e }
+    .head, .dots { fill: #8b949e }
+    .first { stroke: #d99a22; fill: #3a2a08 }
+    .shared { stroke: #2ba8ae; fill: #0a3336 }
+    .latent { stroke: #a583f0; fill: #2a1f4a }
+    .plain { stroke: #6e7681; fill: #161b22 }
+    text.first { fill: #f0bd5c }
+    text.shared { fill: #5fd0d5 }
+    text.latent { fill: #c4adfa }
+    .p0 { fill: #62a9c2 } .p2 { fill: #456581 } .p3 { fill: #5f8f48 }
+    .learned { fill: #a583f0 }
+  }
+"""
+# What a photo's few pixels are drawn as: sky, sun, hills and meadow.
+PHOTO = (
+  '0000000000',
+  '0000000110',
+  '0000001111',
+  '0000001111',
+  '0020000110',
+  '0222000000',
+  '2222200022',
+  '2222222222',
+  '3322222333',
+  '3333333333',
+)
+LEVELS = 5  # Shades of the position features.
+ROW = 132  # The height at which the latents go from left to right.
+BOX = 136  # How tall boxes are.
+STRIP = (200, 324, 744, 80)  # The byte array: left, top, width and height.
+
+
+def draw(config: ConfigDict) -> str:
+  """The picture of a Perceiver on images, with Fourier features, as an SVG.
+
+  Args:
+    config: of the paper's model, as from `configs.imagenet`.
+
+  Returns:
+    The text of the file.
+  """
+  model, task = config.model, config.task
+  num_pixels, position_channels = _sizes(task)
+  description = (
+    f'A byte array of {num_pixels:,} × {3 + position_channels} gives the keys'
+    f' and values of {model.num_cross_attends} cross-attends;'
+    f' {model.num_latents} latents of {model.latent_channels:,} channels give the queries.'
+    f' A latent Transformer of {model.num_self_attends} self-attends follows'
+    ' each. The first cross-attend has its own weights, the others share one'
+    f' set, and so do the {model.num_latent_transformers} latent Transformers.'
+    f' The mean over the latents gives the {task.num_classes:,} logits.'
+  )
+  parts = [
+    '<title id="title">The Perceiver</title>',
+    f'<desc id="desc">{saxutils.escape(description)}</desc>',
+    f'<style>{STYLE}</style>',
+    '<defs><marker id="head" markerWidth="9" markerHeight="10" refX="8"'
+    ' refY="5" orient="auto" markerUnits="userSpaceOnUse"><path class="head"'
+    ' d="M0 0L9 5L0 10z"/></marker></defs>',
+    *_way_of_the_latents(model, task),
+    *_what_is_shared(model),
+    *_input(task),
+  ]
+  body = '\n'.join(parts)
+  return (
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}"'
+    f' height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
+    f' aria-labelledby="title desc">\n{body}\n</svg>\n'
+  )
+
+
+def _way_of_the_latents(model: ConfigDict, task: ConfigDict) -> list[str]:
+  """From left to right, at the height of `ROW`."""
+  latents = f'{model.num_latents:,} × {model.latent_channels:,}'
+  return [
+    *_latent_array(38, ROW - 52),
+    _text(76, ROW + 83, 'latent array', 'name'),
+    _text(76, ROW + 110, 'N × D'),
+    _text(76, ROW + 135, latents, 'small'),
+    _arrow(118, ROW, 160, ROW),
+    _text(137, ROW - 12, 'Q'),
+    _arrow(272, ROW, 300, ROW),
+    _arrow(460, ROW, 502, ROW),
+    _text(479, ROW - 12, 'Q'),
+    _arrow(614, ROW, 642, ROW),
+    _arrow(846, ROW, 870, ROW),
+    *(
+      f'<circle class="dots" cx="{x}" cy="{ROW}" r="3.5"/>'
+      for x in (812, 825, 838)
+    ),
+    *_box(160, 112, 'first', ('Cross-', 'attend'), 'O(MN)'),
+    *_box(300, 160, 'latent', ('Latent', 'Transformer'), 'O(N²)'),
+    *_box(502, 112, 'shared', ('Cross-', 'attend'), 'O(MN)'),
+    *_box(642, 160, 'latent', ('Latent', 'Transformer'), 'O(N²)'),
+    *_box(870, 74, 'plain', ('mean',), 'over N'),
+    _arrow(907, ROW + BOX / 2 + 4, 907, ROW + BOX / 2 + 42),
+    _text(907, ROW + BOX / 2 + 68, 'logits', 'name'),
+    _text(907, ROW + BOX / 2 + 94, f'{task.num_classes:,}', 'small'),
+  ]
+
+
+def _what_is_shared(model: ConfigDict) -> list[str]:
+  repeats = model.num_cross_attends - 1
+  return [
+    _text(216, ROW - 82, 'own weights', 'first'),
+    f'<path class="shared" d="M502 {ROW - 78}v-12h{844 - 502}v12"/>',
+    _text(673, ROW - 102, f'{repeats} times, weights shared', 'shared'),
+    _text(
+      380,
+      ROW + 96,
+      f'{model.num_latent_transformers} × {model.num_self_attends}'
+      ' self-attends,',
+      'latent',
+    ),
+    _text(380, ROW + 122, 'weights shared', 'latent'),
+  ]
+
+
+def _input(task: ConfigDict) -> list[str]:
+  """The byte array, which all cross-attends see."""
+  num_pixels, position_channels = _sizes(task)
+  return [
+    *_photo(27, STRIP[1] - 10, 10),
+    _arrow(138, STRIP[1] + 40, STRIP[0] - 8, STRIP[1] + 40),
+    *_byte_array(),
+    *(
+      part
+      for x in (216, 558)
+      for part in (
+        _arrow(x, STRIP[1] - 8, x, ROW + BOX / 2 + 4),
+        _text(x + 28, ROW + BOX / 2 + 60, 'K, V'),
+      )
+    ),
+    _text(76, STRIP[1] + 118, f'{task.image_size} × {task.image_size}'),
+    _text(76, STRIP[1] + 146, 'pixels', 'small'),
+    _text(STRIP[0], STRIP[1] + 118, 'byte array, M × C', 'name start'),
+    _text(STRIP[0], STRIP[1] + 146, f'M = {num_pixels:,}', 'start'),
+    _text(
+      STRIP[0] + 150,
+      STRIP[1] + 146,
+      f'C = {3 + position_channels}: RGB + {position_channels} Fourier position'
+      ' features',
+      'small start',
+    ),
+  ]
+
+
+def _sizes(task: ConfigDict) -> tuple[int, int]:
+  """M and, besides RGB, C: a position, its sines and cosines on both axes."""
+  return task.image_size**2, 2 * (2 * task.num_bands + 1)
+
+
+def _text(x: float, y: float, text: str, style: str = '') -> str:
+  attribute = f' class="{style}"' if style else ''
+  return f'<text{attribute} x="{x:g}" y="{y:g}">{saxutils.escape(text)}</text>'
+
+
+def _arrow(x0: float, y0: float, x1: float, y1: float) -> str:
+  return (
+    f'<path class="line" marker-end="url(#head)"'
+    f' d="M{x0:g} {y0:g}L{x1:g} {y1:g}"/>'
+  )
+
+
+def _box(
+  left: float, width: float, style: str, name: tuple[str, ...], note: str = ''
+) -> list[str]:
+  """A box around the latents' way, with a name in lines and a note below."""
+  middle = left + width / 2
+  lines = [*((text, 'name') for text in name), *([(note, '')] if note else [])]
+  top = ROW - 28 * (len(lines) - 1) / 2 + 7
+  return [
+    f'<rect class="{style}" x="{left}" y="{ROW - BOX / 2:g}" width="{width}"'
+    f' height="{BOX}" rx="12"/>',
+    *(
+      _text(middle, top + 28 * i + (3 if kind == '' else 0), text, kind)
+      for i, (text, kind) in enumerate(lines)
+    ),
+  ]
+
+
+def _cells(
+  shades: Iterable[tuple[str, float, float]], width: float, height: float
+) -> list[str]:
+  """Cells at (attributes, left, top); those of the same look are one path."""
+  paths: dict[str, list[str]] = collections.defaultdict(list)
+  for look, x, y in shades:
+    paths[look].append(f'M{x:g} {y:g}h{width:g}v{height:g}h{-width:g}z')
+  return [
+    f'<path {look} d="{"".join(cells)}"/>'
+    for look, cells in sorted(paths.items())
+  ]
+
+
+def _latent_array(left: float, top: float) -> list[str]:
+  """Learned numbers: shades with no pattern, the same each time."""
+  shade = lambda i, j: (7 * i * i + 5 * j * j + 3 * i * j) % LEVELS
+  return _cells(
+    (
+      (
+        f'class="learned" opacity="{_opacity(shade(i, j))}"',
+        left + 13 * i,
+        top + j,
+      )
+      for i in range(6)
+      for j in range(0, 104, 13)
+    ),
+    11.5,
+    11.5,
+  )
+
+
+def _photo(left: float, top: float, size: float) -> list[str]:
+  return _cells(
+    (
+      (f'class="p{kind}"', left + size * i, top + size * j)
+      for j, line in enumerate(PHOTO)
+      for i, kind in enumerate(line)
+    ),
+    size - 1,
+    size - 1,
+  )
+
+
+def _byte_array() -> list[str]:
+  """The photo's pixels in a row, each above its position features."""
+  left, top, length, height = STRIP
+  pixels = [(i, j) for j in range(len(PHOTO)) for i in range(len(PHOTO[j]))]
+  width = length / len(pixels)
+  position = lambda i: 2 * i / (len(PHOTO) - 1) - 1
+  features: list[Callable[[float, float], float]] = [
+    lambda x, y: x,
+    lambda x, y: math.sin(math.pi * x),
+    lambda x, y: math.cos(2 * math.pi * x),
+    lambda x, y: y,
+    lambda x, y: math.sin(math.pi * y),
+  ]
+  colours = height / 4
+  band = (height - colours - 2) / len(features)
+  return [
+    *_cells(
+      (
+        (f'class="p{PHOTO[j][i]}"', round(left + width * n, 1), top)
+        for n, (i, j) in enumerate(pixels)
+      ),
+      width - 1,
+      colours,
+    ),
+    *_cells(
+      (
+        (
+          'class="cell" opacity="'
+          + _opacity(
+            round((feature(position(i), position(j)) + 1) / 2 * (LEVELS - 1))
+          )
+          + '"',
+          round(left + width * n, 1),
+          round(top + colours + 2 + band * row, 1),
+        )
+        for row, feature in enumerate(features)
+        for n, (i, j) in enumerate(pixels)
+      ),
+      width - 1,
+      band - 1,
+    ),
+  ]
+
+
+def _opacity(level: int) -> str:
+  return f'{0.2 + 0.8 * level / (LEVELS - 1):g}'
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  with command.running():
+    folder = os.path.dirname(_OUTPUT.value)
+    if folder:
+      os.makedirs(folder, exist_ok=True)
+    with open(_OUTPUT.value, 'w', encoding='utf-8') as file:
+      file.write(draw(imagenet.get_config()))
+
+
+if __name__ == '__main__':
+  _OUTPUT = flags.DEFINE_string(
+    'output', None, 'The SVG to write.', required=True
+  )
+  app.run(main)

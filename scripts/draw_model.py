@@ -90,7 +90,8 @@ def draw(config: ConfigDict) -> str:
   description = (
     f'A byte array of {num_pixels:,} × {3 + position_channels} gives the keys'
     f' and values of {model.num_cross_attends} cross-attends;'
-    f' {model.num_latents} latents of {model.latent_channels:,} channels give the queries.'
+    f' {model.num_latents} latents of {model.latent_channels:,} channels give'
+    ' the queries.'
     f' A latent Transformer of {model.num_self_attends} self-attends follows'
     ' each. The first cross-attend has its own weights, the others share one'
     f' set, and so do the {model.num_latent_transformers} latent Transformers.'
@@ -129,7 +130,7 @@ def _way_of_the_latents(model: ConfigDict, task: ConfigDict) -> list[str]:
     _arrow(460, ROW, 502, ROW),
     _text(479, ROW - 12, 'Q'),
     _arrow(614, ROW, 642, ROW),
-    _arrow(846, ROW, 870, ROW),
+    _arrow(846, ROW, 866, ROW),
     *(
       f'<circle class="dots" cx="{x}" cy="{ROW}" r="3.5"/>'
       for x in (812, 825, 838)
@@ -138,7 +139,7 @@ def _way_of_the_latents(model: ConfigDict, task: ConfigDict) -> list[str]:
     *_box(300, 160, 'latent', ('Latent', 'Transformer'), 'O(N²)'),
     *_box(502, 112, 'shared', ('Cross-', 'attend'), 'O(MN)'),
     *_box(642, 160, 'latent', ('Latent', 'Transformer'), 'O(N²)'),
-    *_box(870, 74, 'plain', ('mean',), 'over N'),
+    *_box(866, 82, 'plain', ('mean',), 'over N'),
     _arrow(907, ROW + BOX / 2 + 4, 907, ROW + BOX / 2 + 42),
     _text(907, ROW + BOX / 2 + 68, 'logits', 'name'),
     _text(907, ROW + BOX / 2 + 94, f'{task.num_classes:,}', 'small'),

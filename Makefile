@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	rm -rf runs/digits
 	$(BIN)/python -m experiments.run --config=configs/digits.py --workdir=runs/digits
-	$(BIN)/python -m scripts.learning_curves --workdir=runs/digits
+	$(BIN)/python -m scripts.report runs/digits
 
 # A file's tests share what they compile, so they stay in one process.
 test: $(READY)

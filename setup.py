@@ -16,6 +16,7 @@ EXPERIMENTS = [
   'etils[epath]>=1.13',
   'grain==0.2.18',  # Pinned: 0.2.17 changed the order of its shuffle.
   'importlib_resources>=6.5',
+  'jinja2>=3.1',
   'matplotlib>=3.10',
   'ml-collections>=1.1',
   'optax>=0.2.6',
@@ -24,13 +25,14 @@ EXPERIMENTS = [
   'scikit-learn>=1.6',
   'tensorboardX>=2.6.2',
   'tensorflow-datasets>=4.9.10',
+  'tqdm>=4.67',
 ]
 AUDIOSET = [
   'av>=18.1',  # 18.0 crashes on truncated streams.
   'pebble>=5.1',
   'tqdm>=4.67',
 ]
-MODELNET40 = ['h5py>=3.13', 'tqdm>=4.67']
+MODELNET40 = ['h5py>=3.13', 'plyfile>=1.1', 'tqdm>=4.67']
 TEST = [
   'hypothesis>=6.130',
   'import-linter>=2.5',

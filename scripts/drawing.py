@@ -18,6 +18,7 @@ from experiments.views import View
 MAP_COLORS = 'viridis'
 SOUND_COLORS = 'magma'
 PAPER, INK = 255, 40  # Grey levels of the ground and of what is drawn on it.
+SPECTROGRAM_ASPECT = 1.5  # Width by height.
 STRIP = 12  # Lines of a map along time.
 MAX_COLUMNS = 960  # Of a sound: more elements share a column.
 # Where clouds are looked at from: turned about the upright axis, then tilted.
@@ -40,7 +41,8 @@ def picture(view: View, size: int, frames: Sequence[int] | None = None):
     chosen = content if frames is None else content[list(frames)]
     return beside([_enlarge(_rgb(frame), size) for frame in chosen])
   if view.kind == 'spectrogram':
-    return _enlarge(_colored(_unit(content[::-1]), SOUND_COLORS), size)
+    pixels = _colored(_unit(content[::-1]), SOUND_COLORS)
+    return _enlarge(pixels, size, SPECTROGRAM_ASPECT)
   if view.kind == 'sound':
     return _wave(content, min(view.grid[0], MAX_COLUMNS), size)
   colors = _colored(_unit(content[:, 2]), MAP_COLORS)
@@ -80,10 +82,13 @@ def maps(
     ]
   else:
     flipped = values[:, ::-1] if view.kind == 'spectrogram' else values
-    tiles = _tiles([_unit(tile) for tile in flipped], size)
+    aspect = SPECTROGRAM_ASPECT if view.kind == 'spectrogram' else None
+    tiles = _tiles([_unit(tile) for tile in flipped], size, aspect)
   height, width = tiles[0].shape[:2]
-  columns = max(1, round(math.sqrt(len(tiles) * height / width)))
-  columns = -(-len(tiles) // -(-len(tiles) // columns))  # As even as can be.
+  squarest = max(1, round(math.sqrt(len(tiles) * height / width)))
+  # Without a hole, where that is not much wider.
+  even = [c for c in range(squarest, 2 * squarest) if len(tiles) % c == 0]
+  columns = even[0] if even else squarest
   rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
   return under([beside(row) for row in rows])
 
@@ -97,7 +102,8 @@ def overlay(
   """A map [*grid] laid over what the model was given, in grey."""
   values = _unit(values)
   if view.kind == 'points':
-    return _cloud(view.content, _colored(values.reshape(-1), MAP_COLORS), size)
+    values = np.sqrt(values.reshape(-1))  # Most have next to nothing.
+    return _cloud(view.content, _colored(values, MAP_COLORS), size)
   below = picture(view, size, frames)
   if view.kind == 'sound':
     strip = _colored(np.tile(_pooled(values), (STRIP, 1)), MAP_COLORS)
@@ -105,9 +111,10 @@ def overlay(
   if view.kind == 'video':
     chosen = values if frames is None else values[list(frames)]
     heat = beside([_enlarge(x, size) for x in chosen], ground=0.0)
+  elif view.kind == 'spectrogram':
+    heat = _enlarge(values[::-1], size, SPECTROGRAM_ASPECT)
   else:
-    flipped = values[::-1] if view.kind == 'spectrogram' else values
-    heat = _enlarge(flipped, size)
+    heat = _enlarge(values, size)
   heat = heat[: below.shape[0], : below.shape[1]]
   grey = below.mean(axis=-1, keepdims=True)
   share = 0.85 * heat[..., None] ** 0.7  # Of the heat, where there is some.
@@ -194,18 +201,29 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
   )
 
 
-def _tiles(values, size: int) -> list[np.ndarray]:
-  return [_enlarge(_colored(tile, MAP_COLORS), size) for tile in values]
+def _tiles(values, size: int, aspect: float | None = None) -> list[np.ndarray]:
+  return [_enlarge(_colored(tile, MAP_COLORS), size, aspect) for tile in values]
 
 
-def _enlarge(pixels: np.ndarray, size: int) -> np.ndarray:
-  """So that it has about as many lines; each pixel stays a rectangle."""
-  factor = size / pixels.shape[0]
-  if factor < 1:
-    step = math.ceil(1 / factor)
-    return pixels[::step, ::step]
-  factor = max(1, round(factor))
-  return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+def _enlarge(
+  pixels: np.ndarray, size: int, aspect: float | None = None
+) -> np.ndarray:
+  """So that it has about as many lines; each pixel stays a rectangle.
+
+  Args:
+    pixels: [h, w, ...].
+    size: lines.
+    aspect: width by height, about; None: as it is.
+  """
+  columns = size * (aspect or pixels.shape[1] / pixels.shape[0])
+  for axis, wanted in enumerate((size, columns)):
+    length = pixels.shape[axis]
+    if length > wanted:
+      step = math.ceil(length / wanted)
+      pixels = pixels[(slice(None),) * axis + (slice(None, None, step),)]
+    else:
+      pixels = pixels.repeat(round(wanted / length), axis=axis)
+  return pixels
 
 
 def _pooled(values: np.ndarray) -> np.ndarray:

@@ -69,6 +69,7 @@ const shown = (line, element) => {
   }
   if (box.right - box.left < 2 || box.bottom - box.top < 2) return [];
   const [x, y] = [scrollX, scrollY];
+  if (box.right + x < 1 || box.bottom + y < 1) return []; // Moved off the page.
   const edges = [box.left + x, box.top + y, box.right + x, box.bottom + y];
   return [edges.map((edge) => Math.max(0, Math.round(edge)))];
 };

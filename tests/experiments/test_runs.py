@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from experiments import telemetry
-from scripts import learning_curves
 from tests.conftest import ROOT
 from tests.experiments.smoke import create, final_params
 
@@ -201,15 +200,6 @@ def test_eval_mode_evaluates_what_was_trained(undisturbed):
   records = telemetry.read_metrics(str(undisturbed))
   assert f'top1 {100 * records[-1]["top1"]:.2f} %' in result.stdout
   assert '(360 examples)' in result.stdout
-
-
-def test_learning_curves_are_a_png(undisturbed, tmp_path):
-  path = learning_curves.draw(str(undisturbed))
-  with open(path, 'rb') as f:
-    assert f.read(8) == b'\x89PNG\r\n\x1a\n'
-  (tmp_path / telemetry.METRICS).write_text('')
-  with pytest.raises(ValueError, match='no training step yet'):
-    learning_curves.draw(str(tmp_path))
 
 
 DIGITS = '--config=configs/digits.py:smoke'

@@ -13,7 +13,6 @@ from experiments import benchmarks, experiment, pipeline, saved, sharding, train
 from experiments.benchmarks.modelnet40 import off, points, preparation, standin
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from perceiver import position_encoding
-from scripts import draw_point_clouds
 from tests.benchmarks.modelnet40.archives import (
   hdf5,
   KINDS,
@@ -215,9 +214,6 @@ def test_runs_report_both_splits_and_pick_by_the_first(data_dir, tmp_path):
     assert [r['step'] for r in records if r['split'] == split] == [2, 4]
   again = saved.evaluate_checkpoint(run, str(tmp_path))
   assert again == metrics
-  path = draw_point_clouds.draw(run, str(tmp_path), 5)
-  with open(path, 'rb') as file:
-    assert file.read(8) == b'\x89PNG\r\n\x1a\n'
 
 
 def test_the_order_of_points_changes_no_logit(data_dir):

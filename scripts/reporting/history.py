@@ -1,0 +1,311 @@
+"""What a run's directory tells: what ran, how it went, how it ended."""
+
+from collections.abc import Mapping, Sequence
+import csv
+import dataclasses
+import datetime
+import importlib
+import io
+import itertools
+import json
+import math
+import pathlib
+import statistics
+from typing import Any
+import zipfile
+
+import numpy as np
+
+from experiments import benchmarks, experiment, saved, telemetry
+from scripts import paper_tables, tables
+
+Record = dict[str, Any]
+# Of the time since the first launch.
+TRAINING, EVALUATION, STARTING, LOST = (
+  'training',
+  'evaluation',
+  'starting up',
+  'lost to stops',
+)
+NO_METRICS = ('step', 'split', 'count', 'time')
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+  """How a run stands."""
+
+  kind: str  # 'finished', 'stopped', 'failed' or 'silent'.
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+  """Of one run."""
+
+  workdir: str
+  config: dict[str, Any]
+  launches: list[Record]
+  endings: list[Record]
+  metrics: list[Record]  # Of all steps that count, in their order.
+  skipped: dict[tuple[str, int], str]  # Why, by split and index.
+  predictions: dict[str, dict[str, np.ndarray]]  # By split.
+  average_precision: list[Record]  # A row for each class; empty if none.
+  total_steps: int | None  # None: the config does not tell.
+  problems: list[str]  # What cannot be read.
+
+  @property
+  def name(self) -> str:
+    return pathlib.PurePath(self.workdir).name or self.workdir
+
+  @property
+  def last_step(self) -> int:
+    """The last one that is recorded."""
+    return max((r['step'] for r in self.metrics), default=0)
+
+  def of_split(self, split: str) -> list[Record]:
+    return [r for r in self.metrics if r['split'] == split]
+
+  @property
+  def eval_splits(self) -> list[str]:
+    splits = dict.fromkeys(r['split'] for r in self.metrics)
+    return [split for split in splits if split != 'train']
+
+  def status(self) -> Status:
+    """From the last launch and what it left."""
+    if not self.launches:
+      return Status('silent', 'It has not been launched yet.')
+    begun = self.launches[-1]['time']
+    last = [e for e in self.endings if e['time'] >= begun]
+    where = f'step {self.last_step}'
+    if self.total_steps:
+      where += f' of {self.total_steps}'
+    if not last:
+      sign = max(
+        [begun, *(iso(r['time']) for r in self.metrics if 'time' in r)]
+      )
+      return Status(
+        'silent',
+        f'Still running, or killed: the last sign of it is {where}, at'
+        f' {readable(sign)}.',
+      )
+    reason = last[-1]['reason']
+    if reason == telemetry.FINISHED:
+      return Status('finished', f'Finished, at {where}.')
+    told = reason.startswith('Told to stop')
+    return Status('stopped' if told else 'failed', reason)
+
+  def time_shares(self) -> dict[str, float]:
+    """Seconds since the first launch by what they went to; {} if unknown.
+
+    Between a launch and the last record that counts before it all is lost: the
+    steps that were done again, and the waiting.
+    """
+    records = [r for r in self.metrics if 'time' in r]
+    if not records or not self.launches:
+      return {}
+    events: list[tuple[float, Any]] = [
+      (_seconds(launch['time']), None) for launch in self.launches
+    ]
+    events += [(r['time'], r) for r in records]
+    events.sort(key=lambda event: event[0])
+    shares = dict.fromkeys((TRAINING, EVALUATION, STARTING, LOST), 0.0)
+    step_time = self._step_time()
+    for (since, before), (until, record) in itertools.pairwise(events):
+      duration = until - since
+      if record is None:
+        shares[LOST] += duration
+      elif record['split'] != 'train':
+        shares[EVALUATION] += duration
+      elif before is None:
+        # Of the steps before the first record some were trained then.
+        trained = min(duration, step_time * self._log_every())
+        shares[TRAINING] += trained
+        shares[STARTING] += duration - trained
+      else:
+        shares[TRAINING] += duration
+    return shares
+
+  def throughput(self) -> list[tuple[int, float]]:
+    """(step, examples a second), between records without a stop."""
+    batch = self.config['train'].get('batch_size', 0)
+    return [
+      (end['step'], batch * (end['step'] - start['step']) / seconds)
+      for start, end, seconds in self._stretches()
+    ]
+
+  def _stretches(self) -> list[tuple[Record, Record, float]]:
+    """Neighbouring training records of one launch, and the time between."""
+    stretches = []
+    starts = [_seconds(launch['time']) for launch in self.launches]
+    for start, end in itertools.pairwise(self.metrics):
+      # An evaluation's end begins a stretch, too; the steps are the same.
+      if end['split'] != 'train' or not {'time'} <= start.keys() & end.keys():
+        continue
+      seconds = end['time'] - start['time']
+      stopped = any(start['time'] < s <= end['time'] for s in starts)
+      if end['step'] > start['step'] and seconds > 0 and not stopped:
+        stretches.append((start, end, seconds))
+    return stretches
+
+  def _step_time(self) -> float:
+    times = [
+      seconds / (end['step'] - start['step'])
+      for start, end, seconds in self._stretches()
+    ]
+    return statistics.median(times) if times else 0.0
+
+  def _log_every(self) -> int:
+    return int(self.config['train'].get('log_every', 1))
+
+  def final(self) -> dict[str, Record]:
+    """The last evaluation of each split."""
+    return {split: self.of_split(split)[-1] for split in self.eval_splits}
+
+  def paper(self) -> list[tuple[str, str, float, float | None]]:
+    """Table and row, quantity, the paper's figure and ours, if there is one."""
+    evaluations = [r for r in self.metrics if r['split'] != 'train']
+    run = tables.Run(self.workdir, self.config, evaluations)
+    task = self.config['task'].get('name')
+    found = []
+    for number, (name, rows) in paper_tables.TABLES.items():
+      if name != task:
+        continue
+      module = importlib.import_module(f'configs.{name}')
+      for row in rows:
+        if row.variant is None or not run.is_of(module.get_config(row.variant)):
+          continue
+        for quantity in row.paper.keys() & tables.METRICS.keys():
+          ours = None
+          if evaluations:
+            ours = 100 * run.figure(quantity)[0]
+          title = f'Table {number}, {row.name.strip()}'
+          found.append((title, quantity, row.paper[quantity], ours))
+    return found
+
+  def differences(self) -> tuple[str, list[tuple[str, str, str]]]:
+    """The config file and variant that is nearest, and what differs from it.
+
+    Returns:
+      Its name, and for each key the run's value and the base's.
+    """
+    mine = _flat(self.config)
+    name = self.config['task'].get('name')
+    if name not in benchmarks.TASKS:
+      return 'none', [(key, repr(x), '') for key, x in mine.items()]
+    module = importlib.import_module(f'configs.{name}')
+
+    def compare(variant: str) -> list[tuple[str, str, str]]:
+      text = json.dumps(module.get_config(variant).to_dict(), default=str)
+      base = _flat(json.loads(text))
+      keys = dict.fromkeys([*mine, *base])
+      return [
+        (key, _shown(mine, key), _shown(base, key))
+        for key in keys
+        if _shown(mine, key) != _shown(base, key)
+      ]
+
+    by_variant = {variant: compare(variant) for variant in module.VARIANTS}
+    nearest = min(by_variant, key=lambda variant: len(by_variant[variant]))
+    suffix = f':{nearest}' if nearest else ''
+    return f'configs/{name}.py{suffix}', by_variant[nearest]
+
+
+def read(workdir: str) -> History:
+  """Reads what there is.
+
+  Raises:
+    FileNotFoundError: if the directory is not a run's.
+    ValueError: if its config is none.
+  """
+  config = saved.read_config(workdir)
+  folder = pathlib.Path(workdir)
+
+  def lines(name: str) -> list[Record]:
+    if not (folder / name).exists():
+      return []
+    return telemetry.read_records(workdir, name)
+
+  predictions, problems = {}, []
+  for path in sorted(folder.glob('predictions_*.npz')):
+    try:
+      with np.load(path, allow_pickle=False) as arrays:
+        predictions[path.stem.partition('_')[2]] = dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+      problems.append(f'{path.name} cannot be read: {error}')
+  table = folder / 'average_precision.csv'
+  text = table.read_text() if table.exists() else ''
+  return History(
+    workdir,
+    json.loads(json.dumps(config.to_dict(), default=str)),
+    lines(telemetry.LAUNCHES),
+    lines(telemetry.ENDINGS),
+    lines(telemetry.METRICS),
+    telemetry.read_skipped(workdir),
+    predictions,
+    list(csv.DictReader(io.StringIO(text))),
+    _total_steps(config),
+    problems,
+  )
+
+
+def _total_steps(config: Any) -> int | None:
+  try:
+    task = benchmarks.create(**config.task)
+    size = task.num_examples(task.train_split)
+    return experiment.total_steps(config, size)
+  except (ValueError, TypeError, KeyError, AttributeError):
+    return None
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= {f'{key}.{k}': x for k, x in _flat(value).items()}
+    else:
+      flat[key] = value
+  return flat
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+  return json.dumps(flat[key], ensure_ascii=False) if key in flat else '–'
+
+
+def _seconds(iso: str) -> float:
+  return datetime.datetime.fromisoformat(iso).timestamp()
+
+
+def iso(seconds: float) -> str:
+  """A time as launches have it, from seconds since 1970."""
+  return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+
+def readable(iso: str) -> str:
+  """'2026-11-25 01:02 UTC'."""
+  time = datetime.datetime.fromisoformat(iso).astimezone(datetime.UTC)
+  return time.strftime('%Y-%m-%d %H:%M UTC')
+
+
+def metric_names(histories: Sequence[History]) -> list[str]:
+  """What to draw curves of: what evaluations have, or else training."""
+  names: dict[str, None] = {}
+  for history in histories:
+    splits = history.eval_splits or ['train']
+    for record in history.metrics:
+      if record['split'] in splits:
+        floats = (n for n, x in record.items() if isinstance(x, float))
+        names |= dict.fromkeys(n for n in floats if n not in NO_METRICS)
+  return list(names)
+
+
+def duration(seconds: float) -> str:
+  """'1 h 2 min', '3 min 20 s', '4.1 s'."""
+  if not math.isfinite(seconds):
+    return '–'
+  if seconds < 60:
+    return f'{seconds:.1f} s'
+  minutes, rest = divmod(round(seconds), 60)
+  if minutes < 60:
+    return f'{minutes} min {rest} s'
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours} h {minutes} min'

@@ -1,0 +1,150 @@
+"""What a run got most wrong, and what it looks at, as pictures."""
+
+import base64
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from experiments import saved
+from experiments.experiment import Experiment
+from experiments.views import View
+from scripts import drawing
+from scripts.mapper import Mapper, SegmentMaps
+from scripts.reporting.history import History
+
+SIZE = 128  # Pixels of what is shown of an example.
+MAP_SIZE = {'points': 110}  # Or SMALL.
+SMALL = 64
+LATENTS = 8  # Whose maps are shown.
+FRAMES = 4  # Of a video.
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """An image of a page."""
+
+  data: str  # The PNG as a data: URI.
+  alt: str
+  width: int
+  height: int
+  caption: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+  """An example that the model was sure was something else."""
+
+  pictures: list[Picture]
+  truth: str
+  guesses: list[tuple[str, float]]  # With their scores, the best first.
+  loss: float
+  record: int
+
+
+def mistakes(
+  run: Experiment, history: History, names: Sequence[str], count: int
+) -> list[Mistake]:
+  """The examples with the highest loss, of those classified wrong.
+
+  Raises what `Task.source` raises, where the data is gone.
+  """
+  split = run.task.eval_splits[0]
+  predictions = history.predictions[split]
+  losses = np.nan_to_num(predictions['loss'], nan=np.inf)
+  if 'label' in predictions:
+    wrong = predictions['classes'][:, 0] != predictions['label']
+    losses = np.where(wrong, losses, -np.inf)
+  order = [i for i in np.argsort(-losses)[:count] if losses[i] > -np.inf]
+  source = run.source(split)
+  found = []
+  for i in order:
+    record = int(predictions['record'][i])
+    example = run.task.eval_example(source[record])
+    truth = _joined([names[j] for j in run.task.labels(example)])
+    guesses = [
+      (names[int(c)], float(s))
+      for c, s in zip(
+        predictions['classes'][i], predictions['scores'][i], strict=True
+      )
+    ][:3]
+    views = run.task.views(run.task.window(example, 0))
+    pictures = [
+      _picture(drawing.picture(v, SIZE, _frames(v)), f'{v.kind}: {truth}')
+      for v in views
+    ]
+    loss = float(predictions['loss'][i])
+    found.append(Mistake(pictures, truth, guesses, loss, record))
+  return found
+
+
+def maps(
+  run: Experiment, workdir: str, names: Sequence[str], count: int
+) -> list[tuple[str, list[list[Picture]]]]:
+  """Of some examples the true class, and each segment's attention maps.
+
+  Raises:
+    ValueError: if the model has no cross-attention.
+    FileNotFoundError: if there is no checkpoint or no data.
+  """
+  source = run.source(run.task.eval_splits[0])
+  mapper = Mapper(
+    run,
+    saved.restore(run, workdir),
+    latents=range(min(LATENTS, run.config.model.num_latents)),
+    quantities=('mean', 'logits'),
+  )
+  found = []
+  for i in range(min(count, len(source))):
+    example = run.task.eval_example(source[i])
+    truth = _joined([names[j] for j in run.task.labels(example)])
+    segments = mapper(run.task.window(example, 0))
+    found.append((truth, [_maps(segment, truth) for segment in segments]))
+  return found
+
+
+def _maps(segment: SegmentMaps, truth: str) -> list[Picture]:
+  view = segment.view
+  frames = _frames(view)
+  what = f'{view.kind} of {truth}'
+  size = MAP_SIZE.get(view.kind, SMALL)
+  pixels = drawing.picture(view, SIZE, frames)
+  pictures = [_picture(pixels, f'Input: {what}', f'input: {view.kind}')]
+  for number, values in segment.maps['mean'].items():
+    pictures.append(
+      _picture(
+        drawing.overlay(view, values, SIZE, frames),
+        f'Mean attention of cross-attend {number} over the {what}',
+        f'cross-attend {number}, mean attention',
+      )
+    )
+  for number, values in segment.maps['logits'].items():
+    for head, of_head in enumerate(values):
+      where = f'cross-attend {number}'
+      if len(values) > 1:
+        where += f', head {head}'
+      pictures.append(
+        _picture(
+          drawing.maps(view, of_head, size, frames),
+          f'Logits of {len(of_head)} latents in {where} over the {what}',
+          f'{where}, latents 0 to {len(of_head) - 1}',
+        )
+      )
+  return pictures
+
+
+def _frames(view: View) -> list[int] | None:
+  if view.kind != 'video':
+    return None
+  last = len(view.content) - 1
+  return sorted({round(x) for x in np.linspace(0, last, FRAMES)})
+
+
+def _picture(pixels: np.ndarray, alt: str, caption: str = '') -> Picture:
+  data = base64.b64encode(drawing.png(pixels)).decode()
+  height, width = pixels.shape[:2]
+  return Picture(f'data:image/png;base64,{data}', alt, width, height, caption)
+
+
+def _joined(names: Sequence[str]) -> str:
+  return ', '.join(names) or 'no class'

@@ -1,0 +1,216 @@
+"""Plots as SVG within a page: text and axes take the page's own colour.
+
+They are about as wide as a phone, so that text stays readable there; a page
+puts several side by side where there is room.
+"""
+
+from collections.abc import Mapping, Sequence
+import html
+import io
+import itertools
+import re
+from typing import Any
+
+import matplotlib
+
+matplotlib.use('Agg')
+from markupsafe import Markup
+from matplotlib import pyplot as plt
+import numpy as np
+
+from scripts.reporting.history import History
+
+WIDTH, HEIGHT = 4.6, 3.0  # Inches, of 72 units.
+MAX_POINTS = 400  # Of a curve.
+# Okabe and Ito's, which the colour-blind can tell apart, on light and dark.
+COLORS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7', '#d55e00', '#56b4e9')
+INK = '#123456'  # Stands for the page's colour of text.
+STYLE: Any = {
+  'axes.edgecolor': INK,
+  'axes.labelcolor': INK,
+  'axes.prop_cycle': plt.cycler(color=COLORS),
+  'axes.spines.right': False,
+  'axes.spines.top': False,
+  'axes.titlesize': 11,
+  'figure.facecolor': 'none',
+  'axes.facecolor': 'none',
+  'savefig.facecolor': 'none',
+  'font.family': 'sans-serif',
+  'font.size': 10,
+  'grid.alpha': 0.25,
+  'grid.color': INK,
+  'legend.frameon': False,
+  'lines.linewidth': 1.6,
+  'svg.fonttype': 'none',
+  'text.color': INK,
+  'xtick.color': INK,
+  'ytick.color': INK,
+}
+_numbers = itertools.count()
+
+
+def curves(histories: Sequence[History], name: str) -> Markup:
+  """A metric by step: of each run and split."""
+  with plt.rc_context(STYLE):
+    figure, axis = plt.subplots(figsize=(WIDTH, HEIGHT))
+    last = {}
+    for i, history in enumerate(histories):
+      for split in ('train', *history.eval_splits):
+        points = [
+          (r['step'], r[name])
+          for r in history.of_split(split)
+          if isinstance(r.get(name), float | int)
+        ]
+        if not points:
+          continue
+        label = split if len(histories) == 1 else f'{history.name}, {split}'
+        color = COLORS[i % len(COLORS)]
+        style: dict[str, Any] = {'color': color, 'marker': '.'}
+        if split == 'train':  # One noisy batch.
+          style = {'color': color, 'alpha': 0.4, 'linewidth': 1.0}
+        elif len(histories) == 1:
+          style['color'] = COLORS[1 + history.eval_splits.index(split)]
+        steps, values = zip(*_thinned(points), strict=True)
+        axis.plot(steps, values, label=_plain(label), **style)
+        last[label] = values[-1]
+    axis.set(xlabel='step', title=_plain(name))
+    axis.grid(True)
+    if name == 'loss' and last and min(last.values()) > 0:
+      axis.set_yscale('log')
+    if last:
+      axis.legend(fontsize=8)
+    ends = ', '.join(f'{label} ends at {x:.4g}' for label, x in last.items())
+    return _svg(figure, f'{name} by step: {ends or "nothing recorded yet"}.')
+
+
+def throughput(histories: Sequence[History]) -> Markup:
+  """Examples a second by step."""
+  with plt.rc_context(STYLE):
+    figure, axis = plt.subplots(figsize=(WIDTH, HEIGHT))
+    medians = []
+    for history in histories:
+      points = history.throughput()
+      if points:
+        steps, rates = zip(*_thinned(points), strict=True)
+        axis.plot(steps, rates, label=_plain(history.name))
+        medians.append(f'{history.name} {np.median(rates):.4g}')
+    axis.set(xlabel='step', title='examples/s', ylim=(0, None))
+    axis.grid(True)
+    if len(medians) > 1:
+      axis.legend(fontsize=8)
+    return _svg(
+      figure,
+      f'Examples a second by step; medians: {", ".join(medians) or "none"}.',
+    )
+
+
+def time_shares(shares: Mapping[str, float]) -> Markup:
+  """What the time since the first launch went to, as one bar."""
+  total = sum(shares.values())
+  with plt.rc_context(STYLE):
+    figure, axis = plt.subplots(figsize=(WIDTH, 1.15))
+    left = 0.0
+    for i, (name, seconds) in enumerate(shares.items()):
+      share = 100 * seconds / total
+      label = f'{name} {share:.1f} %'
+      axis.barh([0], [share], left=left, color=COLORS[i], label=label)
+      left += share
+    axis.set_axis_off()
+    axis.set_xlim(0, 100)
+    figure.legend(loc='lower center', ncols=2, fontsize=9)
+    figure.subplots_adjust(0.02, 0.55, 0.98, 0.98)
+    shown = ', '.join(
+      f'{name} {100 * x / total:.1f} %' for name, x in shares.items()
+    )
+    return _svg(figure, f'Where the time went: {shown}.', tight=False)
+
+
+def confusion(
+  labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+) -> Markup:
+  """How often a class (rows) was taken for another (columns)."""
+  size = len(names)
+  counts = np.zeros((size, size), int)
+  np.add.at(counts, (labels, predicted), 1)
+  rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  side = WIDTH if size <= 20 else 1.4 * WIDTH
+  with plt.rc_context(STYLE):
+    figure, axis = plt.subplots(figsize=(side, side))
+    axis.imshow(rates, cmap='Blues', vmin=0, vmax=1)
+    if size <= 20:
+      for row, column in zip(*np.nonzero(counts), strict=True):
+        axis.text(
+          column,
+          row,
+          str(counts[row, column]),
+          ha='center',
+          va='center',
+          fontsize=8,
+          color='white' if rates[row, column] > 0.5 else 'black',
+        )
+    shown = [_plain(name)[:18] for name in names]
+    axis.set_xticks(range(size), shown, rotation=90)
+    axis.set_yticks(range(size), shown)
+    axis.tick_params(labelsize=8 if size <= 20 else 6, length=0)
+    axis.set(xlabel='predicted', ylabel='true')
+    axis.spines[:].set_visible(False)
+    right = int(np.trace(counts))
+    return _svg(
+      figure,
+      f'Confusion matrix of {size} classes: {right} of {counts.sum()} right.',
+    )
+
+
+def bars(names: Sequence[str], values: Sequence[float], title: str) -> Markup:
+  """Values from 0 to 1 by name, as horizontal bars."""
+  with plt.rc_context(STYLE):
+    height = 0.7 + 0.22 * len(names)
+    figure, axis = plt.subplots(figsize=(WIDTH, height))
+    places = np.arange(len(names))[::-1]
+    axis.barh(places, values, height=0.7)
+    axis.set_yticks(places, [_plain(name)[:28] for name in names])
+    for place, value in zip(places, values, strict=True):
+      axis.text(value + 0.01, place, f'{value:.2f}', va='center', fontsize=8)
+    axis.set(xlim=(0, 1.08), title=_plain(title))
+    axis.tick_params(labelsize=8)
+    shown = ', '.join(
+      f'{n} {v:.2f}' for n, v in zip(names, values, strict=True)
+    )
+    return _svg(figure, f'{title}: {shown}.')
+
+
+def _plain(text: str) -> str:
+  """Text that matplotlib does not take for mathematics, or for a secret."""
+  return text.replace('$', r'\$').lstrip('_') or '–'
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple]:
+  """Points of a curve, not more than can be seen; the last one among them."""
+  if len(points) <= MAX_POINTS:
+    return points
+  step = len(points) / MAX_POINTS
+  return [points[int(i * step)] for i in range(MAX_POINTS)] + [points[-1]]
+
+
+def _svg(figure: plt.Figure, description: str, tight: bool = True) -> Markup:
+  """The figure as an element of a page; ids differ from those of others."""
+  if tight:
+    figure.tight_layout()
+  stream = io.StringIO()
+  figure.savefig(stream, format='svg', metadata={'Date': None})
+  plt.close(figure)
+  text = stream.getvalue()
+  text = text[text.index('<svg') :]
+  text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
+  text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1', text, count=1)
+  text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', text, count=1)
+  prefix = f'p{next(_numbers)}-'
+  text = re.sub(r'\bid="', f'id="{prefix}', text)
+  text = text.replace('url(#', f'url(#{prefix}').replace(
+    'href="#', f'href="#{prefix}'
+  )
+  text = text.replace(INK, 'currentColor')
+  label = html.escape(description, quote=True)
+  return Markup(
+    text.replace('<svg', f'<svg role="img" aria-label="{label}"', 1)
+  )

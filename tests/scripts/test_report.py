@@ -1,0 +1,294 @@
+"""The report as a page in a browser, of runs that went well or did not."""
+
+import html
+import json
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments import telemetry, train
+from experiments.benchmarks.digits import Digits
+from experiments.errors import DataNotFoundError
+from scripts import report
+from scripts.reporting import history
+from tests.experiments.smoke import create
+
+
+def write_lines(path, records):
+  path.write_text(''.join(json.dumps(r) + '\n' for r in records))
+
+
+def text_of(path):
+  """What a reader sees, without the markup."""
+  page = pathlib.Path(path).read_text()
+  page = re.sub(r'<style>.*?</style>|<svg.*?</svg>', ' ', page, flags=re.S)
+  return re.sub(r'\s+', ' ', html.unescape(re.sub(r'<[^>]+>', ' ', page)))
+
+
+@pytest.fixture(scope='module')
+def page(trained, tmp_path_factory):
+  _, workdir, _ = trained
+  output = tmp_path_factory.mktemp('report') / 'report.html'
+  return report.write([str(workdir)], str(output))
+
+
+def test_it_tells_what_ran_and_how_it_ended(trained, page):
+  _, _, metrics = trained
+  text = text_of(page)
+  assert 'Finished, at step 20 of 20.' in text
+  assert f'test top1 {100 * metrics["top1"]:.2f} %' in text
+  assert f'test loss {metrics["loss"]:.4f}' in text
+  assert 'configs/digits.py:smoke , as it is.' in text
+  assert '8 × cpu' in text
+  assert 'Data that was skipped None.' in text
+
+
+@pytest.mark.parametrize('dark', [False, True])
+@pytest.mark.parametrize('width', [360, 1280])
+def test_it_is_readable(browser, page, width, dark, tmp_path):
+  opened = browser.open(page, width=width, dark=dark)
+  assert opened.errors == []
+  assert opened.requests == []
+  assert opened.overflow() == []
+  shot = opened.screenshot(path=tmp_path / 'report.png')
+  assert shot.shape[1] == width
+  assert (shot[0, 0].mean() < 60) == dark
+  found = opened.contrast(shot, 'h1, h2, p, dt, dd, th, td, a, figcaption')
+  assert len(found) > 60
+  # Pixels of thin letters are blended with the ground.
+  assert [x for x in found if x[1] < 3] == []
+  axes = opened.contrast(shot, 'svg text')
+  assert len(axes) > 30
+  if width == 1280:  # On a phone their lines are thinner than a pixel.
+    ticks = [x for x in axes if not re.fullmatch(r'\d+', x[0])]
+    assert [x for x in ticks if x[1] < 2] == []
+
+
+def test_pictures_say_what_they_show(browser, page):
+  opened = browser.open(page, width=1280)
+  pictures = opened.evaluate(
+    '[...document.images].map(x => [x.alt, x.naturalWidth, x.complete])'
+  )
+  assert all(alt and width and complete for alt, width, complete in pictures)
+  alts = [alt for alt, _, _ in pictures]
+  assert any(alt.startswith('Mean attention of cross-attend 1') for alt in alts)
+  assert any(alt.startswith('Logits of 8 latents in cross-') for alt in alts)
+  mistakes = opened.evaluate(
+    "document.querySelectorAll('.mistakes img').length"
+  )
+  assert mistakes == 12
+  labels = opened.evaluate(
+    "[...document.querySelectorAll('svg')]"
+    ".map(x => [x.getAttribute('role'), x.getAttribute('aria-label')])"
+  )
+  assert len(labels) == 5
+  assert all(role == 'img' and label for role, label in labels)
+  ids = opened.evaluate("[...document.querySelectorAll('[id]')].map(x => x.id)")
+  assert len(set(ids)) == len(ids)
+
+
+def test_it_goes_by_keyboard_and_to_paper(browser, page):
+  opened = browser.open(page, width=1280)
+  opened.press('Tab')
+  assert opened.focused().startswith('a.skip')
+  links = opened.evaluate(
+    "[...document.querySelectorAll('nav a, a.skip')].map(x => "
+    '!!document.getElementById(x.hash.slice(1)))'
+  )
+  assert len(links) > 5
+  assert all(links)
+  scrollers = opened.evaluate(
+    "[...document.querySelectorAll('.scroll')]"
+    ".every(x => x.tabIndex === 0 && x.getAttribute('aria-label'))"
+  )
+  assert scrollers
+  printed = browser.open(page, width=800, media='print')
+  assert printed.pdf().startswith(b'%PDF')
+  assert (
+    printed.evaluate("getComputedStyle(document.querySelector('nav')).display")
+    == 'none'
+  )
+
+
+def test_a_run_that_was_killed_and_resumed(tmp_path):
+  workdir = tmp_path / 'run'
+  train.train(create(**{'train.steps': 10}), str(workdir))
+  (workdir / telemetry.ENDINGS).unlink()  # A kill leaves no word.
+  # It is long past.
+  records = telemetry.read_metrics(str(workdir))
+  for record in records:
+    record['time'] -= 5000
+  write_lines(workdir / telemetry.METRICS, records)
+  (launch,) = telemetry.read_records(str(workdir), telemetry.LAUNCHES)
+  launch['time'] = history.iso(records[0]['time'] - 1)
+  write_lines(workdir / telemetry.LAUNCHES, [launch])
+  train.train(create(), str(workdir))
+  path = report.write([str(workdir)], num_maps=0)
+  text = text_of(path)
+  assert '1 resume' in text
+  assert 'killed' in text
+  assert 'Finished, at step 20 of 20.' in text
+  shares = history.read(str(workdir)).time_shares()
+  assert 4990 < shares[history.LOST] < 5010
+  assert f'{100 * shares[history.LOST] / sum(shares.values()):.1f} %' in text
+  assert 'None were asked for.' in text
+
+
+def test_a_run_without_evaluation(tmp_path):
+  workdir = tmp_path / 'run'
+  run = create(**{'train.eval_every': 1000, 'train.steps': 4})
+  train.train(run, str(workdir))
+  for name in ('predictions_test.npz', telemetry.ENDINGS):
+    (workdir / name).unlink()
+  records = telemetry.read_metrics(str(workdir))
+  trained = [r for r in records if r['split'] == 'train']
+  write_lines(workdir / telemetry.METRICS, trained)
+  text = text_of(report.write([str(workdir)]))
+  assert 'There is no evaluation yet.' in text
+  assert 'Still running, or killed: the last sign of it is step 4 of 4' in text
+  assert 'No evaluation has left its predictions yet.' in text
+  (workdir / telemetry.METRICS).unlink()
+  text = text_of(report.write([str(workdir)]))
+  assert 'Nothing is recorded yet.' in text
+
+
+def test_a_run_with_nan(tmp_path):
+  workdir = tmp_path / 'run'
+  run = create(**{'optimizer.learning_rate': 1e30, 'optimizer.name': 'adamw'})
+  with pytest.raises(train.NonFiniteError):
+    train.train(run, str(workdir))
+  text = text_of(report.write([str(workdir)]))
+  assert re.search(r'Step \d+ has loss (nan|inf)', text)
+  assert 'a lower optimizer.learning_rate may help' in text
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+  return shutil.copytree(trained[1], tmp_path / 'run')
+
+
+def test_a_run_whose_data_is_gone(copy, monkeypatch):
+  def source(self, split, data_dir):
+    raise DataNotFoundError(f'No digits ({split}) at {data_dir!r}: get them.')
+
+  monkeypatch.setattr(Digits, 'source', source)
+  text = text_of(report.write([str(copy)]))
+  assert text.count('No digits (test) at None: get them.') == 2
+  assert 'Most often confused' in text  # Predictions are still there.
+
+
+def test_a_run_without_checkpoints_or_with_damaged_files(copy):
+  shutil.rmtree(copy / 'checkpoints')
+  (copy / 'predictions_test.npz').write_bytes(b'PK')
+  text = text_of(report.write([str(copy)]))
+  assert 'No checkpoints in' in text
+  assert 'predictions_test.npz' in text
+
+
+def test_what_is_written_into_a_run_stays_text(browser, copy):
+  evil = (
+    '<script>document.title = "hacked"</script><img src=x onerror=alert(1)>'
+  )
+  config = json.loads((copy / telemetry.CONFIG).read_text())
+  config['data']['dir'] = evil
+  config['optimizer']['<b>key'] = evil
+  (copy / telemetry.CONFIG).write_text(json.dumps(config))
+  names = [evil] * 10
+  (copy / telemetry.CLASSES).write_text(json.dumps(names))
+  telemetry.record_skipped(str(copy), evil, 3, evil)
+  launch = telemetry.read_records(str(copy), telemetry.LAUNCHES)[0]
+  launch |= {'commit': evil, 'devices': [evil]}
+  write_lines(copy / telemetry.LAUNCHES, [launch])
+  path = copy.rename(copy.with_name('<b>&run'))
+  written = report.write([str(path)])
+  page = pathlib.Path(written).read_text()
+  assert '<script' not in page
+  assert '<img src=x' not in page
+  opened = browser.open(written)
+  assert opened.errors == opened.requests == []
+  assert opened.evaluate('document.title') == '<b>&run'
+  assert evil in opened.evaluate('document.body.innerText')
+
+
+def test_runs_side_by_side(browser, trained, copy, tmp_path):
+  _, workdir, metrics = trained
+  output = tmp_path / 'both.html'
+  path = report.write([str(workdir), str(copy)], str(output), num_maps=1)
+  opened = browser.open(path, width=360)
+  assert opened.errors == opened.overflow() == []
+  rows = opened.evaluate(
+    "[...document.querySelectorAll('#side-by-side tbody tr')]"
+    '.map(x => x.innerText)'
+  )
+  assert len(rows) == 2
+  assert all(f'{100 * metrics["top1"]:.2f} %' in row for row in rows)
+  assert path.stat().st_size < report.MAX_BYTES
+
+
+def test_a_paper_run_stands_beside_its_row(copy):
+  from configs import imagenet
+
+  config = imagenet.get_config('permuted')
+  (copy / telemetry.CONFIG).write_text(
+    json.dumps(config.to_dict(), default=str)
+  )
+  shown = history.read(str(copy))
+  ours = 100 * shown.final()['test']['top1']
+  (row,) = [x for x in shown.paper() if x[1] == 'top-1 %']
+  assert row == (
+    'Table 2, permuted',
+    'top-1 %',
+    78.0,
+    pytest.approx(ours),
+  )
+
+
+def test_what_is_no_run_is_said(tmp_path):
+  with pytest.raises(FileNotFoundError, match='is not the workdir of a run'):
+    report.write([str(tmp_path)])
+  (tmp_path / telemetry.CONFIG).write_text('{"train": 3}')
+  with pytest.raises(ValueError, match='is no config'):
+    report.write([str(tmp_path)])
+
+
+def test_time_is_shared_out():
+  launch = lambda seconds: {'time': history.iso(seconds)}
+  record = lambda seconds, step, split='train': {
+    'time': seconds,
+    'step': step,
+    'split': split,
+    'loss': 1.0,
+  }
+  run = history.History(
+    workdir='run',
+    config={'train': {'batch_size': 8, 'log_every': 10}},
+    launches=[launch(0), launch(100)],
+    endings=[],
+    metrics=[
+      record(20, 10),  # 10 s to start, then 10 steps of a second.
+      record(30, 20),
+      record(34, 20, 'test'),
+      record(44, 30),  # Then killed; 12 s to start again.
+      record(122, 40),
+      record(132, 50),
+    ],
+    skipped={},
+    predictions={},
+    average_precision=[],
+    total_steps=50,
+    problems=[],
+  )
+  assert run.time_shares() == pytest.approx(
+    {
+      history.TRAINING: 10 + 10 + 10 + 10 + 10,
+      history.EVALUATION: 4,
+      history.STARTING: 10 + 12,
+      history.LOST: 56,
+    }
+  )
+  assert run.throughput() == [(20, 8.0), (30, 8.0), (50, 8.0)]
+  assert run.last_step == 50
+  assert np.isclose(sum(run.time_shares().values()), 132)

@@ -39,7 +39,7 @@ TITLES = {
   'mean': 'cross-attend {}: mean attention',
 }
 SIZE = {'image': 224, 'points': 224, 'video': 112}  # Pixels of an input.
-MAP_SIZE = {'image': 80, 'points': 110, 'video': 112}  # Or SMALL.
+MAP_SIZE = {'image': 112, 'points': 112, 'video': 112}  # Or SMALL.
 SMALL = 80
 
 

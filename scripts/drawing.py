@@ -26,7 +26,9 @@ TURN, TILT = math.radians(35), math.radians(20)
 DOT = 2  # Pixels of a point.
 
 
-def picture(view: View, size: int, frames: Sequence[int] | None = None):
+def picture(
+  view: View, size: int, frames: Sequence[int] | None = None
+) -> np.ndarray:
   """What the model was given.
 
   Args:
@@ -104,23 +106,29 @@ def overlay(
   if view.kind == 'points':
     values = np.sqrt(values.reshape(-1))  # Most have next to nothing.
     return _cloud(view.content, _colored(values, MAP_COLORS), size)
-  below = picture(view, size, frames)
   if view.kind == 'sound':
     strip = _colored(np.tile(_pooled(values), (STRIP, 1)), MAP_COLORS)
-    return under([below, strip], gap=1)
+    return under([picture(view, size), strip], gap=1)
   if view.kind == 'video':
-    chosen = values if frames is None else values[list(frames)]
-    heat = beside([_enlarge(x, size) for x in chosen], ground=0.0)
-  elif view.kind == 'spectrogram':
-    heat = _enlarge(values[::-1], size, SPECTROGRAM_ASPECT)
-  else:
-    heat = _enlarge(values, size)
-  heat = heat[: below.shape[0], : below.shape[1]]
-  grey = below.mean(axis=-1, keepdims=True)
-  share = 0.85 * heat[..., None] ** 0.7  # Of the heat, where there is some.
-  mixed = (1 - share) * (0.15 * PAPER + 0.6 * grey) + share * _colored(
-    0.35 + 0.65 * heat, SOUND_COLORS
+    chosen = range(len(values)) if frames is None else frames
+    return beside(
+      [_heated(picture(view, size, [i]), values[i]) for i in chosen]
+    )
+  flipped = values[::-1] if view.kind == 'spectrogram' else values
+  return _heated(picture(view, size), flipped)
+
+
+def _heated(below: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """A picture in grey, and in colour where values are, from 0 to 1."""
+  lines, columns = (
+    np.arange(length) * parts // length
+    for length, parts in zip(below.shape, values.shape, strict=False)
   )
+  heat = values[lines][:, columns, None]
+  grey = below.mean(axis=-1, keepdims=True)
+  share = 0.85 * heat**0.7  # Of the heat, where there is some.
+  hot = _colored(0.35 + 0.65 * heat[..., 0], SOUND_COLORS)
+  mixed = (1 - share) * (0.15 * PAPER + 0.6 * grey) + share * hot
   return mixed.astype(np.uint8)
 
 
@@ -155,24 +163,24 @@ def png(pixels: np.ndarray) -> bytes:
   return stream.getvalue()
 
 
-def beside(parts: Sequence[np.ndarray], gap: int = 2, ground=PAPER):
+def beside(parts: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
   """Pictures in a row."""
-  return _joined(parts, 1, gap, ground)
+  return _joined(parts, 1, gap)
 
 
-def under(parts: Sequence[np.ndarray], gap: int = 2, ground=PAPER):
+def under(parts: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
   """Pictures one under the other."""
-  return _joined(parts, 0, gap, ground)
+  return _joined(parts, 0, gap)
 
 
-def _joined(parts, axis: int, gap: int, ground) -> np.ndarray:
+def _joined(parts: Sequence[np.ndarray], axis: int, gap: int) -> np.ndarray:
   longest = max(part.shape[1 - axis] for part in parts)
   padded = []
   for i, part in enumerate(parts):
     widths = [(0, 0)] * part.ndim
     widths[1 - axis] = (0, longest - part.shape[1 - axis])
     widths[axis] = (0, gap if i < len(parts) - 1 else 0)
-    padded.append(np.pad(part, widths, constant_values=ground))
+    padded.append(np.pad(part, widths, constant_values=PAPER))
   return np.concatenate(padded, axis=axis)
 
 
@@ -215,15 +223,19 @@ def _enlarge(
     size: lines.
     aspect: width by height, about; None: as it is.
   """
-  columns = size * (aspect or pixels.shape[1] / pixels.shape[0])
-  for axis, wanted in enumerate((size, columns)):
-    length = pixels.shape[axis]
-    if length > wanted:
-      step = math.ceil(length / wanted)
-      pixels = pixels[(slice(None),) * axis + (slice(None, None, step),)]
-    else:
-      pixels = pixels.repeat(round(wanted / length), axis=axis)
-  return pixels
+  height, width = pixels.shape[:2]
+  image = Image.fromarray(np.ascontiguousarray(pixels))
+  wide = size * (aspect or width / height)
+  # Means, where it becomes smaller.
+  new_size = _multiple(width, wide), _multiple(height, size)
+  return np.asarray(image.resize(new_size, Image.Resampling.BOX))
+
+
+def _multiple(length: int, wanted: float) -> int:
+  """About what is wanted: a multiple or, if that is less, what is wanted."""
+  if wanted < length:
+    return max(1, round(wanted))
+  return length * round(wanted / length)
 
 
 def _pooled(values: np.ndarray) -> np.ndarray:

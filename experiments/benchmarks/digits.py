@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.ranges import FractionBelowOne, PositiveOrZero, Range
@@ -54,6 +55,15 @@ class Digits(ImageTask):
       }
       for i in order[start:stop]
     ]
+
+  def read_file(self, path: str) -> Any:
+    """An image of a digit, bright on dark as those of the data set.
+
+    Its central square, in grey, becomes 8x8 pixels of 0 to 16.
+    """
+    grey = decoding.grey_square(files.read(path), SIZE)
+    image = np.round(grey * (16 / 255)).astype(np.float32)
+    return {'index': np.int32(0), 'image': image, 'label': np.int32(0)}
 
   def train_example(
     self, record: Any, rng: np.random.Generator

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import os
 from typing import Annotated, Any
 
 import jax
@@ -11,7 +12,7 @@ import optax
 from PIL import Image
 
 from experiments.benchmarks.imagenet import known, mixing, randaugment, source
-from experiments.benchmarks.images import decoding
+from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DamagedRecordError
 from experiments.task import Batch
@@ -63,6 +64,10 @@ class ImageNet(ImageTask):
     # A stand-in, or a subset.
     wnids = source.classes(data_dir, self.num_classes)
     return [names.get(wnid, wnid) for wnid in wnids]
+
+  def read_file(self, path: str) -> Any:
+    name = os.path.basename(path)
+    return source.Record(name=name, jpeg=files.read(path), label=0)
 
   def train_example(
     self, record: Any, rng: np.random.Generator

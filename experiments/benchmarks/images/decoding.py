@@ -86,6 +86,28 @@ def decode(data: bytes) -> Image.Image:
     ) from error
 
 
+def grey_square(data: bytes, size: int) -> np.ndarray:
+  """Decodes the central square of an image to a small one in grey.
+
+  Args:
+    data: of a JPEG or PNG file.
+    size: of the result, pixels; each is the mean of the area that it covers,
+      so that an image of this size stays as it is.
+
+  Returns:
+    [size, size] uint8.
+
+  Raises:
+    DamagedImageError: as `decode`.
+  """
+  image = decode(data).convert('L')
+  width, height = image.size
+  side = min(width, height)
+  left, top = (width - side) / 2, (height - side) / 2
+  box = (left, top, left + side, top + side)
+  return np.asarray(image.resize((size, size), Image.Resampling.BOX, box))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
   if image.mode == 'RGB':  # `convert` would copy.
     return image

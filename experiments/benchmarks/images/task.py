@@ -21,6 +21,7 @@ class ImageTask(Task):
   num_bands: Count  # Of Fourier features.
   max_resolution: Count  # Likewise.
   permuted: bool  # Pixels in another order, the same for all (Table 2).
+  file_suffixes = ('.jpeg', '.jpg', '.png')
 
   def __post_init__(self) -> None:
     if self.positions not in POSITIONS:

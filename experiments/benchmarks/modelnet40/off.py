@@ -50,6 +50,12 @@ def parse(data: bytes) -> Mesh:
   if vertices.shape[1] < 3:
     raise MeshError(f'Vertices of {vertices.shape[1]} coordinates.')
   triangles = _read_triangles(lines[num_vertices:])
+  check_corners(triangles, num_vertices)
+  return vertices[:, :3], triangles
+
+
+def check_corners(triangles: np.ndarray, num_vertices: int) -> None:
+  """Raises MeshError where triangles have corners that there are not."""
   if len(triangles) and not (
     triangles.min() >= 0 and triangles.max() < num_vertices
   ):
@@ -57,7 +63,13 @@ def parse(data: bytes) -> Mesh:
       f'Faces have vertices from {triangles.min()} to {triangles.max()}, but'
       f' there are 0 to {num_vertices - 1}.'
     )
-  return vertices[:, :3], triangles
+
+
+def fan(polygons: np.ndarray) -> np.ndarray:
+  """[F, 3] triangles about the first corner of each of [polygons, corners]."""
+  second, third = polygons[:, 1:-1], polygons[:, 2:]  # [polygons, corners - 2]
+  first = np.broadcast_to(polygons[:, :1], second.shape)
+  return np.stack([first, second, third], axis=-1).reshape(-1, 3)
 
 
 def _read_header(lines: list[str]) -> tuple[int, int, list[str]]:
@@ -93,9 +105,7 @@ def _read_triangles(lines: list[str]) -> np.ndarray:
       np.int64,
       columns=range(1, size + 1),
     )
-    second, third = polygons[:, 1:-1], polygons[:, 2:]  # [polygons, size - 2]
-    first = np.broadcast_to(polygons[:, :1], second.shape)
-    fans.append(np.stack([first, second, third], axis=-1).reshape(-1, 3))
+    fans.append(fan(polygons))
   return np.concatenate(fans)
 
 

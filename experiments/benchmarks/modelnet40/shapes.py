@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import os
 import posixpath
 import re
 from typing import Any
@@ -82,13 +83,44 @@ def _meshes(
 def _read_mesh(
   archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str
 ) -> np.ndarray:
-  mesh = off.parse(archives.read_entry(archive, entry))
-  # From the name alone: in whatever order meshes are read, whichever are bad.
-  digest = hashlib.sha256(f'{SAMPLING_SEED}/{name}'.encode()).digest()
-  rng = np.random.default_rng(int.from_bytes(digest[:8], 'big'))
-  sampled = off.sample_surface(*mesh, NUM_POINTS, rng)
+  return sample(off.parse(archives.read_entry(archive, entry)), name)
+
+
+def sample(mesh: off.Mesh, name: str) -> np.ndarray:
+  """Points on the surface of the mesh of that name, which they follow from.
+
+  Args:
+    mesh: vertices and triangles.
+    name: as `name_of` has it.
+
+  Returns:
+    [M, 3] float32, normalized.
+
+  Raises:
+    ValueError: if it has no surface, or no finite one.
+  """
+  sampled = off.sample_surface(*mesh, NUM_POINTS, generator(name))
   # Before float32, whose digits a mesh far from the origin would use up.
   return points.normalize(sampled).astype(np.float32)
+
+
+def name_of(path: str) -> str:
+  """Of a shape in a file: as in an archive, or else without the folder."""
+  path = os.path.abspath(path)
+  if match := MESH.fullmatch(path):
+    return '/'.join(match.groups())
+  return os.path.splitext(os.path.basename(path))[0]
+
+
+def generator(name: str) -> np.random.Generator:
+  """For points on the shape of that name.
+
+  From the name alone: in whatever order shapes are read, whichever are bad.
+  """
+  # Names of files need not be in UTF-8.
+  text = f'{SAMPLING_SEED}/{name}'.encode(errors='surrogateescape')
+  digest = hashlib.sha256(text).digest()
+  return np.random.default_rng(int.from_bytes(digest[:8], 'big'))
 
 
 def _point_sets(

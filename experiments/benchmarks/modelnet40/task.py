@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.modelnet40 import points
+from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.task import Batch, Task
 from experiments.views import View
@@ -55,6 +55,7 @@ class ModelNet40(Task):
   grid: tuple[Count, Count] | None
   # Of the training split: it is held out, and picks the best checkpoint.
   validation_fraction: FractionBelowOne
+  file_suffixes = ('.npy', '.off', '.ply')
 
   def __post_init__(self) -> None:
     self.categories = modelnet40.get(self.dataset).categories
@@ -92,6 +93,9 @@ class ModelNet40(Task):
     order = np.random.default_rng(SPLIT_SEED).permutation(size)
     held_out = round(self.validation_fraction * size)
     return {'validation': order[:held_out], 'train': order[held_out:]}[split]
+
+  def read_file(self, path: str) -> Any:
+    return files.read(path)
 
   def train_example(
     self, record: Any, rng: np.random.Generator

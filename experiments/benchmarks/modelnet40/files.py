@@ -1,0 +1,113 @@
+"""People's own shapes: meshes in OFF and PLY, and points in PLY and NPY."""
+
+import math
+import mmap
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from experiments.benchmarks.images import files
+from experiments.benchmarks.modelnet40 import off, ply, points, shapes
+from experiments.benchmarks.modelnet40.source import NUM_POINTS
+from experiments.errors import DamagedRecordError
+
+
+def read(path: str) -> dict[str, Any]:
+  """A shape's record, with label 0, whatever the file's suffix says.
+
+  A mesh that lies in CLASS/train/NAME.off, or test, has the very points that
+  the prepared data set has. Of clouds that have not 2,048 points, see `draw`.
+
+  Raises:
+    DamagedRecordError: if it holds no shape, or is damaged or too large.
+    OSError: if it cannot be opened.
+  """
+  name = shapes.name_of(path)
+  with files.open_regular(path) as file:
+    start = file.read(6)
+    file.seek(0)
+    if start == b'\x93NUMPY':
+      reader = _read_npy
+    else:
+      reader = _read_ply if start[:3] == b'ply' else _read_off
+    try:
+      cloud = reader(file, name)
+    except DamagedRecordError:
+      raise
+    except ValueError as error:
+      raise DamagedRecordError(str(error)) from error
+  return {'points': cloud, 'label': 0, 'name': name}
+
+
+def draw(cloud: np.ndarray, name: str) -> np.ndarray:
+  """As many points as the model sees, normalized.
+
+  Of more points, some are drawn; of fewer, all are there, and some of them
+  again. Which ones follows from the name.
+
+  Args:
+    cloud: [n, 3], integers or floats.
+    name: as `shapes.name_of` has it.
+
+  Returns:
+    [M, 3] float32.
+
+  Raises:
+    ValueError: if there is no point, a coordinate is not finite, or all points
+      are the same.
+  """
+  count = len(cloud)
+  if not np.isfinite(cloud).all():
+    raise ValueError('It has coordinates that are not finite.')
+  if count == 0:
+    raise ValueError('It has no points.')
+  rng = shapes.generator(name)
+  if count > NUM_POINTS:
+    chosen = rng.choice(count, NUM_POINTS, replace=False)
+  else:
+    more = rng.choice(count, NUM_POINTS - count)
+    chosen = np.concatenate([np.arange(count), more])
+  # Before float32, as in `shapes.sample`.
+  with np.errstate(over='ignore'):  # Of wider floats; `normalize` checks.
+    drawn = np.asarray(cloud[chosen], np.float64)
+  return points.normalize(drawn).astype(np.float32)
+
+
+def _read_off(file: BinaryIO, name: str) -> np.ndarray:
+  return shapes.sample(off.parse(file.read()), name)
+
+
+def _read_ply(file: BinaryIO, name: str) -> np.ndarray:
+  vertices, triangles = ply.read(file)
+  if triangles is None:
+    return draw(vertices, name)
+  return shapes.sample((vertices.astype(np.float64), triangles), name)
+
+
+def _read_npy(file: BinaryIO, name: str) -> np.ndarray:
+  """As np.load's, but nothing is allocated, or run, that the header says."""
+  # The format of the header, with its length in 2 or 4 bytes.
+  readers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  try:
+    version = np.lib.format.read_magic(file)
+    shape, is_fortran, dtype = readers[version](file)
+  except Exception as error:  # It is Python, evaluated.
+    raise DamagedRecordError(f'Its NPY header is damaged: {error}') from error
+  if len(shape) != 2 or shape[1] != 3 or dtype.kind not in 'iuf':
+    raise DamagedRecordError(
+      f'It has values of {dtype} in shape {shape}, not numbers in (n, 3).'
+    )
+  start = file.tell()
+  size = file.seek(0, 2) - start
+  if math.prod(shape) * dtype.itemsize != size:
+    raise DamagedRecordError(
+      f'Its header announces {shape} numbers, but {size} bytes follow it.'
+    )
+  if not size:
+    raise DamagedRecordError('It has no points.')
+  order: Literal['C', 'F'] = 'F' if is_fortran else 'C'
+  mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  return draw(np.ndarray(shape, dtype, mapped, start, order=order), name)

@@ -1,11 +1,12 @@
 """AudioSet: sound and picture, any number of 527 labels (section 4.2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import csv
 import dataclasses
 import functools
 import io
 import math
+import os
 from typing import Annotated, Any
 
 import jax
@@ -20,12 +21,14 @@ from experiments.benchmarks.audioset import (
   windows,
 )
 from experiments.benchmarks.audioset.average_precision import average_precision
+from experiments.errors import DataNotFoundError
 from experiments.task import Batch, Summary, Task
 from experiments.views import View
 import perceiver
 from perceiver.ops import hardware
 from perceiver.ranges import Count, CountOrZero, Fraction, Range
 
+MAX_PROCESSES = 8  # That decode people's own clips; each may take a GB.
 INPUTS = ('video', 'raw', 'mel')  # The last two are forms of the audio.
 
 
@@ -64,6 +67,7 @@ class AudioSet(Task):
   max_hue: Annotated[float, Range('[0, 0.5]')]
   eval_splits = ('eval',)
   best_metric = 'mAP'
+  file_suffixes = ('.mkv', '.mp4', '.wav', '.webm')
 
   def __post_init__(self) -> None:
     if not self.inputs or not set(self.inputs) <= set(INPUTS):
@@ -132,6 +136,26 @@ class AudioSet(Task):
 
   def class_names(self, data_dir: str | None) -> Sequence[str]:
     return [name for _, name in source.read_info(data_dir)['classes']]
+
+  def read_file(self, path: str) -> Any:
+    ((_, record),) = self.read_files([path])
+    if isinstance(record, Exception):
+      raise record
+    return record
+
+  def read_files(
+    self, paths: Iterable[str]
+  ) -> Iterator[tuple[str, Any | Exception]]:
+    """As `Task.read_files`, in processes that bad files may be the death of."""
+    try:
+      from experiments.benchmarks.audioset import files
+    except ImportError as error:
+      raise DataNotFoundError(
+        f"{error}: pip install -e '.[experiments,audioset]' brings what reads"
+        ' clips.'
+      ) from error
+    num_processes = min(os.cpu_count() or 1, MAX_PROCESSES)
+    return files.read(paths, num_processes)
 
   def train_example(
     self, record: Any, rng: np.random.Generator

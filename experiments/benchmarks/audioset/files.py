@@ -1,0 +1,74 @@
+"""People's own clips, decoded in processes that may die (see `media`)."""
+
+from collections.abc import Iterable, Iterator
+import itertools
+import os
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.audioset import media, preparation
+from experiments.benchmarks.audioset.source import Record
+from experiments.benchmarks.audioset.workers import Job, Lost, Workers
+from experiments.benchmarks.images import files
+from experiments.errors import DamagedRecordError
+
+
+def decode(numbered: tuple[int, str]) -> Record | str:
+  """The record of a file, without labels; or why there is none."""
+  _, path = numbered
+  try:
+    files.check_regular(path)
+    frames, audio = media.decode(os.path.abspath(path))
+  except Exception as error:  # Bad data leads to almost any.
+    if isinstance(error, OSError) and error.strerror:
+      return error.strerror
+    known = isinstance(error, media.MediaError | DamagedRecordError)
+    return str(error) if known else f'{type(error).__name__}: {error}'
+  return Record(
+    id=os.path.basename(path),
+    labels=np.zeros(0, np.int64),
+    frames=frames,
+    audio=audio,
+  )
+
+
+def read(
+  paths: Iterable[str], num_processes: int
+) -> Iterator[tuple[str, Record | Exception]]:
+  """Decodes files, some of them ahead.
+
+  Args:
+    paths: of the files.
+    num_processes: that decode.
+
+  Returns:
+    Each path with its record, or the DamagedRecordError; in their order.
+
+  Raises:
+    OSError: if processes cannot start.
+  """
+  numbered = enumerate(paths)
+  ahead = 2 * num_processes  # No more are kept, however long one takes.
+  done: dict[int, tuple[str, Any]] = {}
+  given = 0
+  with Workers(num_processes, __name__) as workers:
+    for job, result in workers.run(
+      _job(x) for x in itertools.islice(numbered, ahead)
+    ):
+      number, path = job.argument
+      done[number] = path, result
+      while given in done:
+        path, result = done.pop(given)
+        given += 1
+        if isinstance(result, Lost):
+          result = result.reason
+        if isinstance(result, str):
+          result = DamagedRecordError(result)
+        yield path, result
+        for another in itertools.islice(numbered, 1):
+          workers.submit(_job(another))
+
+
+def _job(numbered: tuple[int, str]) -> Job:
+  return Job(decode, numbered, preparation.SECONDS, preparation.PATIENCE)

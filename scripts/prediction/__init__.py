@@ -1,0 +1,1 @@
+"""What `scripts.predict` consists of."""

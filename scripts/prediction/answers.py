@@ -1,0 +1,149 @@
+"""What a run's checkpoint says of files, as in evaluation."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import saved, sharding
+from experiments.experiment import Experiment, TrainState
+from scripts.prediction.paths import Found
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """A class, and how probable it is."""
+
+  index: int
+  name: str
+  score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What is said of a file: the best classes, or why there are none."""
+
+  path: str
+  predictions: tuple[Prediction, ...] = ()
+  refusal: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+  """A run's checkpoint, to ask."""
+
+  run: Experiment
+  state: TrainState
+  names: Sequence[str]  # Of the classes.
+  top: int
+  batch_size: int
+
+  def answers(self, files: Iterable[Found]) -> Iterator[Answer]:
+    """Says of each file what it shows, or why it is refused; in their order."""
+    step = self._make_step()
+    # A batch is computed while another one is read.
+    waiting: tuple[list[Answer], Any] | None = None
+    for some, batch in self._batches(files):
+      result = None
+      if batch is not None:
+        batch = sharding.put_batch(batch, self.run.mesh)
+        result = step(self.state.params, self.state.model_state, batch)
+      if waiting is not None:
+        yield from self._join(*waiting)
+      waiting = some, result
+    if waiting is not None:
+      yield from self._join(*waiting)
+
+  def _make_step(self) -> Callable[..., Any]:
+    """As that of `evaluate`, for no more than the answers."""
+    task, apply = self.run.task, self.run.forward.apply
+
+    def step(params, model_state, batch):
+      logits = task.predict(
+        lambda x: apply(params, model_state, None, x, False)[0], batch
+      )
+      scores = task.scores(logits)
+      return jax.lax.top_k(scores, min(self.top, scores.shape[-1]))
+
+    return jax.jit(step)
+
+  def _batches(
+    self, files: Iterable[Found]
+  ) -> Iterator[tuple[list[Answer], dict[str, np.ndarray] | None]]:
+    """Batches, filled up with zeros, and the files of each.
+
+    Those that are refused are among them, with no example in the batch. There
+    is none of a file that is refused when no batch is begun.
+    """
+    spec = self.run.task.eval_spec()
+    some: list[Answer] = []
+    batch, filled = None, 0
+    for path, example in self._examples(files):
+      if isinstance(example, Exception):
+        some.append(Answer(path, refusal=_reason(example)))
+      else:
+        if batch is None:
+          batch = {
+            name: np.zeros((self.batch_size, *x.shape), x.dtype)
+            for name, x in spec.items()
+          }
+        for name, array in batch.items():
+          array[filled] = example[name]
+        some.append(Answer(path))
+        filled += 1
+      if filled == self.batch_size or batch is None:
+        yield some, batch
+        some, batch, filled = [], None, 0
+    if some:
+      yield some, batch
+
+  def _examples(
+    self, files: Iterable[Found]
+  ) -> Iterator[tuple[str, dict[str, np.ndarray] | Exception]]:
+    task = self.run.task
+    files = list(files)
+    good = (file.path for file in files if file.problem is None)
+    records = task.read_files(good)
+    for file in files:
+      if file.problem is not None:
+        yield file.path, file.problem
+        continue
+      _, record = next(records)
+      if not isinstance(record, Exception):
+        try:
+          record = task.eval_example(record)
+        except ValueError as error:  # DamagedRecordError is one.
+          record = error
+      yield file.path, record
+
+  def _join(self, some: list[Answer], result: Any) -> Iterator[Answer]:
+    """The answers, with what was computed for those that are not refused."""
+    rows: Iterator[Any] = iter(())
+    if result is not None:
+      rows = zip(*map(np.asarray, result), strict=True)
+    for answer in some:
+      if answer.refusal is None:
+        best = zip(*next(rows), strict=True)
+        predictions = tuple(
+          Prediction(int(i), self.names[i], float(score)) for score, i in best
+        )
+        answer = dataclasses.replace(answer, predictions=predictions)
+      yield answer
+
+
+def load(
+  run: Experiment, workdir: str, top: int, batch_size: int
+) -> Classifier:
+  """A run's classifier. Raises what `saved.restore` raises."""
+  state = saved.restore(run, workdir)
+  names = saved.class_names(run, workdir)
+  if len(names) != run.task.num_classes:  # The data has changed.
+    names = [str(i) for i in range(run.task.num_classes)]
+  return Classifier(run, state, names, top, batch_size)
+
+
+def _reason(error: Exception) -> str:
+  strerror = error.strerror if isinstance(error, OSError) else None
+  return strerror or str(error) or type(error).__name__

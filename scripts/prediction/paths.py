@@ -1,0 +1,72 @@
+"""The files that a person names: one by one, in folders, in a list."""
+
+from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import os
+import stat
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A file, or something in its place that is refused already."""
+
+  path: str
+  problem: Exception | None = None
+
+
+def find(
+  arguments: Iterable[str], suffixes: Sequence[str], lines: Iterable[bytes]
+) -> Iterator[Found]:
+  """What the arguments name, in their order.
+
+  Args:
+    arguments: files, whatever their suffix; folders, of which the files with
+      one of the suffixes are taken, in folders in them too, sorted by name;
+      and '-' for `lines`.
+    suffixes: in lower case; those of files may be in any.
+    lines: further arguments, one a line.
+
+  Returns:
+    Files, which are not opened yet. Links in folders are not followed: those
+    with one of the suffixes are refused.
+  """
+  for argument in arguments:
+    if argument == '-':
+      names = (os.fsdecode(line.rstrip(b'\r\n')) for line in lines)
+      for name in filter(None, names):
+        yield from _find_one(name, suffixes)
+    else:
+      yield from _find_one(argument, suffixes)
+
+
+def _find_one(path: str, suffixes: Sequence[str]) -> Iterator[Found]:
+  try:
+    is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+  except (OSError, ValueError) as error:
+    yield Found(path, error)
+    return
+  if is_folder:
+    yield from _walk(path, suffixes)
+  else:
+    yield Found(path)
+
+
+def _walk(folder: str, suffixes: Sequence[str]) -> Iterator[Found]:
+  stack = [(folder, True)]  # The next one last; and whether it is a folder.
+  while stack:
+    path, is_folder = stack.pop()
+    if not is_folder:
+      is_link = os.path.islink(path)
+      yield Found(path, OSError('It is a link.') if is_link else None)
+      continue
+    try:
+      with os.scandir(path) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name, reverse=True)
+    except OSError as error:
+      yield Found(path, error)
+      continue
+    for entry in inside:
+      if entry.is_dir(follow_symlinks=False):
+        stack.append((entry.path, True))
+      elif os.path.splitext(entry.name)[1].lower() in suffixes:
+        stack.append((entry.path, False))

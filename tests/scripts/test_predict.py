@@ -1,0 +1,297 @@
+"""`scripts.predict`: the answers of evaluation, for files of any kind."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import types
+import zipfile
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments import saved, train
+from experiments.benchmarks.audioset import preparation as audioset_preparation
+from experiments.benchmarks.modelnet40 import preparation
+from experiments.benchmarks.modelnet40 import source as modelnet40
+from scripts import command, predict
+from tests.benchmarks.audioset.media import media, noise
+from tests.benchmarks.audioset.test_preparation import write_sources
+from tests.benchmarks.audioset.test_task import create as create_audioset
+from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
+from tests.benchmarks.modelnet40.test_task import create as create_modelnet40
+from tests.benchmarks.modelnet40.test_task import tiny
+from tests.conftest import ROOT
+from tests.experiments.smoke import create
+from tests.scripts.prediction import ask, bomb, digit, png, Terminal
+
+STEPS = {'train.steps': 2, 'train.eval_every': 2}
+
+
+def check_agreement(run, workdir, split, paths, **settings):
+  """Files of all records of a split get what evaluation says of them."""
+  saved.evaluate_checkpoint(run, str(workdir))
+  with np.load(workdir / f'predictions_{split}.npz') as file:
+    expected = dict(file)
+  assert expected['record'].tolist() == list(range(len(paths)))
+  counts, answers, errors = ask(workdir, *paths, **settings)
+  assert (counts.answered, counts.refused, errors) == (len(paths), 0, '')
+  assert [a['path'] for a in answers] == [str(path) for path in paths]
+  names = saved.class_names(run, str(workdir))
+  for i, answer in enumerate(answers):
+    found = answer['predictions']
+    assert [p['class'] for p in found] == expected['classes'][i].tolist()
+    assert [p['name'] for p in found] == [names[p['class']] for p in found]
+    scores = [p['score'] for p in found]
+    # Batches of another size, in float32.
+    np.testing.assert_allclose(scores, expected['scores'][i], atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('digits')
+  run = create(**STEPS)
+  train.train(run, str(workdir))
+  return run, workdir
+
+
+@pytest.fixture(scope='module')
+def solids(tmp_path_factory):
+  """A run on a tiny archive of meshes, and where these lie as files."""
+  folder = tmp_path_factory.mktemp('solids')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(modelnet40.DATASETS, 'tiny', TINY)
+    source = write_zip(folder / 'tiny.zip', meshes())
+    preparation.prepare('tiny', source, str(folder))
+    with zipfile.ZipFile(source) as archive:
+      archive.extractall(folder)
+    run = create_modelnet40(tiny(str(folder), **STEPS))
+    train.train(run, str(folder / 'run'))
+    yield run, folder / 'run', folder / 'ModelNet40'
+
+
+def test_all_digits_get_what_evaluation_says(digits, tmp_path):
+  run, workdir = digits
+  paths = []
+  for i, record in enumerate(run.source('test')):
+    paths.append(tmp_path / f'{i:03}.png')
+    paths[-1].write_bytes(png(digit(record)))
+  check_agreement(run, workdir, 'test', paths)
+  # The folder is the same files, in the order of their names.
+  _, answers, _ = ask(workdir, tmp_path, batch_size=100, top=1)
+  assert [a['path'] for a in answers] == [str(path) for path in paths]
+  assert all(len(a['predictions']) == 1 for a in answers)
+  # A terminal sees the progress.
+  terminal = Terminal()
+  predict.predict(
+    str(workdir), [str(tmp_path)], output=io.StringIO(), errors=terminal
+  )
+  assert '360/360' in terminal.getvalue()
+  # Exported, a value comes back as it was.
+  values = np.arange(64, dtype=np.float32).reshape(8, 8) % 17
+  paths[0].write_bytes(png(digit({'image': values})))
+  back = run.task.read_file(str(paths[0]))['image']
+  np.testing.assert_array_equal(back, values)
+
+
+def test_all_meshes_get_what_evaluation_says(solids):
+  run, workdir, folder = solids
+  names = [record['name'].decode() for record in run.source('test')]
+  paths = [folder / f'{name}.off' for name in names]
+  check_agreement(run, workdir, 'test', paths, batch_size=4)
+
+
+def test_all_clips_get_what_evaluation_says(tmp_path):
+  images = [np.full((32, 32, 3), 20 * i, np.uint8) for i in range(10)]
+  write_sources(
+    tmp_path,
+    {
+      f'-clip{i:06}.mkv': media(
+        times=np.arange(10) / 25 if i != 4 else None,
+        images=images[i:] + images[:i],
+        samples=noise(19_200, seed=i) if i != 5 else None,
+      )
+      for i in range(6)
+    },
+  )
+  audioset_preparation.prepare(
+    str(tmp_path / 'clips'), str(tmp_path), str(tmp_path / 'data'), 2
+  )
+  run = create_audioset(
+    **STEPS,
+    **{
+      'data.dir': str(tmp_path / 'data'),
+      'task.num_classes': 2,
+      'task.num_train': 3,
+      'task.num_eval': 3,
+      'train.batch_size': 2,
+    },
+  )
+  workdir = tmp_path / 'run'
+  train.train(run, str(workdir))
+  ids = [record['id'] for record in run.source('eval')]
+  paths = [tmp_path / 'clips' / f'{x}.mkv' for x in ids]
+  check_agreement(run, workdir, 'eval', paths, batch_size=2)
+  # Results keep their order, whatever becomes of the files.
+  broken, text = tmp_path / 'clips' / 'b.mkv', tmp_path / 'clips' / 'c.mp4'
+  broken.write_bytes(paths[0].read_bytes()[:300])
+  text.write_text('no clip')
+  os.mkfifo(tmp_path / 'clips' / 'd.wav')
+  counts, answers, errors = ask(workdir, tmp_path / 'clips')
+  assert (counts.answered, counts.refused) == (6, 3)
+  order = [os.path.basename(a['path']) for a in answers]
+  assert order == sorted(os.listdir(tmp_path / 'clips'))
+  assert ['error' in a for a in answers] == [False] * 6 + [True] * 3
+  assert 'It is no regular file.' in errors
+
+
+def test_damaged_images_are_refused_and_all_others_answered(digits, tmp_path):
+  rng = np.random.default_rng(0)
+  whole = [png(x) for x in rng.integers(256, size=(20, 16, 12), dtype=np.uint8)]
+  gif = io.BytesIO()
+  Image.new('L', (8, 8)).save(gif, 'GIF')
+  damages = [
+    whole[0][: len(whole[0]) // 2],
+    b'',
+    b'just some text',
+    gif.getvalue(),
+    bomb(),
+  ]
+  bad = set(rng.choice(1000, 50, replace=False).tolist())
+  for i in range(1000):
+    folder = tmp_path / f'{i // 100}'
+    folder.mkdir(exist_ok=True)
+    content = damages[i % 5] if i in bad else whole[i % 20]
+    (folder / f'{i:03}.{("png", "JPG", "jpeg")[i % 3]}').write_bytes(content)
+    (folder / 'notes.txt').write_text('not taken')
+  counts, answers, errors = ask(digits[1], tmp_path)
+  assert (counts.answered, counts.refused) == (950, 50)
+  assert len(answers) == 1000
+  for i, answer in enumerate(answers):
+    assert os.path.splitext(os.path.basename(answer['path']))[0] == f'{i:03}'
+    assert ('error' in answer) == (i in bad)
+    assert ('predictions' in answer) == (i not in bad)
+  refused = [x for x in errors.splitlines() if x.startswith('Refused ')]
+  assert len(refused) == 50
+  assert errors.endswith('950 answered, 50 refused.\n')
+  assert 'decompression bomb' in errors
+
+
+def test_hostile_names_and_folders_do_nothing(digits, tmp_path):
+  run, workdir = digits
+  image = png(digit(run.source('test')[0]))
+  folder = tmp_path / 'in'
+  (folder / 'x.png').mkdir(parents=True)
+  names = [
+    b'<script>alert(1)</script>.png',
+    b'\x1b[2Jgone\nnew line.png',
+    b'no utf-8 \xff.png',
+    'ünïcode\u202e.png'.encode(),
+    b'x.png/inside.PNG',
+  ]
+  for name in names:
+    path = os.path.join(os.fsencode(folder), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'wb') as file:
+      file.write(image)
+  os.mkfifo(folder / 'fifo.png')
+  (folder / 'link.png').symlink_to(folder / 'link.png')
+  (folder / 'loop').symlink_to(folder)
+  (folder / 'bomb.png').write_bytes(bomb())
+  counts, answers, errors = ask(workdir, folder)
+  assert (counts.answered, counts.refused) == (5, 3)
+  answered = {os.fsencode(a['path']) for a in answers if 'predictions' in a}
+  assert answered == {os.path.join(os.fsencode(folder), x) for x in names}
+  refused = {os.path.basename(a['path']): a for a in answers if 'error' in a}
+  assert refused.keys() == {'fifo.png', 'link.png', 'bomb.png'}
+  counts, text, _ = ask(workdir, folder, form='text')
+  assert counts.answered == 5
+  assert '<script>alert(1)</script>.png\n' in text
+  assert '\\x1b[2Jgone\\nnew line.png\n' in text
+  assert '\\udcff.png\n' in text
+  assert 'ünïcode\\u202e.png\n' in text
+  assert all(x.isprintable() for x in text.replace('\n', ''))
+  # A file and five classes: six lines.
+  assert text.count('\n') == 6 * 5
+  # What is named is tried: a link is followed, whatever its suffix.
+  (tmp_path / 'image').symlink_to(folder / 'x.png' / 'inside.PNG')
+  counts, answers, errors = ask(
+    workdir,
+    tmp_path / 'image',
+    tmp_path / 'missing.png',
+    folder / 'link.png',
+    'a\0b.png',
+    folder / 'fifo.png',
+  )
+  assert ['error' in a for a in answers] == [False, True, True, True, True]
+  assert 'missing.png: No such file' in errors
+  assert counts.refused == 4
+
+
+def test_nothing_to_classify_is_one_clear_error(digits, tmp_path):
+  for arguments, settings in (
+    ([], {}),
+    ([tmp_path], {}),
+    (['-'], {'lines': [b'\n']}),
+  ):
+    with pytest.raises(FileNotFoundError, match='No files to classify'):
+      ask(digits[1], *arguments, **settings)
+  with pytest.raises(FileNotFoundError, match='not the workdir of a run'):
+    ask(tmp_path, tmp_path)
+
+
+def test_paths_come_from_standard_input(digits, tmp_path):
+  run, workdir = digits
+  path, other = tmp_path / 'a.png', tmp_path / 'folder' / 'b.png'
+  other.parent.mkdir()
+  for x in (path, other):
+    x.write_bytes(png(digit(run.source('test')[0])))
+  lines = [f'{path}\n'.encode(), b'\n', f'{other.parent}\r\n'.encode()]
+  _, answers, _ = ask(workdir, '-', path, lines=lines)
+  assert [a['path'] for a in answers] == [str(path), str(other), str(path)]
+
+
+def test_the_command_answers_and_says_by_its_status_if_all_were(
+  digits, tmp_path
+):
+  run, workdir = digits
+  path = tmp_path / 'a.png'
+  path.write_bytes(png(digit(run.source('test')[0])))
+  flags = [f'--workdir={workdir}', '--top=3', '--format=jsonl']
+  result = subprocess.run(
+    [sys.executable, '-m', 'scripts.predict', *flags, '-', 'none.png'],
+    input=f'{path}\n'.encode(),
+    capture_output=True,
+    cwd=ROOT,
+    timeout=120,
+  )
+  assert result.returncode == 1, result.stderr
+  answer, refusal = map(json.loads, result.stdout.splitlines())
+  assert len(answer['predictions']) == 3
+  assert refusal == {'path': 'none.png', 'error': 'No such file or directory'}
+  assert b'Refused none.png: No such file' in result.stderr
+  assert b'1 answered, 1 refused.' in result.stderr
+  assert b'files/s' not in result.stderr  # It is no terminal.
+
+
+@pytest.mark.parametrize(('refused', 'status'), [(0, 0), (2, 1)])
+def test_the_status_is_0_if_all_were_answered(monkeypatch, refused, status):
+  asked = []
+
+  def answer(workdir, arguments, **settings):
+    asked.append((workdir, arguments, settings['top'], settings['form']))
+    return predict.Counts(3, refused)
+
+  monkeypatch.setattr(predict, 'predict', answer)
+  monkeypatch.setattr(command, 'running', contextlib.nullcontext)
+  values = {'WORKDIR': 'w', 'TOP': 2, 'BATCH_SIZE': 4, 'FORMAT': 'text'}
+  for name, value in values.items():
+    flag = types.SimpleNamespace(value=value)
+    monkeypatch.setattr(predict, f'_{name}', flag, raising=False)
+  with pytest.raises(SystemExit) as ending:
+    predict.main(['predict', 'a', '-'])
+  assert ending.value.code == status
+  assert asked == [('w', ['a', '-'], 2, 'text')]

@@ -87,7 +87,7 @@ def restore(experiment: Experiment, workdir: str) -> TrainState:
   step = checkpoints.step(config.eval.checkpoint)
   if step is None:
     raise FileNotFoundError(f'No intact checkpoint in --workdir={workdir}.')
-  log.info('Evaluating the checkpoint of step %d.', step)
+  log.info('Using the checkpoint of step %d.', step)
   state, _ = checkpoints.restore(step, abstract_state(experiment))
   checkpoints.close()
   return state

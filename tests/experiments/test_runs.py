@@ -180,7 +180,7 @@ def test_told_to_stop_in_an_evaluation_the_run_saves_and_goes_on(tmp_path):
   assert (tmp_path / 'checkpoints' / '4' / 'manifest.json').exists()
   process = endless(workdir, '--mode=eval')
   for line in process.stderr:
-    if 'Evaluating the checkpoint of step 4' in line:
+    if 'Using the checkpoint of step 4' in line:
       break
   process.send_signal(signal.SIGTERM)
   _, errors = process.communicate(timeout=120)

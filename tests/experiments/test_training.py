@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil):
   spoil(copy / 'checkpoints' / '20')
   metrics = saved.evaluate_checkpoint(run, str(copy))['test']
   assert 'Checkpoint 20 is damaged' in caplog.text
-  assert 'Evaluating the checkpoint of step 15' in caplog.text
+  assert 'Using the checkpoint of step 15' in caplog.text
   assert (copy / 'checkpoints' / '20').exists()  # Evaluation moves nothing.
   assert metrics['count'] == 360
   # Training moves it aside and does its steps again, to the same end.

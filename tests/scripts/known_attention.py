@@ -1,0 +1,72 @@
+"""Runs whose attention is known, because their weights are set by hand.
+
+All elements x̂ of the normed input are about equally long, so that none meets
+the query q = x̂_m better than x̂_m itself: there the logits have their maximum.
+"""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import checkpoint, experiment, sharding, telemetry
+from perceiver.ops import attention
+
+
+def small(config):
+  """The config with two cross-attends of two latents, and little else."""
+  config.update_from_flattened_dict(
+    {
+      'model.num_latents': 2,
+      'model.latent_channels': 512,  # At least C.
+      'model.num_latent_transformers': 2,
+      'model.num_cross_attends': 2,
+      'model.num_self_attends': 1,
+      'model.share_cross_attends': False,
+      'model.share_latent_transformers': True,
+      'model.compute_dtype': 'float32',
+    }
+  )
+  return config
+
+
+def save(config, workdir, window, targets):
+  """Makes a run whose latents look at two elements of an input.
+
+  Args:
+    config: as from `small`.
+    workdir: to write to.
+    window: the input, as from `Task.window`.
+    targets: two of its elements; the second cross-attend swaps them.
+  """
+  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  batch = {name: np.asarray(x)[None] for name, x in window.items()}
+  inputs = hk.transform(lambda x: run.task.byte_array(x, False).to_array())
+  params = inputs.init(jax.random.key(0), batch)
+  elements = attention.normalize(inputs.apply(params, None, batch))[0]  # [M, C]
+  state = jax.jit(run.init_state)(jax.random.key(0))
+  # With zeros everywhere else nothing is ever added to the latents.
+  params = jax.tree.map(jnp.zeros_like, state.params) | params
+  latent = np.tile([1.0, -1.0], config.model.latent_channels // 2)
+  params['perceiver']['latents'] = jnp.array([latent, -latent], jnp.float32)
+  for i, (a, b) in enumerate([targets, targets[::-1]]):
+    name = f'perceiver/~/cross_attend_{i}'
+    set_scale(params[f'{name}/latent_norm'])
+    set_scale(params[f'{name}/input_norm'])
+    query, key = params[f'{name}/query'], params[f'{name}/key']
+    # Latent 0 is `latent` after its norm, latent 1 its negative.
+    half = (elements[a] - elements[b]) / 2
+    query['w'] = jnp.outer(latent, half) / len(latent)
+    query['b'] = (elements[a] + elements[b]) / 2
+    key['w'] = jnp.eye(*key['w'].shape)
+  checkpoints = checkpoint.Checkpoints(
+    str(workdir), best_metric='top1', keep=1, read_only=False
+  )
+  checkpoints.save(0, state._replace(params=params), 0)
+  checkpoints.close()
+  telemetry.record_launch(str(workdir), config, 0, run.class_names())
+  return run
+
+
+def set_scale(norm):
+  norm['scale'] = jnp.ones_like(norm['scale'])

@@ -1,0 +1,209 @@
+"""Attention maps through the whole script, where the attention is known."""
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from configs import audioset, digits, modelnet40
+from experiments import benchmarks, saved
+from experiments.benchmarks.audioset import standin
+from scripts import attention_maps
+from scripts.mapper import Mapper
+from tests.scripts import known_attention
+
+
+def digit(folder):
+  path = folder / 'digit.png'
+  pixels = np.random.default_rng(0).integers(256, size=(8, 8), dtype=np.uint8)
+  Image.fromarray(pixels).save(path)
+  return path
+
+
+def cloud(folder):
+  path = folder / 'cloud.npy'
+  np.save(path, np.random.default_rng(0).normal(size=(2048, 3)))
+  return path
+
+
+def clip(folder):
+  path = folder / 'clip.mp4'
+  rng = np.random.default_rng(0)
+  noise = lambda: rng.integers(256, size=(40, 48, 3), dtype=np.uint8)
+  images = [Image.fromarray(noise()) for _ in range(20)]
+  standin.write_media(str(path), images, rng.normal(0, 0.2, 20 * 1920))
+  return path
+
+
+def events(*inputs):
+  return audioset.get_config('events_av'), {'task.inputs': inputs}
+
+
+# A file, the config, and for each kind of segment where the latents look.
+CASES = {
+  'image': (digit, digits.get_config(), {}, {'image': [(2, 3), (7, 0)]}),
+  'permuted': (
+    digit,
+    digits.get_config(),
+    {'task.permuted': True},
+    {'image': [(2, 3), (7, 0)]},
+  ),
+  'learned': (
+    digit,
+    digits.get_config(),
+    {'task.positions': 'learned'},
+    {'image': [(5, 1), (4, 4)]},
+  ),
+  'points': (
+    cloud,
+    modelnet40.get_config('solids'),
+    {},
+    {'points': [(17,), (2000,)]},
+  ),
+  'video': (clip, *events('video'), {'video': [(1, 2, 5), (0, 7, 7)]}),
+  'mel': (clip, *events('mel'), {'spectrogram': [(3, 6), (30, 1)]}),
+  'sound': (clip, *events('raw'), {'sound': [(77,), (5,)]}),
+  'fused': (
+    clip,
+    *events('video', 'mel'),
+    {'video': [(0, 4, 2)], 'spectrogram': [(11, 5)]},
+  ),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_the_maximum_is_where_the_model_looks(case, tmp_path):
+  make, config, settings, places = CASES[case]
+  config = known_attention.small(config)
+  config.update_from_flattened_dict(settings)
+  path = str(make(tmp_path))
+  task = benchmarks.create(**config.task)
+  ((_, record),) = task.read_files([path])
+  window = task.window(task.eval_example(record), 0)
+  views = task.views(window)
+  # Elements of the segments in turn, in the order that the model has them.
+  targets, offset = [], 0
+  for view in views:
+    order = np.arange(np.prod(view.grid)) if view.order is None else view.order
+    for place in places[view.kind]:
+      flat = np.ravel_multi_index(place, view.grid)
+      targets.append(offset + int(np.flatnonzero(order == flat)[0]))
+    offset += len(order)
+  workdir = tmp_path / 'run'
+  known_attention.save(config, workdir, window, targets)
+
+  paths = attention_maps.write(
+    str(workdir),
+    files=[path],
+    arrays=True,
+    quantities=['logits', 'attention', 'mean'],
+  )
+
+  arrays = np.load(paths[-1])
+  assert arrays['cross_attends'].tolist() == [1, 2]
+  assert arrays['latents'].tolist() == [0, 1]
+  looked_at = [(v.kind, p) for v in views for p in places[v.kind]]
+  for cross in (0, 1):
+    order = looked_at if cross == 0 else looked_at[::-1]
+    for latent, (kind, place) in enumerate(order):
+      for quantity in ('logits', 'attention'):
+        shown = arrays[f'{kind}_{quantity}'][cross, 0, latent]
+        assert np.unravel_index(shown.argmax(), shown.shape) == place
+        others = [
+          arrays[f'{v.kind}_{quantity}'][cross, 0, latent].max()
+          for v in views
+          if v.kind != kind
+        ]
+        assert all(other < shown.max() for other in others)
+    total = sum(arrays[f'{v.kind}_attention'][cross].sum() for v in views)
+    assert total == pytest.approx(2, rel=1e-4)  # One for each latent.
+    for view in views:
+      np.testing.assert_allclose(
+        arrays[f'{view.kind}_mean'][cross],
+        arrays[f'{view.kind}_attention'][cross, 0].mean(axis=0),
+        rtol=1e-4,
+        atol=1e-7,
+      )
+  assert len(paths) == len(views) + 1
+  for picture in paths[:-1]:
+    pixels = np.asarray(Image.open(picture))
+    assert pixels.shape[0] > 100
+    assert pixels.std() > 10
+
+
+@pytest.fixture(scope='module')
+def mapped(trained):
+  """Maps of the smoke run's first test example, by form of attention."""
+  _, workdir, _ = trained
+  maps = {}
+  for form in ('plain', 'no_kv', 'factored'):
+    run = saved.open_run(str(workdir))
+    run.config.model.attention = form
+    state = saved.restore(run, str(workdir))
+    example = run.task.eval_example(run.source('test')[0])
+    (segment,) = Mapper(run, state)(run.task.window(example, 0))
+    maps[form] = segment.maps['logits']
+  return maps
+
+
+def test_all_forms_draw_the_same(mapped):
+  for form in ('no_kv', 'factored'):
+    assert mapped[form].keys() == mapped['plain'].keys() == {1, 2}
+    for number, logits in mapped[form].items():
+      assert logits.shape == (1, 8, 8, 8)
+      np.testing.assert_allclose(
+        logits, mapped['plain'][number], rtol=1e-4, atol=1e-4
+      )
+
+
+def test_examples_of_the_split_are_drawn_with_their_names(trained, tmp_path):
+  _, workdir, _ = trained
+  paths = attention_maps.write(
+    str(workdir),
+    examples=[3, 359],
+    output=str(tmp_path),
+    latents=[7],
+    cross_attends=['last'],
+  )
+  assert [p.name for p in paths] == ['test_3.png', 'test_359.png']
+  assert all(p.parent == tmp_path for p in paths)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'examples': [360]}, "no example 360: the split 'test' has 0 to 359"),
+    ({'latents': [8]}, 'no latent 8: the model has 0 to 7'),
+    ({'cross_attends': ['3']}, 'no cross-attend 3: the model has 1 to 2'),
+    ({'cross_attends': ['third']}, '--cross_attends=third is no number'),
+    ({'quantities': ['logit']}, '--show=logit is none of'),
+    ({'files': ['nothing.png']}, 'nothing.png'),
+  ],
+)
+def test_what_is_not_there_is_said(trained, tmp_path, arguments, message):
+  _, workdir, _ = trained
+  output = tmp_path / 'maps'
+  with pytest.raises((ValueError, OSError), match=message):
+    attention_maps.write(
+      str(workdir),
+      output=str(output),
+      **{'examples': [0], **arguments},
+    )
+  assert not output.exists()
+
+
+def test_other_models_and_folders_are_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match='is not the workdir of a run'):
+    attention_maps.write(str(tmp_path), examples=[0])
+
+
+@pytest.mark.parametrize(
+  ('text', 'latents'), [('3', [3]), ('0-2,9', [0, 1, 2, 9]), (None, None)]
+)
+def test_latents_are_parsed(text, latents):
+  assert attention_maps.parse_latents(text) == latents
+
+
+@pytest.mark.parametrize('text', ['', '-1', '2-', 'a', '3-1'])
+def test_what_is_no_latent_is_said(text):
+  with pytest.raises(ValueError, match='--latents='):
+    attention_maps.parse_latents(text)

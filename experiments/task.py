@@ -53,6 +53,11 @@ class Task(abc.ABC):
     """Raises ValueError for a number that the annotations do not allow."""
     ranges.check(cls, settings, 'task.')
 
+  @property
+  def num_windows(self) -> int:
+    """Parts of an evaluation example, whose scores are averaged."""
+    return 1
+
   @abc.abstractmethod
   def num_examples(self, split: str) -> int:
     """The size of a split of the whole data set, known without having it."""
@@ -117,7 +122,7 @@ class Task(abc.ABC):
 
     Args:
       example: as from `eval_example`.
-      index: of the part, where it has several.
+      index: of the part, below `num_windows`.
     """
     del index
     return example

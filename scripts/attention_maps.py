@@ -11,12 +11,14 @@ each map in the colours from its least to its most.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import io
 import logging
 import pathlib
 import re
 from typing import Any
 
 from absl import app, flags
+from etils import epath
 import numpy as np
 
 from experiments import saved
@@ -71,7 +73,7 @@ def write(
   window: int = 0,
   arrays: bool = False,
   **choice: Any,
-) -> list[pathlib.Path]:
+) -> list[epath.Path]:
   """Writes the maps of some inputs.
 
   Args:
@@ -93,10 +95,14 @@ def write(
     errors.DamagedRecordError: if a file cannot be read.
   """
   run = saved.open_run(workdir, data_dir)
+  if not 0 <= window < run.task.num_windows:
+    raise ValueError(
+      f'--window={window}: an example has {run.task.num_windows}, from 0 on.'
+    )
   inputs = list(_open(run, files, examples))  # Before anything takes long.
   names = saved.class_names(run, workdir)
   mapper = Mapper(run, saved.restore(run, workdir), **choice)
-  folder = pathlib.Path(output or pathlib.Path(workdir) / 'attention_maps')
+  folder = epath.Path(output or epath.Path(workdir) / 'attention_maps')
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for stem, load, is_labelled in inputs:
@@ -106,7 +112,7 @@ def write(
       title = (
         ', '.join(names[i] for i in run.task.labels(example)) or 'no class'
       )
-    segments = mapper(_window(run, example, window))
+    segments = mapper(run.task.window(example, window))
     for segment in segments:
       suffix = f'_{segment.view.kind}' if len(segments) > 1 else ''
       sheet = drawing.sheet(panels(segment, title))
@@ -114,16 +120,11 @@ def write(
       paths[-1].write_bytes(drawing.png(sheet))
     if arrays:
       paths.append(folder / f'{stem}.npz')
-      np.savez(paths[-1], **_arrays(mapper, segments))
+      stream = io.BytesIO()
+      np.savez(stream, **_arrays(mapper, segments))
+      paths[-1].write_bytes(stream.getvalue())
     log.info('%s: %d maps.', stem, len(mapper.latents))
   return paths
-
-
-def _window(run: Experiment, example: Batch, index: int) -> Batch:
-  try:
-    return run.task.window(example, index)
-  except IndexError as error:
-    raise ValueError(f'--window={index}: {error}.') from error
 
 
 def _open(

@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # Processes that decode clips pass here too, without JAX.
   from scripts.prediction.answers import Answer
 
 
+MAX_BATCH = 32  # Where none is asked for.
+
+
 @dataclasses.dataclass
 class Counts:
   """Of files."""
@@ -49,7 +52,7 @@ def predict(
   arguments: Sequence[str],
   *,
   top: int = 5,
-  batch_size: int = 32,
+  batch_size: int | None = None,
   form: str = 'text',
   lines: Iterable[bytes] = (),
   output: TextIO | None = None,
@@ -61,7 +64,8 @@ def predict(
     workdir: of the run.
     arguments: as of `paths.find`.
     top: classes to tell of each file, the best first.
-    batch_size: files that are computed at once.
+    batch_size: files that are computed at once; None: as in the run's
+      evaluation, but at most MAX_BATCH.
     form: 'text' or 'jsonl'.
     lines: standard input, for the argument '-'.
     output: where answers go; None: standard output.
@@ -87,7 +91,8 @@ def predict(
       f'No files to classify{where}: name some, or folders of them'
       f' ({", ".join(suffixes)}).'
     )
-  classifier = answers.load(run, workdir, top, batch_size)
+  size = batch_size or min(run.config.eval.batch_size, MAX_BATCH)
+  classifier = answers.load(run, workdir, top, size)
   counts = Counts()
   is_seen = errors.isatty()
   with tqdm.tqdm(
@@ -161,7 +166,7 @@ if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _TOP = flags.DEFINE_integer('top', 5, 'Classes to tell.', lower_bound=1)
   _BATCH_SIZE = flags.DEFINE_integer(
-    'batch_size', 32, 'Files that are computed at once.', lower_bound=1
+    'batch_size', None, 'Files that are computed at once.', lower_bound=1
   )
   _FORMAT = flags.DEFINE_enum(
     'format', 'text', ['text', 'jsonl'], 'Of the answers.'

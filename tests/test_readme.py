@@ -1,7 +1,10 @@
-"""README's map of the house is of this house."""
+"""README is of this house: its map, its tables, its pictures."""
 
 import re
 
+import pytest
+
+from scripts import tables
 from tests.conftest import ROOT
 
 
@@ -34,3 +37,19 @@ def test_what_exists_is_on_the_map():
         assert name in drawn
       if (path / '__init__.py').exists():
         assert name in drawn
+
+
+@pytest.mark.parametrize('table', [1, 2, 3, 4])
+def test_its_tables_are_those_that_the_command_prints(table):
+  assert tables.as_markdown(table, []) in (ROOT / 'README.md').read_text()
+
+
+def test_its_pictures_are_there_and_say_what_they_show():
+  text = (ROOT / 'README.md').read_text()
+  pictures = re.findall(r'!\[(.+)\]\((.+)\)', text)
+  pictures += [
+    (alt, path)
+    for path, alt in re.findall(r'<img src="(.+?)".* alt="(.+?)"', text)
+  ]
+  assert len(pictures) == 3
+  assert all((ROOT / path).stat().st_size for _, path in pictures)

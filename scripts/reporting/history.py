@@ -1,10 +1,9 @@
 """What a run's directory tells: what ran, how it went, how it ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import csv
 import dataclasses
 import datetime
-import importlib
 import io
 import itertools
 import json
@@ -14,10 +13,10 @@ import statistics
 from typing import Any
 import zipfile
 
+from etils import epath
 import numpy as np
 
 from experiments import benchmarks, experiment, saved, telemetry
-from scripts import paper_tables, tables
 
 Record = dict[str, Any]
 # Of the time since the first launch.
@@ -27,6 +26,7 @@ TRAINING, EVALUATION, STARTING, LOST = (
   'starting up',
   'lost to stops',
 )
+MAX_BYTES = 2**28  # Of predictions, unpacked: those of millions of examples.
 NO_METRICS = ('step', 'split', 'count', 'time')
 
 
@@ -161,54 +161,6 @@ class History:
     """The last evaluation of each split."""
     return {split: self.of_split(split)[-1] for split in self.eval_splits}
 
-  def paper(self) -> list[tuple[str, str, float, float | None]]:
-    """Table and row, quantity, the paper's figure and ours, if there is one."""
-    evaluations = [r for r in self.metrics if r['split'] != 'train']
-    run = tables.Run(self.workdir, self.config, evaluations)
-    task = self.config['task'].get('name')
-    found = []
-    for number, (name, rows) in paper_tables.TABLES.items():
-      if name != task:
-        continue
-      module = importlib.import_module(f'configs.{name}')
-      for row in rows:
-        if row.variant is None or not run.is_of(module.get_config(row.variant)):
-          continue
-        for quantity in row.paper.keys() & tables.METRICS.keys():
-          ours = None
-          if evaluations:
-            ours = 100 * run.figure(quantity)[0]
-          title = f'Table {number}, {row.name.strip()}'
-          found.append((title, quantity, row.paper[quantity], ours))
-    return found
-
-  def differences(self) -> tuple[str, list[tuple[str, str, str]]]:
-    """The config file and variant that is nearest, and what differs from it.
-
-    Returns:
-      Its name, and for each key the run's value and the base's.
-    """
-    mine = _flat(self.config)
-    name = self.config['task'].get('name')
-    if name not in benchmarks.TASKS:
-      return 'none', [(key, repr(x), '') for key, x in mine.items()]
-    module = importlib.import_module(f'configs.{name}')
-
-    def compare(variant: str) -> list[tuple[str, str, str]]:
-      text = json.dumps(module.get_config(variant).to_dict(), default=str)
-      base = _flat(json.loads(text))
-      keys = dict.fromkeys([*mine, *base])
-      return [
-        (key, _shown(mine, key), _shown(base, key))
-        for key in keys
-        if _shown(mine, key) != _shown(base, key)
-      ]
-
-    by_variant = {variant: compare(variant) for variant in module.VARIANTS}
-    nearest = min(by_variant, key=lambda variant: len(by_variant[variant]))
-    suffix = f':{nearest}' if nearest else ''
-    return f'configs/{name}.py{suffix}', by_variant[nearest]
-
 
 def read(workdir: str) -> History:
   """Reads what there is.
@@ -218,7 +170,7 @@ def read(workdir: str) -> History:
     ValueError: if its config is none.
   """
   config = saved.read_config(workdir)
-  folder = pathlib.Path(workdir)
+  folder = epath.Path(workdir)  # It may be on a bucket.
 
   def lines(name: str) -> list[Record]:
     if not (folder / name).exists():
@@ -228,8 +180,7 @@ def read(workdir: str) -> History:
   predictions, problems = {}, []
   for path in sorted(folder.glob('predictions_*.npz')):
     try:
-      with np.load(path, allow_pickle=False) as arrays:
-        predictions[path.stem.partition('_')[2]] = dict(arrays)
+      predictions[path.stem.partition('_')[2]] = _arrays(path)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
       problems.append(f'{path.name} cannot be read: {error}')
   table = folder / 'average_precision.csv'
@@ -248,6 +199,18 @@ def read(workdir: str) -> History:
   )
 
 
+def _arrays(path: epath.Path) -> dict[str, np.ndarray]:
+  """What a .npz has, if it is not more than could be an evaluation's."""
+  stream = io.BytesIO(path.read_bytes())
+  with zipfile.ZipFile(stream) as archive:
+    size = sum(entry.file_size for entry in archive.infolist())
+  if size > MAX_BYTES:
+    raise ValueError(f'it would take {size} bytes.')
+  stream.seek(0)
+  with np.load(stream, allow_pickle=False) as arrays:
+    return dict(arrays)
+
+
 def _total_steps(config: Any) -> int | None:
   try:
     task = benchmarks.create(**config.task)
@@ -255,20 +218,6 @@ def _total_steps(config: Any) -> int | None:
     return experiment.total_steps(config, size)
   except (ValueError, TypeError, KeyError, AttributeError):
     return None
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for key, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= {f'{key}.{k}': x for k, x in _flat(value).items()}
-    else:
-      flat[key] = value
-  return flat
-
-
-def _shown(flat: Mapping[str, Any], key: str) -> str:
-  return json.dumps(flat[key], ensure_ascii=False) if key in flat else '–'
 
 
 def _seconds(iso: str) -> float:

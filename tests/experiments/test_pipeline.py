@@ -267,10 +267,19 @@ def test_damaged_records_are_masked_named_and_counted(
 
 
 def test_evaluation_leaves_damaged_records_out(damaged, source):
-  batches = pipeline.eval_batches(
-    damaged, records(source, 40), batch_size=16, max_damaged=0.05
+  told = []
+  batches = list(
+    pipeline.eval_batches(
+      damaged,
+      records(source, 40),
+      batch_size=16,
+      max_damaged=0.05,
+      on_damaged=lambda *args: told.append(args),
+    )
   )
-  assert sum(batch['mask'].sum() for batch in batches) == 38
+  left = np.concatenate([b['record'][b['mask']] for b in batches])
+  assert left.tolist() == [i for i in range(40) if i not in (3, 5)]
+  assert told == [(3, 'digit 3 is broken'), (5, 'digit 5 is broken')]
 
 
 def test_too_many_damaged_records_end_the_run(damaged, source):

@@ -1,14 +1,20 @@
 """Attention maps through the whole script, where the attention is known."""
 
+import subprocess
+import sys
+
+import jax
 import numpy as np
 from PIL import Image
 import pytest
 
 from configs import audioset, digits, modelnet40
-from experiments import benchmarks, saved
+from experiments import benchmarks, checkpoint, saved, sharding, telemetry
 from experiments.benchmarks.audioset import standin
 from scripts import attention_maps
 from scripts.mapper import Mapper
+from tests.conftest import ROOT
+from tests.experiments.smoke import create
 from tests.scripts import known_attention
 
 
@@ -155,6 +161,68 @@ def test_all_forms_draw_the_same(mapped):
       )
 
 
+def test_a_checkpoint_from_other_devices_has_maps(tmp_path):
+  trained = create(
+    devices=4, **{'train.model_parallel': 2, 'model.compute_dtype': 'bfloat16'}
+  )
+  shardings = sharding.state_shardings(trained.mesh, trained.state_shapes)
+  init = jax.jit(trained.init_state, out_shardings=shardings)
+  checkpoints = checkpoint.Checkpoints(
+    str(tmp_path), best_metric='top1', keep=1, read_only=False
+  )
+  checkpoints.save(0, init(jax.random.key(0)), 0)
+  checkpoints.close()
+  telemetry.record_launch(str(tmp_path), trained.config, 0, [])
+  paths = attention_maps.write(str(tmp_path), examples=[0], arrays=True)
+  logits = np.load(paths[-1])['image_logits']
+  assert logits.shape == (2, 1, 8, 8, 8)
+  assert logits.dtype == np.float32
+  assert logits.std() > 0
+
+
+def test_each_window_of_a_clip_has_its_own_maps(tmp_path):
+  config = known_attention.small(audioset.get_config('events_audio'))
+  path = str(clip(tmp_path))
+  task = benchmarks.create(**config.task)
+  ((_, record),) = task.read_files([path])
+  example = task.eval_example(record)
+  workdir = tmp_path / 'run'
+  known_attention.save(config, workdir, task.window(example, 0), [3, 9])
+  maps = []
+  for window in (0, task.num_eval_windows - 1):
+    *_, arrays = attention_maps.write(
+      str(workdir), files=[path], window=window, arrays=True
+    )
+    maps.append(np.load(arrays)['spectrogram_logits'])
+  assert np.abs(maps[0] - maps[1]).max() > 0.1
+  with pytest.raises(ValueError, match='--window=10: '):
+    attention_maps.write(str(workdir), files=[path], window=10)
+
+
+def test_the_command_prints_what_it_wrote(trained, tmp_path):
+  _, workdir, _ = trained
+  result = subprocess.run(
+    [
+      *(sys.executable, '-m', 'scripts.attention_maps'),
+      *(f'--workdir={workdir}', f'--output={tmp_path}', '--examples=5'),
+      *('--latents=0-1,7', '--cross_attends=2', '--show=attention,mean'),
+      *('--arrays', '--data_dir=elsewhere'),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  names = ['test_5.png', 'test_5.npz']
+  assert result.stdout.split() == [str(tmp_path / name) for name in names]
+  arrays = np.load(tmp_path / 'test_5.npz')
+  assert arrays['latents'].tolist() == [0, 1, 7]
+  assert arrays['cross_attends'].tolist() == [2]
+  assert arrays['image_attention'].shape == (1, 1, 3, 8, 8)
+  assert arrays['image_mean'].shape == (1, 8, 8)
+  assert 'image_logits' not in arrays
+
+
 def test_examples_of_the_split_are_drawn_with_their_names(trained, tmp_path):
   _, workdir, _ = trained
   paths = attention_maps.write(
@@ -177,6 +245,7 @@ def test_examples_of_the_split_are_drawn_with_their_names(trained, tmp_path):
     ({'cross_attends': ['third']}, '--cross_attends=third is no number'),
     ({'quantities': ['logit']}, '--show=logit is none of'),
     ({'files': ['nothing.png']}, 'nothing.png'),
+    ({'window': 1}, '--window=1: an example has 1, from 0 on'),
   ],
 )
 def test_what_is_not_there_is_said(trained, tmp_path, arguments, message):

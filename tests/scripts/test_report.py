@@ -13,7 +13,7 @@ from experiments import telemetry, train
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DataNotFoundError
 from scripts import report
-from scripts.reporting import history
+from scripts.reporting import comparison, history
 from tests.experiments.smoke import create
 
 
@@ -188,6 +188,26 @@ def test_a_run_without_checkpoints_or_with_damaged_files(copy):
   assert 'predictions_test.npz' in text
 
 
+class Trap:
+  """Does something where it is unpickled."""
+
+  def __reduce__(self):
+    return pathlib.Path.touch, (pathlib.Path('unpickled'),)
+
+
+def test_predictions_that_are_no_data_are_refused(copy, monkeypatch):
+  monkeypatch.chdir(copy)
+  path = copy / 'predictions_test.npz'
+  np.savez(path, record=np.array([Trap()], object))
+  text = text_of(report.write([str(copy)]))
+  assert 'predictions_test.npz cannot be read: Object arrays cannot' in text
+  assert not (copy / 'unpickled').exists()
+  np.savez_compressed(path, record=np.zeros(2**29, np.uint8))
+  assert path.stat().st_size < 2**20
+  text = text_of(report.write([str(copy)], num_maps=0))
+  assert 'predictions_test.npz cannot be read: it would take 536871' in text
+
+
 def test_what_is_written_into_a_run_stays_text(browser, copy):
   evil = (
     '<script>document.title = "hacked"</script><img src=x onerror=alert(1)>'
@@ -225,7 +245,7 @@ def test_runs_side_by_side(browser, trained, copy, tmp_path):
   )
   assert len(rows) == 2
   assert all(f'{100 * metrics["top1"]:.2f} %' in row for row in rows)
-  assert path.stat().st_size < report.MAX_BYTES
+  assert pathlib.Path(path).stat().st_size < report.MAX_BYTES
 
 
 def test_a_paper_run_stands_beside_its_row(copy):
@@ -237,7 +257,7 @@ def test_a_paper_run_stands_beside_its_row(copy):
   )
   shown = history.read(str(copy))
   ours = 100 * shown.final()['test']['top1']
-  (row,) = [x for x in shown.paper() if x[1] == 'top-1 %']
+  (row,) = [x for x in comparison.paper(shown) if x[1] == 'top-1 %']
   assert row == (
     'Table 2, permuted',
     'top-1 %',

@@ -1,7 +1,13 @@
 """Average precision, from the scores of all examples of a split."""
 
+from collections.abc import Sequence
+import csv
+import io
+
 import numpy as np
 from sklearn.metrics import average_precision_score
+
+from experiments.task import Summary
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -24,3 +30,33 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
       labels[:, has_positives], scores[:, has_positives], average=None
     )
   return result
+
+
+def summarize(
+  scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> Summary:
+  """The mean average precision, and that of each class as a table.
+
+  Args:
+    scores: [examples, classes].
+    labels: [examples, classes] bool.
+    class_names: what people call the classes.
+
+  Raises:
+    ValueError: if there is no label.
+  """
+  precisions = average_precision(scores, labels)
+  left_out = int(np.sum(np.isnan(precisions)))
+  if left_out == len(precisions):
+    raise ValueError('No clip of the evaluation split has a label.')
+  table = io.StringIO()
+  writer = csv.writer(table, lineterminator='\n')
+  writer.writerow(['index', 'name', 'positives', 'average_precision'])
+  columns = class_names, labels.sum(axis=0), precisions
+  for i, (name, count, value) in enumerate(zip(*columns, strict=True)):
+    text = '' if np.isnan(value) else f'{value:.6f}'
+    writer.writerow([i, name, count, text])
+  return Summary(
+    {'mAP': float(np.nanmean(precisions)), 'classes_left_out': left_out},
+    {'average_precision.csv': table.getvalue()},
+  )

@@ -1,10 +1,8 @@
 """AudioSet: sound and picture, any number of 527 labels (section 4.2)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-import csv
 import dataclasses
 import functools
-import io
 import math
 import os
 from typing import Annotated, Any
@@ -20,7 +18,7 @@ from experiments.benchmarks.audioset import (
   spectrogram,
   windows,
 )
-from experiments.benchmarks.audioset.average_precision import average_precision
+from experiments.benchmarks.audioset.average_precision import summarize
 from experiments.errors import DataNotFoundError
 from experiments.task import Batch, Summary, Task
 from experiments.views import View
@@ -92,6 +90,10 @@ class AudioSet(Task):
         f' task.spec_augment_frames={self.spec_augment_frames} exceed the'
         f' spectrogram of {bins} x {frames}.'
       )
+
+  @property
+  def num_windows(self) -> int:
+    return self.num_eval_windows
 
   @property
   def num_samples(self) -> int:
@@ -338,23 +340,7 @@ class AudioSet(Task):
   def summarize(
     self, outputs: Mapping[str, np.ndarray], class_names: Sequence[str]
   ) -> Summary:
-    """The mean average precision, and that of each class as a table."""
-    labels = outputs['labels']
-    precisions = average_precision(outputs['scores'], labels)
-    left_out = int(np.sum(np.isnan(precisions)))
-    if left_out == self.num_classes:
-      raise ValueError('No clip of the evaluation split has a label.')
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator='\n')
-    writer.writerow(['index', 'name', 'positives', 'average_precision'])
-    columns = class_names, labels.sum(axis=0), precisions
-    for i, (name, count, value) in enumerate(zip(*columns, strict=True)):
-      text = '' if math.isnan(value) else f'{value:.6f}'
-      writer.writerow([i, name, count, text])
-    return Summary(
-      {'mAP': float(np.nanmean(precisions)), 'classes_left_out': left_out},
-      {'average_precision.csv': table.getvalue()},
-    )
+    return summarize(outputs['scores'], outputs['labels'], class_names)
 
 
 def _samples(batch: Batch) -> jax.Array:

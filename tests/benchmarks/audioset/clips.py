@@ -7,6 +7,7 @@ from PIL import Image
 
 from configs import audioset as configs
 from experiments import benchmarks
+from experiments.benchmarks.audioset import windows
 
 SAMPLES = 1920  # Of a frame.
 SMALL = {
@@ -93,8 +94,4 @@ def clip(
 
 def uncut(patches, patch_shape=SMALL['task.patch_shape']):
   """The [frames, height, width, 3] that a window's patches were cut from."""
-  t, h, w = (
-    n * size for n, size in zip(patches.shape[:3], patch_shape, strict=True)
-  )
-  patches = patches.reshape(*patches.shape[:3], *patch_shape, 3)
-  return patches.transpose(0, 3, 1, 4, 2, 5, 6).reshape(t, h, w, 3)
+  return windows.join_patches(patches, patch_shape)

@@ -1,0 +1,74 @@
+"""What a run is compared with: the paper's row, and the config's own base."""
+
+from collections.abc import Mapping
+import importlib
+import json
+from typing import Any
+
+from experiments import benchmarks
+from scripts import paper_tables, tables
+from scripts.reporting.history import History
+
+
+def paper(history: History) -> list[tuple[str, str, float, float | None]]:
+  """Table and row, quantity, the paper's figure and ours, if there is one."""
+  evaluations = [r for r in history.metrics if r['split'] != 'train']
+  run = tables.Run(history.workdir, history.config, evaluations)
+  task = history.config['task'].get('name')
+  found = []
+  for number, (name, rows) in paper_tables.TABLES.items():
+    if name != task:
+      continue
+    module = importlib.import_module(f'configs.{name}')
+    for row in rows:
+      if row.variant is None or not run.is_of(module.get_config(row.variant)):
+        continue
+      for quantity in row.paper.keys() & tables.METRICS.keys():
+        ours = None
+        if evaluations:
+          ours = 100 * run.figure(quantity)[0]
+        title = f'Table {number}, {row.name.strip()}'
+        found.append((title, quantity, row.paper[quantity], ours))
+  return found
+
+
+def differences(history: History) -> tuple[str, list[tuple[str, str, str]]]:
+  """The config file and variant that is nearest, and what differs from it.
+
+  Returns:
+    Its name, and for each key the run's value and the base's.
+  """
+  mine = _flat(history.config)
+  name = history.config['task'].get('name')
+  if name not in benchmarks.TASKS:
+    return 'none', [(key, repr(x), '') for key, x in mine.items()]
+  module = importlib.import_module(f'configs.{name}')
+
+  def compare(variant: str) -> list[tuple[str, str, str]]:
+    text = json.dumps(module.get_config(variant).to_dict(), default=str)
+    base = _flat(json.loads(text))
+    keys = dict.fromkeys([*mine, *base])
+    return [
+      (key, _shown(mine, key), _shown(base, key))
+      for key in keys
+      if _shown(mine, key) != _shown(base, key)
+    ]
+
+  by_variant = {variant: compare(variant) for variant in module.VARIANTS}
+  nearest = min(by_variant, key=lambda variant: len(by_variant[variant]))
+  suffix = f':{nearest}' if nearest else ''
+  return f'configs/{name}.py{suffix}', by_variant[nearest]
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= {f'{key}.{k}': x for k, x in _flat(value).items()}
+    else:
+      flat[key] = value
+  return flat
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+  return json.dumps(flat[key], ensure_ascii=False) if key in flat else '–'

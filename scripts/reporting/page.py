@@ -1,0 +1,253 @@
+"""What the page tells of one run: all that its template asks for."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from experiments import saved
+from scripts.reporting import comparison, pictures, plots
+from scripts.reporting import history as histories
+from scripts.reporting.history import History
+
+MAX_MATRIX = 60  # Classes of a confusion matrix that can be read.
+SHOWN = 12  # Classes, or pairs of them, in a list.
+# What a damaged or foreign directory may raise where one of its parts is read.
+_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Of a page: what it shows, or why it cannot."""
+
+  value: Any = None
+  error: str = ''
+
+
+def _part(make: Callable[[], Any]) -> Part:
+  try:
+    return Part(make())
+  except _ERRORS as error:
+    return Part(error=str(error) or type(error).__name__)
+
+
+def of_run(
+  history: History,
+  number: int,
+  data_dir: str | None,
+  num_maps: int,
+  num_mistakes: int,
+) -> dict[str, Any]:
+  """What the page tells of one run."""
+  opened = _part(lambda: saved.open_run(history.workdir, data_dir))
+  run = opened.value
+  names = _part(lambda: saved.class_names(run, history.workdir)).value
+  if names is None:  # A config that builds nothing.
+    names = _Numbers()
+  shares = _part(history.time_shares).value or {}
+  rates = [rate for _, rate in _part(history.throughput).value or []]
+  paper = _part(lambda: comparison.paper(history)).value or []
+  compared = _part(lambda: comparison.differences(history)).value
+  base, differences = compared or ('none', [])
+  total = sum(shares.values())
+  final = history.final()
+  return {
+    'id': f'run-{number}',
+    'name': history.name,
+    'status': history.status(),
+    'base': base,
+    'differences': differences,
+    'step': f'{history.last_step} of {history.total_steps or "?"}',
+    'headline': _headline(final),
+    'paper_short': ', '.join(f'{x:g}' for _, _, x, _ in paper),
+    'rate': f'{np.median(rates):.4g}' if rates else '',
+    'time': histories.duration(total) if total else '',
+    'cards': _cards(history, final, paper, rates, shares),
+    'problems': history.problems,
+    'no_evaluation': '' if final else 'There is no evaluation yet.',
+    'curves': [
+      plots.curves([history], name)
+      for name in histories.metric_names([history])
+    ],
+    'throughput': plots.throughput([history]) if rates else '',
+    'time_shares': plots.time_shares(shares) if total else '',
+    'classes': _classes(history, names),
+    'mistakes': _mistakes(history, opened, names, num_mistakes),
+    'maps': _maps(history, opened, names, num_maps),
+    'launches': _launches(history),
+    'skipped': sorted(history.skipped.items()),
+  }
+
+
+class _Numbers:
+  """Names of classes that nothing is known of."""
+
+  def __getitem__(self, index: int) -> str:
+    return str(index)
+
+
+def _percent(name: str, value: float) -> str:
+  return f'{value:.4f}' if name == 'loss' else f'{100 * value:.2f} %'
+
+
+def _scores(record: dict[str, Any]) -> list[tuple[str, float]]:
+  """What an evaluation measured, but the loss and the counts."""
+  return [
+    (name, value)
+    for name, value in record.items()
+    if isinstance(value, float) and name not in ('loss', *histories.NO_METRICS)
+  ]
+
+
+def _headline(final: dict[str, dict[str, Any]]) -> str:
+  return ', '.join(
+    f'{split} {name} {_percent(name, value)}'
+    for split, record in final.items()
+    for name, value in _scores(record)
+  )
+
+
+def _cards(history, final, paper, rates, shares) -> list[tuple[str, str, str]]:
+  """(name, value, note) of what matters most."""
+  cards = []
+  for split, record in final.items():
+    for name, value in [*_scores(record), ('loss', record.get('loss'))]:
+      if value is not None:
+        note = f'step {record["step"]}, {record.get("count", "?")} examples'
+        cards.append((f'{split} {name}', _percent(name, value), note))
+  for title, quantity, figure, ours in paper:
+    note = title
+    if ours is not None:
+      note += f'; ours {ours:.1f}, {ours - figure:+.1f}'
+    cards.append((f"paper's {quantity}", f'{figure:g} %', note))
+  step = f'{history.last_step:,}'
+  of = f'of {history.total_steps:,}' if history.total_steps else ''
+  cards.append(('steps', step, of))
+  if rates:
+    batch = history.config['train'].get('batch_size')
+    cards.append(
+      ('examples/s', f'{np.median(rates):.4g}', f'median, batch {batch}')
+    )
+  total = sum(shares.values())
+  if total:
+    lost = shares[histories.LOST]
+    stops = len(history.launches) - 1
+    note = f'{stops} resume{"s" if stops != 1 else ""}'
+    cards.append(('time', histories.duration(total), note))
+    cards.append(
+      ('lost', f'{100 * lost / total:.1f} %', histories.duration(lost))
+    )
+  return cards
+
+
+def _classes(history: History, names: Any) -> dict[str, Any]:
+  """A confusion matrix, or average precisions."""
+  found: dict[str, Any] = {
+    'error': '',
+    'plots': [],
+    'confused': [],
+    'precisions': [],
+  }
+  if history.average_precision:
+    known = _part(lambda: _precision_plots(history.average_precision))
+    found |= {
+      'error': known.error,
+      'plots': known.value or [],
+      'precisions': history.average_precision,
+    }
+    return found
+  labelled = {s: p for s, p in history.predictions.items() if 'label' in p}
+  if not labelled:
+    found['error'] = 'No evaluation has left its predictions yet.'
+    return found
+
+  def matrix() -> None:
+    predictions = list(labelled.values())[-1]
+    labels, taken = predictions['label'], predictions['classes'][:, 0]
+    size = int(max(labels.max(), taken.max())) + 1
+    if not isinstance(names, _Numbers):
+      size = max(size, len(names))
+    if size <= MAX_MATRIX:
+      shown = [names[i] for i in range(size)]
+      found['plots'] = [plots.confusion(labels, taken, shown)]
+    wrong = labels != taken
+    pairs, times = np.unique(
+      np.stack([labels[wrong], taken[wrong]]), axis=1, return_counts=True
+    )
+    for i in np.argsort(-times, kind='stable')[:SHOWN]:
+      true, other = pairs[:, i]
+      found['confused'].append((names[true], names[other], int(times[i])))
+
+  found['error'] = _part(matrix).error
+  return found
+
+
+def _precision_plots(rows: list[dict[str, str]]) -> list[Any]:
+  known = [r for r in rows if r['average_precision']]
+  known.sort(key=lambda r: -float(r['average_precision']))
+
+  def draw(some: list[dict[str, str]], title: str) -> Any:
+    values = [float(r['average_precision']) for r in some]
+    return plots.bars([r['name'] for r in some], values, title)
+
+  if len(known) <= 2 * SHOWN:
+    return [draw(known, 'average precision')]
+  return [
+    draw(known[:SHOWN], 'best average precisions'),
+    draw(known[-SHOWN:], 'worst average precisions'),
+  ]
+
+
+def _mistakes(
+  history: History, opened: Part, names: Any, count: int
+) -> dict[str, Any]:
+  part, step = opened, 0
+  if not history.predictions:
+    part = Part(error='No evaluation has left its predictions yet.')
+  elif not opened.error:
+    part = _part(lambda: pictures.mistakes(opened.value, history, names, count))
+    step = int(next(iter(history.predictions.values()))['step'])
+  return {
+    'value': part.value if not part.error else [],
+    'error': part.error,
+    'step': step,
+  }
+
+
+def _maps(history: History, opened: Part, names: Any, count: int) -> Part:
+  if opened.error or not count:
+    return Part([], opened.error)
+  return _part(
+    lambda: pictures.maps(opened.value, history.workdir, names, count)
+  )
+
+
+def _launches(history: History) -> list[dict[str, Any]]:
+  """Each launch with how it ended: what was said before the next one."""
+  rows = []
+  for i, launch in enumerate(history.launches):
+    until = None
+    if i + 1 < len(history.launches):
+      until = history.launches[i + 1]['time']
+    said = [
+      ending['reason']
+      for ending in history.endings
+      if launch['time'] <= ending['time']
+      and (until is None or ending['time'] < until)
+    ]
+    silence = 'killed' if until else 'no word of it: running, or killed'
+    devices = launch.get('devices', [])
+    kinds = {kind: devices.count(kind) for kind in devices}
+    rows.append(
+      {
+        'when': histories.readable(launch['time']),
+        'start_step': launch.get('start_step'),
+        'commit': str(launch.get('commit', ''))[:10],
+        'devices': ', '.join(f'{n} × {kind}' for kind, n in kinds.items()),
+        'processes': launch.get('processes'),
+        'jax': launch.get('packages', {}).get('jax'),
+        'ended': said[-1] if said else silence,
+      }
+    )
+  return rows

@@ -37,12 +37,15 @@ def read_config(workdir: str) -> ConfigDict:
   return config
 
 
-def open_run(workdir: str, data_dir: str | None = None) -> Experiment:
+def open_run(
+  workdir: str, data_dir: str | None = None, checkpoint: str | None = None
+) -> Experiment:
   """A run's experiment on one device of this machine, wherever it was trained.
 
   Args:
     workdir: of the run.
     data_dir: where its data is here; None: where it was.
+    checkpoint: to `restore`, 'latest' or 'best'; None: as its config says.
 
   Raises:
     FileNotFoundError: if the directory is not a run's.
@@ -51,6 +54,8 @@ def open_run(workdir: str, data_dir: str | None = None) -> Experiment:
   config = read_config(workdir)
   if data_dir is not None:
     config.data.dir = data_dir
+  if checkpoint is not None:
+    config.eval.checkpoint = checkpoint
   config.train.model_parallel = 1
   mesh = sharding.make_mesh(1, jax.local_devices()[:1])
   return experiment.create(config, mesh)

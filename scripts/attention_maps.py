@@ -70,6 +70,7 @@ def write(
   examples: Sequence[int] = (),
   output: str | None = None,
   data_dir: str | None = None,
+  checkpoint: str | None = None,
   window: int = 0,
   arrays: bool = False,
   **choice: Any,
@@ -82,6 +83,7 @@ def write(
     examples: indices in the evaluation split.
     output: folder to write to; None: 'attention_maps' in the workdir.
     data_dir: where the run's data is here; None: where it was.
+    checkpoint: 'latest' or 'best'; None: as the run's config says.
     window: which of an example, where evaluation averages several.
     arrays: whether to write each example's numbers too, as .npz.
     **choice: as of `Mapper`.
@@ -94,7 +96,7 @@ def write(
     FileNotFoundError: if there is no run, no checkpoint or no data.
     errors.DamagedRecordError: if a file cannot be read.
   """
-  run = saved.open_run(workdir, data_dir)
+  run = saved.open_run(workdir, data_dir, checkpoint)
   if not 0 <= window < run.task.num_windows:
     raise ValueError(
       f'--window={window}: an example has {run.task.num_windows}, from 0 on.'
@@ -197,6 +199,7 @@ def main(argv: list[str]) -> None:
       examples=[int(x) for x in examples],
       output=_OUTPUT.value,
       data_dir=_DATA_DIR.value,
+      checkpoint=_CHECKPOINT.value,
       window=_WINDOW.value,
       arrays=_ARRAYS.value,
       cross_attends=_CROSS_ATTENDS.value,
@@ -217,6 +220,9 @@ if __name__ == '__main__':
   )
   _DATA_DIR = flags.DEFINE_string(
     'data_dir', None, "Where the run's data is here, if not where it was."
+  )
+  _CHECKPOINT = flags.DEFINE_enum(
+    'checkpoint', None, ['latest', 'best'], "If not as the run's config says."
   )
   _CROSS_ATTENDS = flags.DEFINE_list(
     'cross_attends',

@@ -53,6 +53,7 @@ def predict(
   *,
   top: int = 5,
   batch_size: int | None = None,
+  checkpoint: str | None = None,
   form: str = 'text',
   lines: Iterable[bytes] = (),
   output: TextIO | None = None,
@@ -66,6 +67,7 @@ def predict(
     top: classes to tell of each file, the best first.
     batch_size: files that are computed at once; None: as in the run's
       evaluation, but at most MAX_BATCH.
+    checkpoint: 'latest' or 'best'; None: as the run's config says.
     form: 'text' or 'jsonl'.
     lines: standard input, for the argument '-'.
     output: where answers go; None: standard output.
@@ -82,7 +84,7 @@ def predict(
   from scripts.prediction import answers
 
   output, errors = output or sys.stdout, errors or sys.stderr
-  run = saved.open_run(workdir)
+  run = saved.open_run(workdir, checkpoint=checkpoint)
   suffixes = run.task.file_suffixes
   files = list(paths.find(arguments, suffixes, lines))
   if not files:
@@ -153,6 +155,7 @@ def main(argv: list[str]) -> None:
         argv[1:],
         top=_TOP.value,
         batch_size=_BATCH_SIZE.value,
+        checkpoint=_CHECKPOINT.value,
         form=_FORMAT.value,
         lines=sys.stdin.buffer,
       )
@@ -167,6 +170,9 @@ if __name__ == '__main__':
   _TOP = flags.DEFINE_integer('top', 5, 'Classes to tell.', lower_bound=1)
   _BATCH_SIZE = flags.DEFINE_integer(
     'batch_size', None, 'Files that are computed at once.', lower_bound=1
+  )
+  _CHECKPOINT = flags.DEFINE_enum(
+    'checkpoint', None, ['latest', 'best'], "If not as the run's config says."
   )
   _FORMAT = flags.DEFINE_enum(
     'format', 'text', ['text', 'jsonl'], 'Of the answers.'

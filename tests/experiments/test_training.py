@@ -212,6 +212,22 @@ def test_nan_stops_the_run_before_it_is_saved(tmp_path):
   assert np.isfinite(losses(tmp_path)).all()
 
 
+def test_a_run_is_opened_again_with_another_checkpoint(tmp_path):
+  run = create(**{'train.eval_every': 5, 'optimizer.learning_rate': 0.3})
+  train.train(run, str(tmp_path))
+  scores = {
+    r['step']: r['top1']
+    for r in telemetry.read_metrics(str(tmp_path))
+    if r['split'] == 'test'
+  }
+  best = max(scores, key=lambda step: scores[step])
+  assert best < 20  # It learns too fast to become better.
+  for checkpoint_name, step in (('latest', 20), ('best', best)):
+    again = saved.open_run(str(tmp_path), checkpoint=checkpoint_name)
+    assert int(saved.restore(again, str(tmp_path)).step) == step
+  assert saved.open_run(str(tmp_path), 'there').config.data.dir == 'there'
+
+
 def test_an_evaluation_leaves_its_predictions(trained):
   run, workdir, metrics = trained
   with np.load(workdir / 'predictions_test.npz') as arrays:

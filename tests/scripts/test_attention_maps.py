@@ -206,7 +206,7 @@ def test_the_command_prints_what_it_wrote(trained, tmp_path):
       *(sys.executable, '-m', 'scripts.attention_maps'),
       *(f'--workdir={workdir}', f'--output={tmp_path}', '--examples=5'),
       *('--latents=0-1,7', '--cross_attends=2', '--show=attention,mean'),
-      *('--arrays', '--data_dir=elsewhere'),
+      *('--arrays', '--data_dir=elsewhere', '--checkpoint=best'),
     ],
     cwd=ROOT,
     capture_output=True,

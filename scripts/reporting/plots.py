@@ -31,15 +31,17 @@ STYLE: Any = {
   'axes.prop_cycle': plt.cycler(color=COLORS),
   'axes.spines.right': False,
   'axes.spines.top': False,
-  'axes.titlesize': 11,
+  'axes.titlesize': 12,
   'figure.facecolor': 'none',
   'axes.facecolor': 'none',
   'savefig.facecolor': 'none',
   'font.family': 'sans-serif',
-  'font.size': 10,
+  'font.size': 11,
   'grid.alpha': 0.25,
   'grid.color': INK,
   'legend.frameon': False,
+  'xtick.labelsize': 10,
+  'ytick.labelsize': 10,
   'lines.linewidth': 1.6,
   'svg.fonttype': 'none',
   'text.color': INK,
@@ -78,7 +80,7 @@ def curves(histories: Sequence[History], name: str) -> Markup:
     if name == 'loss' and last and min(last.values()) > 0:
       axis.set_yscale('log')
     if last:
-      axis.legend(fontsize=8)
+      axis.legend(fontsize=9)
     ends = ', '.join(f'{label} ends at {x:.4g}' for label, x in last.items())
     return _svg(figure, f'{name} by step: {ends or "nothing recorded yet"}.')
 
@@ -97,7 +99,7 @@ def throughput(histories: Sequence[History]) -> Markup:
     axis.set(xlabel='step', title='examples/s', ylim=(0, None))
     axis.grid(True)
     if len(medians) > 1:
-      axis.legend(fontsize=8)
+      axis.legend(fontsize=9)
     return _svg(
       figure,
       f'Examples a second by step; medians: {", ".join(medians) or "none"}.',

@@ -10,6 +10,7 @@ the data is gone, it says.
 from collections.abc import Sequence
 import datetime
 import pathlib
+from typing import Any
 
 from absl import app, flags
 from etils import epath
@@ -56,13 +57,33 @@ def write(
 
   Raises:
     FileNotFoundError: if a directory is not a run's.
-    ValueError: if its config is none, or the page would be too large.
+    ValueError: if its config is none, or the page would be too large even
+      without pictures; some are left out before.
   """
   read = [histories.read(workdir) for workdir in workdirs]
   runs = [
     page.of_run(history, i, data_dir, num_maps, num_mistakes)
     for i, history in enumerate(read)
   ]
+  text = _render(read, runs)
+  while len(text.encode()) > MAX_BYTES:
+    if not page.make_lighter(runs):
+      raise ValueError(
+        f'Even without pictures the page would have {len(text.encode())} bytes,'
+        f' more than {MAX_BYTES}: ask for fewer runs.'
+      )
+    text = _render(read, runs)
+  alone = epath.Path(workdirs[0]) / FILE
+  path = epath.Path(output or (alone if len(workdirs) == 1 else FILE))
+  temporary = path.with_name(f'{path.name}.tmp')
+  temporary.write_text(text)
+  temporary.replace(path)
+  return path
+
+
+def _render(
+  read: Sequence[histories.History], runs: Sequence[dict[str, Any]]
+) -> str:
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(histories.__file__).parent),
     autoescape=True,
@@ -70,32 +91,21 @@ def write(
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  names = histories.metric_names(read)
+  are_several = len(read) > 1
+  curves = []
+  if are_several:
+    curves = [plots.curves(read, name) for name in histories.metric_names(read)]
   now = datetime.datetime.now(datetime.UTC).isoformat()
-  text = environment.get_template('report.html.j2').render(
+  return environment.get_template('report.html.j2').render(
     title=' and '.join(history.name for history in read),
     subtitle=', '.join(history.workdir for history in read),
     runs=runs,
     sections=SECTIONS,
-    level='h2' if len(read) == 1 else 'h3',
-    curves=[plots.curves(read, name) for name in names]
-    if len(read) > 1
-    else [],
+    level='h3' if are_several else 'h2',
+    curves=curves,
     made=histories.readable(now),
     commit=telemetry.commit()[:10],
   )
-  size = len(text.encode())
-  if size > MAX_BYTES:
-    raise ValueError(
-      f'The page would have {size / 1e6:.1f} MB, more than'
-      f' {MAX_BYTES / 1e6:.0f}: ask for fewer runs, --maps or --mistakes.'
-    )
-  alone = epath.Path(workdirs[0]) / FILE
-  path = epath.Path(output or (alone if len(workdirs) == 1 else FILE))
-  temporary = path.with_name(f'{path.name}.tmp')
-  temporary.write_text(text)
-  temporary.replace(path)
-  return path
 
 
 def main(argv: list[str]) -> None:

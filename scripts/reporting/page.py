@@ -1,6 +1,6 @@
 """What the page tells of one run: all that its template asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -12,6 +12,7 @@ from scripts.reporting import history as histories
 from scripts.reporting.history import History
 
 MAX_MATRIX = 60  # Classes of a confusion matrix that can be read.
+TOO_LARGE = 'Left out, so that the page is not too large.'
 SHOWN = 12  # Classes, or pairs of them, in a list.
 # What a damaged or foreign directory may raise where one of its parts is read.
 _ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError)
@@ -78,6 +79,23 @@ def of_run(
     'launches': _launches(history),
     'skipped': sorted(history.skipped.items()),
   }
+
+
+def make_lighter(runs: Sequence[dict[str, Any]]) -> bool:
+  """Leaves out some of the pictures of all runs; False if there are none."""
+  most = max(len(run['maps'].value or []) for run in runs)
+  if most:
+    for run in runs:
+      if len(run['maps'].value or []) == most:
+        kept = run['maps'].value[:-1]
+        run['maps'] = Part(kept, '' if kept else TOO_LARGE)
+    return True
+  most = max(len(run['mistakes']['value']) for run in runs)
+  for run in runs:
+    if most and len(run['mistakes']['value']) == most:
+      kept = run['mistakes']['value'][: most // 2]
+      run['mistakes'] |= {'value': kept, 'error': '' if kept else TOO_LARGE}
+  return bool(most)
 
 
 class _Numbers:

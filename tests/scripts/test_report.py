@@ -248,6 +248,27 @@ def test_runs_side_by_side(browser, trained, copy, tmp_path):
   assert pathlib.Path(path).stat().st_size < report.MAX_BYTES
 
 
+def test_pictures_are_left_out_of_a_page_that_is_too_large(
+  trained, tmp_path, monkeypatch
+):
+  _, workdir, _ = trained
+  output = tmp_path / 'report.html'
+  write = lambda: report.write([str(workdir)], str(output)).read_text()
+  whole = len(write().encode())
+  pictures = []
+  for share in (0.97, 0.75):
+    monkeypatch.setattr(report, 'MAX_BYTES', int(share * whole))
+    page = write()
+    assert len(page.encode()) <= share * whole
+    pictures.append(page.count('<img'))
+  assert 12 < pictures[0] < 12 + 2 * 5
+  assert pictures[1] < 12
+  assert 'Left out, so that the page is not too large.' in page
+  monkeypatch.setattr(report, 'MAX_BYTES', 1000)
+  with pytest.raises(ValueError, match='Even without pictures'):
+    write()
+
+
 def test_a_paper_run_stands_beside_its_row(copy):
   from configs import imagenet
 

@@ -117,7 +117,8 @@ def write(
     segments = mapper(run.task.window(example, window))
     for segment in segments:
       suffix = f'_{segment.view.kind}' if len(segments) > 1 else ''
-      sheet = drawing.sheet(panels(segment, title))
+      is_timed = segment.view.kind in ('video', 'sound')
+      sheet = drawing.sheet(panels(segment, title), in_rows=not is_timed)
       paths.append(folder / f'{stem}{suffix}.png')
       paths[-1].write_bytes(drawing.png(sheet))
     if arrays:

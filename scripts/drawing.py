@@ -24,6 +24,7 @@ MAX_COLUMNS = 960  # Of a sound: more elements share a column.
 # Where clouds are looked at from: turned about the upright axis, then tilted.
 TURN, TILT = math.radians(35), math.radians(20)
 DOT = 2  # Pixels of a point.
+MAX_WIDTH = 2200  # Of a row of a sheet.
 
 
 def picture(
@@ -73,7 +74,7 @@ def maps(
     chosen = values if frames is None else values[:, list(frames)]
     return under([beside(_tiles(_unit(row), size)) for row in chosen])
   if view.kind == 'sound':
-    strips = [_pooled(_unit(row)) for row in values]
+    strips = [_unit(_pooled(row)) for row in values]
     return under(
       [_colored(np.tile(s, (STRIP, 1)), MAP_COLORS) for s in strips], gap=1
     )
@@ -107,7 +108,7 @@ def overlay(
     values = np.sqrt(values.reshape(-1))  # Most have next to nothing.
     return _cloud(view.content, _colored(values, MAP_COLORS), size)
   if view.kind == 'sound':
-    strip = _colored(np.tile(_pooled(values), (STRIP, 1)), MAP_COLORS)
+    strip = _colored(np.tile(_unit(_pooled(values)), (STRIP, 1)), MAP_COLORS)
     return under([picture(view, size), strip], gap=1)
   if view.kind == 'video':
     chosen = range(len(values)) if frames is None else frames
@@ -133,9 +134,9 @@ def _heated(below: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def sheet(
-  panels: Sequence[tuple[str, np.ndarray]], max_width: int = 2200
+  panels: Sequence[tuple[str, np.ndarray]], in_rows: bool = True
 ) -> np.ndarray:
-  """Pictures with their titles, in rows that are at most so wide."""
+  """Pictures with their titles, in rows or, to be compared, in a column."""
   font = ImageFont.load_default(15)
   margin, title = 14, 24
   rows: list[list[np.ndarray]] = [[]]
@@ -146,7 +147,7 @@ def sheet(
     panel[title:, : pixels.shape[1]] = pixels
     image = Image.fromarray(panel)
     ImageDraw.Draw(image).text((0, 0), text, (INK,) * 3, font)
-    if rows[-1] and width + wide + margin > max_width:
+    if rows[-1] and (not in_rows or width + wide + margin > MAX_WIDTH):
       rows.append([])
       width = 0
     rows[-1].append(np.asarray(image))

@@ -89,9 +89,13 @@ def test_order_puts_elements_back():
   assert (view.at_layout(values[order]) == values.reshape(8, 6)).all()
 
 
-def test_a_sheet_is_a_png_no_wider_than_asked_for():
-  panels = [('a title', np.zeros((50, 300, 3), np.uint8))] * 5
-  pixels = drawing.sheet(panels, max_width=700)
-  assert pixels.shape[1] < 700
+def test_a_sheet_is_a_png_in_rows_or_a_column():
+  panels = [('a title', np.zeros((50, 600, 3), np.uint8))] * 5
+  pixels = drawing.sheet(panels)
+  assert pixels.shape[1] < drawing.MAX_WIDTH
+  assert 2 * 50 < pixels.shape[0] < 3 * 50 + 100
   image = Image.open(io.BytesIO(drawing.png(pixels)))
   assert (np.asarray(image) == pixels).all()
+  column = drawing.sheet(panels, in_rows=False)
+  assert column.shape[0] > 5 * 50
+  assert column.shape[1] < 700

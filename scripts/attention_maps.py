@@ -11,6 +11,7 @@ each map in the colours from its least to its most.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import functools
 import io
 import logging
 import pathlib
@@ -22,6 +23,7 @@ from etils import epath
 import numpy as np
 
 from experiments import saved
+from experiments.errors import DamagedRecordError
 from experiments.experiment import Experiment
 from experiments.task import Batch
 from scripts import command, drawing
@@ -101,7 +103,8 @@ def write(
     raise ValueError(
       f'--window={window}: an example has {run.task.num_windows}, from 0 on.'
     )
-  inputs = list(_open(run, files, examples))  # Before anything takes long.
+  # Before anything takes long.
+  inputs = list(_open(run, files, examples, window))
   names = saved.class_names(run, workdir)
   mapper = Mapper(run, saved.restore(run, workdir), **choice)
   folder = epath.Path(output or epath.Path(workdir) / 'attention_maps')
@@ -114,7 +117,7 @@ def write(
       title = (
         ', '.join(names[i] for i in run.task.labels(example)) or 'no class'
       )
-    segments = mapper(run.task.window(example, window))
+    segments = mapper(example)
     for segment in segments:
       suffix = f'_{segment.view.kind}' if len(segments) > 1 else ''
       is_timed = segment.view.kind in ('video', 'sound')
@@ -131,7 +134,7 @@ def write(
 
 
 def _open(
-  run: Experiment, files: Sequence[str], examples: Sequence[int]
+  run: Experiment, files: Sequence[str], examples: Sequence[int], window: int
 ) -> Iterator[tuple[str, Callable[[], Batch], bool]]:
   """For each input: a name for its pictures, what loads it, has it a label."""
   task = run.task
@@ -144,18 +147,21 @@ def _open(
           f'There is no example {i}: the split {split!r} has 0 to'
           f' {len(source) - 1}.'
         )
-      load = lambda i=i: task.eval_example(source[i])
+      load = lambda i=i: task.window(task.eval_example(source[i]), window)
       yield f'{split}_{i}', load, True
   stems: dict[str, int] = {}
   for path, record in task.read_files(files):
-    if isinstance(record, Exception):
-      raise record
+    try:
+      if isinstance(record, Exception):
+        raise record
+      example = task.window(task.eval_example(record), window)
+    except ValueError as error:  # DamagedRecordError is one.
+      raise DamagedRecordError(f'{path}: {error}') from error
     stem = pathlib.Path(path).stem
     stems[stem] = stems.get(stem, 0) + 1
     if stems[stem] > 1:
       stem = f'{stem}_{stems[stem]}'
-    load = lambda record=record: task.eval_example(record)
-    yield stem, load, False
+    yield stem, functools.partial(dict, example), False
 
 
 def _arrays(mapper: Mapper, segments: Sequence[SegmentMaps]) -> dict[str, Any]:

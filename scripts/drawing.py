@@ -79,9 +79,9 @@ def maps(
       [_colored(np.tile(s, (STRIP, 1)), MAP_COLORS) for s in strips], gap=1
     )
   if view.kind == 'points':
-    order = _unit(values.reshape(len(values), -1), axis=-1)
+    units = _unit(values.reshape(len(values), -1), axis=-1)
     tiles = [
-      _cloud(view.content, _colored(row, MAP_COLORS), size) for row in order
+      _cloud(view.content, _colored(row, MAP_COLORS), size) for row in units
     ]
   else:
     flipped = values[:, ::-1] if view.kind == 'spectrogram' else values

@@ -11,6 +11,7 @@ import pytest
 from configs import audioset, digits, modelnet40
 from experiments import benchmarks, checkpoint, saved, sharding, telemetry
 from experiments.benchmarks.audioset import standin
+from experiments.errors import DamagedRecordError
 from scripts import attention_maps
 from scripts.mapper import Mapper
 from tests.conftest import ROOT
@@ -258,6 +259,28 @@ def test_what_is_not_there_is_said(trained, tmp_path, arguments, message):
       **{'examples': [0], **arguments},
     )
   assert not output.exists()
+
+
+def test_a_damaged_file_is_named(trained, tmp_path):
+  _, workdir, _ = trained
+  path = tmp_path / 'digit.png'
+  path.write_bytes(b'no picture')
+  with pytest.raises(
+    DamagedRecordError, match=r'digit\.png: The image \(10 by'
+  ):
+    attention_maps.write(str(workdir), files=[str(path)])
+
+
+def test_files_of_one_name_have_pictures_of_their_own(trained, tmp_path):
+  _, workdir, _ = trained
+  files = []
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    files.append(str(digit(tmp_path / name)))
+  paths = attention_maps.write(
+    str(workdir), files=files, output=str(tmp_path / 'maps')
+  )
+  assert [path.name for path in paths] == ['digit.png', 'digit_2.png']
 
 
 def test_other_models_and_folders_are_refused(tmp_path):

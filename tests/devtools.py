@@ -18,7 +18,7 @@ import time
 import pytest
 
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
-TIMEOUT = 60  # Seconds; a guard against hanging, nothing is timed by it.
+TIMEOUT = 300  # Seconds; a guard against hanging, nothing is timed by it.
 FLAGS = (
   '--headless=new',
   '--remote-debugging-pipe',

@@ -282,16 +282,25 @@ def test_the_status_is_0_if_all_were_answered(monkeypatch, refused, status):
   asked = []
 
   def answer(workdir, arguments, **settings):
-    asked.append((workdir, arguments, settings['top'], settings['form']))
+    asked.append((workdir, arguments, settings))
     return predict.Counts(3, refused)
 
   monkeypatch.setattr(predict, 'predict', answer)
   monkeypatch.setattr(command, 'running', contextlib.nullcontext)
-  values = {'WORKDIR': 'w', 'TOP': 2, 'BATCH_SIZE': 4, 'FORMAT': 'text'}
+  values = {'WORKDIR': 'w', 'TOP': 2, 'BATCH_SIZE': 4, 'CHECKPOINT': 'best'}
+  values['FORMAT'] = 'text'
   for name, value in values.items():
     flag = types.SimpleNamespace(value=value)
     monkeypatch.setattr(predict, f'_{name}', flag, raising=False)
   with pytest.raises(SystemExit) as ending:
     predict.main(['predict', 'a', '-'])
   assert ending.value.code == status
-  assert asked == [('w', ['a', '-'], 2, 'text')]
+  ((workdir, arguments, settings),) = asked
+  assert (workdir, arguments) == ('w', ['a', '-'])
+  assert settings.pop('lines') is not None
+  assert settings == {
+    'top': 2,
+    'batch_size': 4,
+    'checkpoint': 'best',
+    'form': 'text',
+  }

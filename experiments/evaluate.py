@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments import pipeline, preemption, sharding, telemetry
 from experiments.experiment import Experiment, TrainState
+from experiments.task import Task
 
 SplitMetrics = dict[str, dict[str, float]]  # By split and metric.
 TOP = 5  # Classes that are kept of each prediction.
@@ -37,16 +38,33 @@ class Evaluation(NamedTuple):
   predictions: dict[str, np.ndarray]
 
 
+def predict(
+  experiment: Experiment, params: Any, model_state: Any, batch: Any
+) -> jax.Array:
+  """The logits of an evaluation batch, as the task has them."""
+
+  def apply(batch: Any) -> jax.Array:
+    forward = experiment.forward.apply
+    return forward(params, model_state, None, batch, False)[0]
+
+  return experiment.task.predict(apply, batch)
+
+
+def best_classes(
+  task: Task, logits: jax.Array, count: int
+) -> tuple[jax.Array, jax.Array]:
+  """Scores and indices [B, count] of the best classes, or of all there are."""
+  scores = task.scores(logits)
+  top, classes = jax.lax.top_k(scores, min(count, scores.shape[-1]))
+  return top, classes
+
+
 def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
   """A jitted (params, model_state, batch) -> BatchResult."""
   task, mesh = experiment.task, experiment.mesh
 
   def eval_step(params: Any, model_state: Any, batch: Any) -> BatchResult:
-    def apply(batch: Any) -> jax.Array:
-      forward = experiment.forward.apply
-      return forward(params, model_state, None, batch, False)[0]
-
-    logits = task.predict(apply, batch)
+    logits = predict(experiment, params, model_state, batch)
     values = task.metrics(logits, batch) | {'loss': task.loss(logits, batch)}
     mask = batch['mask']  # [B]
     totals = {
@@ -54,8 +72,7 @@ def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
       for name, value in values.items()
     }
     totals |= {'count': jnp.sum(mask)}
-    scores = task.scores(logits)
-    top, classes = jax.lax.top_k(scores, min(TOP, scores.shape[-1]))
+    top, classes = best_classes(task, logits, TOP)
     predictions = {
       'record': batch['record'],
       'loss': values['loss'],
@@ -131,7 +148,7 @@ def evaluate(
     lambda *x: np.concatenate(x)[mask],
     *((r.outputs, r.predictions) for r in results),
   )
-  summary = experiment.task.summarize(outputs, experiment.class_names())
+  summary = experiment.task.summarize(outputs, experiment.class_names)
   metrics = means | summary.metrics | {'count': int(count)}
   return Evaluation(metrics, summary.files, predictions)
 

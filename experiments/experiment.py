@@ -6,6 +6,7 @@ anything is compiled or written.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import math
 from typing import Annotated, Any, NamedTuple, TypedDict
 
@@ -91,12 +92,16 @@ class Experiment:
     """Records of a split. Raises `errors.DataNotFoundError`."""
     return self.task.source(split, self.config.data.get('dir'))
 
+  @functools.cached_property
   def class_names(self) -> Sequence[str]:
     """What people call the classes; numbers where no data tells."""
     try:
-      return self.task.class_names(self.config.data.get('dir'))
+      names = self.task.class_names(self.config.data.get('dir'))
     except DataNotFoundError:
+      names = []
+    if len(names) != self.task.num_classes:
       return [str(i) for i in range(self.task.num_classes)]
+    return names
 
 
 def transform_model(
@@ -202,12 +207,13 @@ def make_init_state(
   return init_state
 
 
-def total_steps(config: ConfigDict, num_examples: int) -> int:
+def total_steps(config: ConfigDict, task: Task) -> int:
   """`train.steps`, or `train.epochs` in steps, rounded up."""
   if config.train.steps is not None:
     return config.train.steps
   if config.train.epochs is None:
     raise ValueError('train.steps and train.epochs are both None: give one.')
+  num_examples = task.num_examples(task.train_split)
   return math.ceil(config.train.epochs * num_examples / config.train.batch_size)
 
 
@@ -245,7 +251,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
         f'eval.checkpoint={config.eval.checkpoint!r} is neither'
         " 'latest' nor 'best'."
       )
-    steps = total_steps(config, task.num_examples(task.train_split))
+    steps = total_steps(config, task)
     optimizer, schedule = optimizers.create(steps, **config.optimizer)
     forward = transform_model(config, task, mesh)
     init_state = make_init_state(forward, optimizer, task)

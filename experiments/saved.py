@@ -68,7 +68,7 @@ def class_names(run: Experiment, workdir: str) -> Sequence[str]:
     names = json.loads(path.read_text())
     if len(names) == run.task.num_classes:
       return [str(name) for name in names]
-  return run.class_names()
+  return run.class_names
 
 
 def restore(experiment: Experiment, workdir: str) -> TrainState:

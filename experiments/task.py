@@ -136,6 +136,11 @@ class Task(abc.ABC):
     """The true classes of an evaluation example."""
     return [int(example['label'])]
 
+  def truth(self, example: Batch, class_names: Sequence[str]) -> str:
+    """What an evaluation example is, in words."""
+    names = [class_names[label] for label in self.labels(example)]
+    return ', '.join(names) or 'no class'
+
   def predict(
     self, apply: Callable[[Batch], jax.Array], batch: Batch
   ) -> jax.Array:

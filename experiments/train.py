@@ -156,7 +156,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
       telemetry.record_skipped, workdir, task.train_split
     ),
   )
-  telemetry.record_launch(workdir, config, start_step, experiment.class_names())
+  telemetry.record_launch(workdir, config, start_step, experiment.class_names)
   records = telemetry.Telemetry(
     workdir,
     start_step=start_step,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.inputs import ByteArray
-from perceiver.ops import attention, cross_attention
+from perceiver.ops import attention, cross_attention, factored, rows
 from perceiver.ops.cross_attention import InputQueries
 
 TILE = 16  # Latents whose logits `mean_weights` has at once.
@@ -35,7 +35,7 @@ def logits(
   """
   if latents is not None:
     queries = jax.tree.map(lambda x: x[:, jnp.asarray(latents)], queries)
-  return cross_attention.logits(queries, _prepare(inputs))
+  return _logits(queries, _prepare(inputs))
 
 
 def weights(logits: jax.Array, inputs: ByteArray) -> jax.Array:
@@ -50,7 +50,7 @@ def mean_weights(queries: InputQueries, inputs: ByteArray) -> jax.Array:
 
   def add(total: jax.Array, latents: jax.Array) -> tuple[jax.Array, None]:
     some = jax.tree.map(lambda x: x[:, latents % count], queries)
-    attended = weights(cross_attention.logits(some, prepared), inputs)
+    attended = weights(_logits(some, prepared), inputs)
     exists = (latents < count).reshape(1, 1, -1, 1)
     return total + jnp.sum(attended * exists, axis=(1, 2)), None
 
@@ -58,6 +58,21 @@ def mean_weights(queries: InputQueries, inputs: ByteArray) -> jax.Array:
   zeros = jnp.zeros((batch, inputs.num_elements))
   total, _ = jax.lax.scan(add, zeros, tiles)
   return total / (count * queries.vectors.shape[2])
+
+
+def _logits(
+  queries: InputQueries, inputs: cross_attention.FactoredInputs
+) -> jax.Array:
+  """[B, H, K, M] float32."""
+  batch, num_latents, num_heads, channels = queries.vectors.shape
+  vectors = queries.vectors.reshape(batch, -1, channels)  # [B, K H, C]
+  scores = [
+    factored.scores(rows.from_channels(vectors, segment), elements)
+    for segment, elements in zip(inputs.segments, inputs.elements, strict=True)
+  ]
+  out = jnp.concatenate(scores, axis=-1)  # [B, K H, M]
+  out = out.reshape(batch, num_latents, num_heads, -1)
+  return (out + queries.bias[..., None]).swapaxes(1, 2)
 
 
 def _prepare(inputs: ByteArray) -> cross_attention.FactoredInputs:

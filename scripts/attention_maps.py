@@ -37,11 +37,7 @@ from scripts.mapper import (
 
 log = logging.getLogger('experiments.attention_maps')
 
-TITLES = {
-  'logits': 'cross-attend {}: logits',
-  'attention': 'cross-attend {}: attention',
-  'mean': 'cross-attend {}: mean attention',
-}
+TITLES = {'mean': 'mean attention'}  # Of quantities, if not their names.
 SIZE = {'image': 224, 'points': 224, 'video': 112}  # Pixels of an input.
 MAP_SIZE = {'image': 112, 'points': 112, 'video': 112}  # Or SMALL.
 SMALL = 80
@@ -49,20 +45,17 @@ SMALL = 80
 
 def panels(segment: SegmentMaps, title: str) -> list[tuple[str, np.ndarray]]:
   """Pictures with titles: the input, then its maps."""
-  view = segment.view
-  size = SIZE.get(view.kind, 160)
-  drawn = [(title, drawing.picture(view, size))]
-  for quantity, by_number in segment.maps.items():
-    for number, values in by_number.items():
-      text = TITLES[quantity].format(number)
-      if quantity == 'mean':
-        drawn.append((text, drawing.overlay(view, values, size)))
-        continue
-      for head, of_head in enumerate(values):
-        suffix = f', head {head}' if len(values) > 1 else ''
-        tile = MAP_SIZE.get(view.kind, SMALL)
-        drawn.append((text + suffix, drawing.maps(view, of_head, tile)))
-  return drawn
+  kind = segment.view.kind
+  size = SIZE.get(kind, 160)
+  return [
+    (title, drawing.picture(segment.view, size)),
+    *(
+      (f'{where}: {TITLES.get(quantity, quantity)}', pixels)
+      for quantity, where, pixels in segment.drawn(
+        size, MAP_SIZE.get(kind, SMALL)
+      )
+    ),
+  ]
 
 
 def write(
@@ -112,11 +105,7 @@ def write(
   paths = []
   for stem, load, is_labelled in inputs:
     example = load()
-    title = 'input'
-    if is_labelled:
-      title = (
-        ', '.join(names[i] for i in run.task.labels(example)) or 'no class'
-      )
+    title = run.task.truth(example, names) if is_labelled else 'input'
     segments = mapper(example)
     for segment in segments:
       suffix = f'_{segment.view.kind}' if len(segments) > 1 else ''

@@ -19,7 +19,7 @@ def row(module, variant: str, tflops: float) -> str:
   costs = tables.costs(config)
   flops, parameters = costs['GFLOPs'], costs['M parameters']
   task = benchmarks.create(**config.task)
-  steps = experiment.total_steps(config, task.num_examples(task.train_split))
+  steps = experiment.total_steps(config, task)
   total = 3 * flops * steps * config.train.batch_size
   return (
     f'{variant or "(default)":25}{parameters / 1e6:9.1f}'

@@ -1,6 +1,6 @@
 """The attention maps of a run's model, at the layout of its input."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import re
@@ -13,6 +13,7 @@ from experiments.experiment import Experiment, TrainState, transform_attention
 from experiments.task import Batch
 from experiments.views import View
 from perceiver import attention_maps
+from scripts import drawing
 
 DEFAULT_CROSS_ATTENDS = ('first', 'second', 'last')
 NUM_LATENTS = 16  # Of the default.
@@ -27,6 +28,31 @@ class SegmentMaps:
   # By quantity, then by cross-attend (from 1): 'logits' and 'attention'
   # [H, K, *grid], 'mean' [*grid].
   maps: dict[str, dict[int, np.ndarray]]
+
+  def drawn(
+    self, size: int, map_size: int, frames: Sequence[int] | None = None
+  ) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Pictures of all maps.
+
+    Args:
+      size: lines of what is laid over the input, as of `drawing.picture`.
+      map_size: lines of the map of a latent.
+      frames: of a video.
+
+    Returns:
+      For each its quantity, which cross-attend (and head) it is of, and pixels.
+    """
+    for quantity, by_number in self.maps.items():
+      for number, values in by_number.items():
+        where = f'cross-attend {number}'
+        if quantity == 'mean':
+          pixels = drawing.overlay(self.view, values, size, frames)
+          yield quantity, where, pixels
+          continue
+        for head, of_head in enumerate(values):
+          which = f'{where}, head {head}' if len(values) > 1 else where
+          pixels = drawing.maps(self.view, of_head, map_size, frames)
+          yield quantity, which, pixels
 
 
 class Mapper:

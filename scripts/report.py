@@ -65,14 +65,22 @@ def write(
     page.of_run(history, i, data_dir, num_maps, num_mistakes)
     for i, history in enumerate(read)
   ]
-  text = _render(read, runs)
+  context = _context(read, runs)
+  template = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(histories.__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  ).get_template('report.html.j2')
+  text = template.render(context)
   while len(text.encode()) > MAX_BYTES:
     if not page.make_lighter(runs):
       raise ValueError(
         f'Even without pictures the page would have {len(text.encode())} bytes,'
         f' more than {MAX_BYTES}: ask for fewer runs.'
       )
-    text = _render(read, runs)
+    text = template.render(context)
   alone = epath.Path(workdirs[0]) / FILE
   path = epath.Path(output or (alone if len(workdirs) == 1 else FILE))
   temporary = path.with_name(f'{path.name}.tmp')
@@ -81,31 +89,23 @@ def write(
   return path
 
 
-def _render(
+def _context(
   read: Sequence[histories.History], runs: Sequence[dict[str, Any]]
-) -> str:
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(histories.__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
+) -> dict[str, Any]:
+  """What the template asks for: the runs, and what they have in common."""
   are_several = len(read) > 1
-  curves = []
-  if are_several:
-    curves = [plots.curves(read, name) for name in histories.metric_names(read)]
+  names = histories.metric_names(read) if are_several else []
   now = datetime.datetime.now(datetime.UTC).isoformat()
-  return environment.get_template('report.html.j2').render(
-    title=' and '.join(history.name for history in read),
-    subtitle=', '.join(history.workdir for history in read),
-    runs=runs,
-    sections=SECTIONS,
-    level='h3' if are_several else 'h2',
-    curves=curves,
-    made=histories.readable(now),
-    commit=telemetry.commit()[:10],
-  )
+  return {
+    'title': ' and '.join(history.name for history in read),
+    'subtitle': ', '.join(history.workdir for history in read),
+    'runs': runs,
+    'sections': SECTIONS,
+    'level': 'h3' if are_several else 'h2',
+    'curves': [plots.curves(read, name) for name in names],
+    'made': histories.readable(now),
+    'commit': telemetry.commit()[:10],
+  }
 
 
 def main(argv: list[str]) -> None:

@@ -11,7 +11,7 @@ As Markdown, shorter, for a README:
   python -m scripts.tables --table=1,2,3,4 --format=markdown
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import importlib
 import json
@@ -22,7 +22,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from experiments import benchmarks, experiment, telemetry
+from experiments import benchmarks, experiment, saved, telemetry
 from perceiver import cost
 from scripts import command, table_formats
 from scripts.paper_tables import COST_TABLES, DIGITS, METRICS, Row, TABLES
@@ -61,14 +61,12 @@ class Run:
   """What a run's directory tells of it."""
 
   workdir: str
-  config: dict[str, Any]
+  config: ConfigDict
   evaluations: list[dict[str, Any]]  # In the order of the steps.
 
   def is_of(self, config: ConfigDict) -> bool:
     """Whether it trained that config's model on that config's task."""
-    return _identity(self.config) == _identity(
-      json.loads(json.dumps(config.to_dict(), default=str))
-    )
+    return _identity(self.config) == _identity(config)
 
   def figure(self, quantity: str) -> tuple[float, str]:
     """The value of one of `METRICS`, and a note on where it is from."""
@@ -86,27 +84,27 @@ class Run:
       if held_out:
         picked = tests[max(held_out, key=score)['step']]
         note = f'; {100 * picked[name]:.1f} where the validation split picks'
-    config = ConfigDict(self.config)
-    task = benchmarks.create(**config.task)
-    total = experiment.total_steps(config, task.num_examples(task.train_split))
+    task = benchmarks.create(**self.config.task)
+    total = experiment.total_steps(self.config, task)
     note = f'{self.workdir}, step {chosen["step"]} of {total}{note}'
     return chosen.get(name, float('nan')), note
 
 
 def read_run(workdir: str) -> Run:
   """Reads a run. Raises ValueError if it is none or was never evaluated."""
-  path = pathlib.Path(workdir) / 'config.json'
-  if not path.exists():
-    raise ValueError(f'--runs: {workdir} is not the workdir of a run.')
+  try:
+    config = saved.read_config(workdir)
+  except FileNotFoundError as error:
+    raise ValueError(f'--runs: {error}') from error
   evaluations = [
     r for r in telemetry.read_metrics(workdir) if r['split'] != 'train'
   ]
   if not evaluations:
     raise ValueError(f'--runs: {workdir} has no evaluation yet.')
-  return Run(workdir, json.loads(path.read_text()), evaluations)
+  return Run(workdir, config, evaluations)
 
 
-def _identity(config: Mapping[str, Any]) -> tuple[Any, Any]:
+def _identity(config: ConfigDict) -> tuple[Any, Any]:
   model = {k: v for k, v in config['model'].items() if k not in COMPUTED}
   # A held-out part makes no other benchmark: the test set stays the same.
   other = {'validation_fraction'}

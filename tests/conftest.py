@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(
@@ -44,6 +45,12 @@ def trained(tmp_path_factory):
   run = create()
   metrics = train.train(run, str(workdir))['test']
   return run, workdir, metrics
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+  """A copy of that run, to do things to."""
+  return shutil.copytree(trained[1], tmp_path / 'copy')
 
 
 @pytest.fixture(scope='session')

@@ -252,27 +252,6 @@ def input_queries(query: jax.Array, parameters: Parameters) -> InputQueries:
   return InputQueries(vectors / math.sqrt(width), bias / math.sqrt(width))
 
 
-def logits(queries: InputQueries, inputs: FactoredInputs) -> jax.Array:
-  """Of each query and element, before mask and softmax.
-
-  Args:
-    queries: of N latents, or of some of them.
-    inputs: as from `prepare`, in any form but 'plain'.
-
-  Returns:
-    [B, H, N, M] float32.
-  """
-  batch, num_latents, num_heads, channels = queries.vectors.shape
-  vectors = queries.vectors.reshape(batch, -1, channels)  # [B, R, C]
-  scores = [
-    factored.scores(rows.from_channels(vectors, segment), elements)
-    for segment, elements in zip(inputs.segments, inputs.elements, strict=True)
-  ]
-  out = jnp.concatenate(scores, axis=-1)  # [B, R, M]
-  out = out.reshape(batch, num_latents, num_heads, -1)
-  return (out + queries.bias[..., None]).swapaxes(1, 2)
-
-
 def _meet_keys(query: jax.Array, key_w: jax.Array) -> jax.Array:
   """Queries [B, N, H, F] times the weights of the keys: [B, N, H, C]."""
   num_heads, width = query.shape[2:]

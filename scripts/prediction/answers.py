@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import saved, sharding
+from experiments import evaluate, saved, sharding
 from experiments.experiment import Experiment, TrainState
 from scripts.prediction.paths import Found
 
@@ -58,14 +58,10 @@ class Classifier:
 
   def _make_step(self) -> Callable[..., Any]:
     """As that of `evaluate`, for no more than the answers."""
-    task, apply = self.run.task, self.run.forward.apply
 
     def step(params, model_state, batch):
-      logits = task.predict(
-        lambda x: apply(params, model_state, None, x, False)[0], batch
-      )
-      scores = task.scores(logits)
-      return jax.lax.top_k(scores, min(self.top, scores.shape[-1]))
+      logits = evaluate.predict(self.run, params, model_state, batch)
+      return evaluate.best_classes(self.run.task, logits, self.top)
 
     return jax.jit(step)
 
@@ -139,8 +135,6 @@ def load(
   """A run's classifier. Raises what `saved.restore` raises."""
   state = saved.restore(run, workdir)
   names = saved.class_names(run, workdir)
-  if len(names) != run.task.num_classes:  # The data has changed.
-    names = [str(i) for i in range(run.task.num_classes)]
   return Classifier(run, state, names, top, batch_size)
 
 

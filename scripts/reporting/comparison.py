@@ -38,15 +38,14 @@ def differences(history: History) -> tuple[str, list[tuple[str, str, str]]]:
   Returns:
     Its name, and for each key the run's value and the base's.
   """
-  mine = _flat(history.config)
+  mine = _flat(history.config.to_dict())
   name = history.config['task'].get('name')
   if name not in benchmarks.TASKS:
     return 'none', [(key, repr(x), '') for key, x in mine.items()]
   module = importlib.import_module(f'configs.{name}')
 
   def compare(variant: str) -> list[tuple[str, str, str]]:
-    text = json.dumps(module.get_config(variant).to_dict(), default=str)
-    base = _flat(json.loads(text))
+    base = _flat(module.get_config(variant).to_dict())
     keys = dict.fromkeys([*mine, *base])
     return [
       (key, _shown(mine, key), _shown(base, key))
@@ -71,4 +70,6 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:
-  return json.dumps(flat[key], ensure_ascii=False) if key in flat else '–'
+  if key not in flat:
+    return '–'
+  return json.dumps(flat[key], ensure_ascii=False, default=str)

@@ -1,12 +1,12 @@
 """What a run's directory tells: what ran, how it went, how it ended."""
 
+import bisect
 from collections.abc import Sequence
 import csv
 import dataclasses
 import datetime
 import io
 import itertools
-import json
 import math
 import pathlib
 import statistics
@@ -14,6 +14,7 @@ from typing import Any
 import zipfile
 
 from etils import epath
+from ml_collections import ConfigDict
 import numpy as np
 
 from experiments import benchmarks, experiment, saved, telemetry
@@ -27,7 +28,6 @@ TRAINING, EVALUATION, STARTING, LOST = (
   'lost to stops',
 )
 MAX_BYTES = 2**28  # Of predictions, unpacked: those of millions of examples.
-NO_METRICS = ('step', 'split', 'count', 'time')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class History:
   """Of one run."""
 
   workdir: str
-  config: dict[str, Any]
+  config: ConfigDict
   launches: list[Record]
   endings: list[Record]
   metrics: list[Record]  # Of all steps that count, in their order.
@@ -74,25 +74,32 @@ class History:
     """From the last launch and what it left."""
     if not self.launches:
       return Status('silent', 'It has not been launched yet.')
-    begun = self.launches[-1]['time']
-    last = [e for e in self.endings if e['time'] >= begun]
+    reason = self.reasons()[-1]
     where = f'step {self.last_step}'
     if self.total_steps:
       where += f' of {self.total_steps}'
-    if not last:
-      sign = max(
-        [begun, *(iso(r['time']) for r in self.metrics if 'time' in r)]
-      )
+    if reason is None:
+      signs = [iso(r['time']) for r in self.metrics if 'time' in r]
+      sign = max([self.launches[-1]['time'], *signs])
       return Status(
         'silent',
         f'Still running, or killed: the last sign of it is {where}, at'
         f' {readable(sign)}.',
       )
-    reason = last[-1]['reason']
     if reason == telemetry.FINISHED:
       return Status('finished', f'Finished, at {where}.')
     told = reason.startswith('Told to stop')
     return Status('stopped' if told else 'failed', reason)
+
+  def reasons(self) -> list[str | None]:
+    """Why each launch ended, as it said before the next one began."""
+    begins = [launch['time'] for launch in self.launches]
+    said: list[str | None] = [None] * len(begins)
+    for ending in self.endings:
+      launch = bisect.bisect_right(begins, ending['time']) - 1
+      if launch >= 0:
+        said[launch] = ending['reason']
+    return said
 
   def time_shares(self) -> dict[str, float]:
     """Seconds since the first launch by what they went to; {} if unknown.
@@ -187,7 +194,7 @@ def read(workdir: str) -> History:
   text = table.read_text() if table.exists() else ''
   return History(
     workdir,
-    json.loads(json.dumps(config.to_dict(), default=str)),
+    config,
     lines(telemetry.LAUNCHES),
     lines(telemetry.ENDINGS),
     lines(telemetry.METRICS),
@@ -211,11 +218,9 @@ def _arrays(path: epath.Path) -> dict[str, np.ndarray]:
     return dict(arrays)
 
 
-def _total_steps(config: Any) -> int | None:
+def _total_steps(config: ConfigDict) -> int | None:
   try:
-    task = benchmarks.create(**config.task)
-    size = task.num_examples(task.train_split)
-    return experiment.total_steps(config, size)
+    return experiment.total_steps(config, benchmarks.create(**config.task))
   except (ValueError, TypeError, KeyError, AttributeError):
     return None
 
@@ -235,6 +240,15 @@ def readable(iso: str) -> str:
   return time.strftime('%Y-%m-%d %H:%M UTC')
 
 
+def measured(record: Record) -> dict[str, float]:
+  """The metrics of a record: without its step, its counts and the time."""
+  return {
+    name: value
+    for name, value in record.items()
+    if isinstance(value, float) and name != 'time'
+  }
+
+
 def metric_names(histories: Sequence[History]) -> list[str]:
   """What to draw curves of: what evaluations have, or else training."""
   names: dict[str, None] = {}
@@ -242,8 +256,7 @@ def metric_names(histories: Sequence[History]) -> list[str]:
     splits = history.eval_splits or ['train']
     for record in history.metrics:
       if record['split'] in splits:
-        floats = (n for n, x in record.items() if isinstance(x, float))
-        names |= dict.fromkeys(n for n in floats if n not in NO_METRICS)
+        names |= dict.fromkeys(measured(record))
   return list(names)
 
 

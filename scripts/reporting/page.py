@@ -110,12 +110,9 @@ def _percent(name: str, value: float) -> str:
 
 
 def _scores(record: dict[str, Any]) -> list[tuple[str, float]]:
-  """What an evaluation measured, but the loss and the counts."""
-  return [
-    (name, value)
-    for name, value in record.items()
-    if isinstance(value, float) and name not in ('loss', *histories.NO_METRICS)
-  ]
+  """What an evaluation measured, the loss last."""
+  items = histories.measured(record).items()
+  return sorted(items, key=lambda item: item[0] == 'loss')
 
 
 def _headline(final: dict[str, dict[str, Any]]) -> str:
@@ -123,6 +120,7 @@ def _headline(final: dict[str, dict[str, Any]]) -> str:
     f'{split} {name} {_percent(name, value)}'
     for split, record in final.items()
     for name, value in _scores(record)
+    if name != 'loss'
   )
 
 
@@ -130,10 +128,9 @@ def _cards(history, final, paper, rates, shares) -> list[tuple[str, str, str]]:
   """(name, value, note) of what matters most."""
   cards = []
   for split, record in final.items():
-    for name, value in [*_scores(record), ('loss', record.get('loss'))]:
-      if value is not None:
-        note = f'step {record["step"]}, {record.get("count", "?")} examples'
-        cards.append((f'{split} {name}', _percent(name, value), note))
+    note = f'step {record["step"]}, {record.get("count", "?")} examples'
+    for name, value in _scores(record):
+      cards.append((f'{split} {name}', _percent(name, value), note))
   for title, quantity, figure, ours in paper:
     note = title
     if ours is not None:
@@ -244,17 +241,11 @@ def _maps(history: History, opened: Part, names: Any, count: int) -> Part:
 def _launches(history: History) -> list[dict[str, Any]]:
   """Each launch with how it ended: what was said before the next one."""
   rows = []
-  for i, launch in enumerate(history.launches):
-    until = None
-    if i + 1 < len(history.launches):
-      until = history.launches[i + 1]['time']
-    said = [
-      ending['reason']
-      for ending in history.endings
-      if launch['time'] <= ending['time']
-      and (until is None or ending['time'] < until)
-    ]
-    silence = 'killed' if until else 'no word of it: running, or killed'
+  last = len(history.launches) - 1
+  for i, (launch, reason) in enumerate(
+    zip(history.launches, history.reasons(), strict=True)
+  ):
+    silence = 'killed' if i < last else 'no word of it: running, or killed'
     devices = launch.get('devices', [])
     kinds = {kind: devices.count(kind) for kind in devices}
     rows.append(
@@ -265,7 +256,7 @@ def _launches(history: History) -> list[dict[str, Any]]:
         'devices': ', '.join(f'{n} × {kind}' for kind, n in kinds.items()),
         'processes': launch.get('processes'),
         'jax': launch.get('packages', {}).get('jax'),
-        'ended': said[-1] if said else silence,
+        'ended': reason or silence,
       }
     )
   return rows

@@ -61,7 +61,7 @@ def mistakes(
   for i in order:
     record = int(predictions['record'][i])
     example = run.task.eval_example(source[record])
-    truth = _joined([names[j] for j in run.task.labels(example)])
+    truth = run.task.truth(example, names)
     guesses = [
       (names[int(c)], float(s))
       for c, s in zip(
@@ -97,7 +97,7 @@ def maps(
   found = []
   for i in range(min(count, len(source))):
     example = run.task.eval_example(source[i])
-    truth = _joined([names[j] for j in run.task.labels(example)])
+    truth = run.task.truth(example, names)
     segments = mapper(run.task.window(example, 0))
     found.append((truth, [_maps(segment, truth) for segment in segments]))
   return found
@@ -107,29 +107,18 @@ def _maps(segment: SegmentMaps, truth: str) -> list[Picture]:
   view = segment.view
   frames = _frames(view)
   what = f'{view.kind} of {truth}'
-  size = MAP_SIZE.get(view.kind, SMALL)
+  count = next(iter(segment.maps['logits'].values())).shape[1]
   pixels = drawing.picture(view, SIZE, frames)
   pictures = [_picture(pixels, f'Input: {what}', f'input: {view.kind}')]
-  for number, values in segment.maps['mean'].items():
-    pictures.append(
-      _picture(
-        drawing.overlay(view, values, SIZE, frames),
-        f'Mean attention of cross-attend {number} over the {what}',
-        f'cross-attend {number}, mean attention',
-      )
-    )
-  for number, values in segment.maps['logits'].items():
-    for head, of_head in enumerate(values):
-      where = f'cross-attend {number}'
-      if len(values) > 1:
-        where += f', head {head}'
-      pictures.append(
-        _picture(
-          drawing.maps(view, of_head, size, frames),
-          f'Logits of {len(of_head)} latents in {where} over the {what}',
-          f'{where}, latents 0 to {len(of_head) - 1}',
-        )
-      )
+  drawn = segment.drawn(SIZE, MAP_SIZE.get(view.kind, SMALL), frames)
+  for quantity, where, pixels in sorted(drawn, key=lambda x: x[0] != 'mean'):
+    if quantity == 'mean':
+      alt = f'Mean attention of {where} over the {what}'
+      pictures.append(_picture(pixels, alt, f'{where}, mean attention'))
+    else:
+      alt = f'Logits of {count} latents in {where} over the {what}'
+      caption = f'{where}, latents 0 to {count - 1}'
+      pictures.append(_picture(pixels, alt, caption))
   return pictures
 
 
@@ -144,7 +133,3 @@ def _picture(pixels: np.ndarray, alt: str, caption: str = '') -> Picture:
   data = base64.b64encode(drawing.png(pixels)).decode()
   height, width = pixels.shape[:2]
   return Picture(f'data:image/png;base64,{data}', alt, width, height, caption)
-
-
-def _joined(names: Sequence[str]) -> str:
-  return ', '.join(names) or 'no class'

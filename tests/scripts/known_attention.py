@@ -8,8 +8,11 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
+from configs import audioset, digits, modelnet40
 from experiments import checkpoint, experiment, sharding, telemetry
+from experiments.benchmarks.audioset import standin
 from perceiver.ops import attention
 
 
@@ -64,9 +67,67 @@ def save(config, workdir, window, targets):
   )
   checkpoints.save(0, state._replace(params=params), 0)
   checkpoints.close()
-  telemetry.record_launch(str(workdir), config, 0, run.class_names())
+  telemetry.record_launch(str(workdir), config, 0, run.class_names)
   return run
 
 
 def set_scale(norm):
   norm['scale'] = jnp.ones_like(norm['scale'])
+
+
+def digit(folder):
+  path = folder / 'digit.png'
+  pixels = np.random.default_rng(0).integers(256, size=(8, 8), dtype=np.uint8)
+  Image.fromarray(pixels).save(path)
+  return path
+
+
+def cloud(folder):
+  path = folder / 'cloud.npy'
+  np.save(path, np.random.default_rng(0).normal(size=(2048, 3)))
+  return path
+
+
+def clip(folder):
+  path = folder / 'clip.mp4'
+  rng = np.random.default_rng(0)
+  noise = lambda: rng.integers(256, size=(40, 48, 3), dtype=np.uint8)
+  images = [Image.fromarray(noise()) for _ in range(20)]
+  standin.write_media(str(path), images, rng.normal(0, 0.2, 20 * 1920))
+  return path
+
+
+def events(*inputs):
+  return audioset.get_config('events_av'), {'task.inputs': inputs}
+
+
+# A file, the config, and for each kind of segment where the latents look.
+CASES = {
+  'image': (digit, digits.get_config(), {}, {'image': [(2, 3), (7, 0)]}),
+  'permuted': (
+    digit,
+    digits.get_config(),
+    {'task.permuted': True},
+    {'image': [(2, 3), (7, 0)]},
+  ),
+  'learned': (
+    digit,
+    digits.get_config(),
+    {'task.positions': 'learned'},
+    {'image': [(5, 1), (4, 4)]},
+  ),
+  'points': (
+    cloud,
+    modelnet40.get_config('solids'),
+    {},
+    {'points': [(17,), (2000,)]},
+  ),
+  'video': (clip, *events('video'), {'video': [(1, 2, 5), (0, 7, 7)]}),
+  'mel': (clip, *events('mel'), {'spectrogram': [(3, 6), (30, 1)]}),
+  'sound': (clip, *events('raw'), {'sound': [(77,), (5,)]}),
+  'fused': (
+    clip,
+    *events('video', 'mel'),
+    {'video': [(0, 4, 2)], 'spectrogram': [(11, 5)]},
+  ),
+}

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from experiments import saved
 from scripts import predict
 
 
@@ -56,3 +57,22 @@ def bomb(width=60_000, height=60_000):
     checksum = struct.pack('>I', zlib.crc32(name + data))
     chunks += struct.pack('>I', len(data)) + name + data + checksum
   return b'\x89PNG\r\n\x1a\n' + chunks
+
+
+def check_agreement(run, workdir, split, paths, **settings):
+  """Files of all records of a split get what evaluation says of them."""
+  saved.evaluate_checkpoint(run, str(workdir))
+  with np.load(workdir / f'predictions_{split}.npz') as file:
+    expected = dict(file)
+  assert expected['record'].tolist() == list(range(len(paths)))
+  counts, answers, errors = ask(workdir, *paths, **settings)
+  assert (counts.answered, counts.refused, errors) == (len(paths), 0, '')
+  assert [a['path'] for a in answers] == [str(path) for path in paths]
+  names = saved.class_names(run, str(workdir))
+  for i, answer in enumerate(answers):
+    found = answer['predictions']
+    assert [p['class'] for p in found] == expected['classes'][i].tolist()
+    assert [p['name'] for p in found] == [names[p['class']] for p in found]
+    scores = [p['score'] for p in found]
+    # Batches of another size, in float32.
+    np.testing.assert_allclose(scores, expected['scores'][i], atol=1e-5)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import saved, train
+from experiments import train
 from experiments.benchmarks.audioset import preparation as audioset_preparation
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
@@ -25,37 +26,25 @@ from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.benchmarks.modelnet40.test_task import create as create_modelnet40
 from tests.benchmarks.modelnet40.test_task import tiny
 from tests.conftest import ROOT
-from tests.experiments.smoke import create
-from tests.scripts.prediction import ask, bomb, digit, png, Terminal
+from tests.scripts.prediction import (
+  ask,
+  bomb,
+  check_agreement,
+  digit,
+  png,
+  Terminal,
+)
 
 STEPS = {'train.steps': 2, 'train.eval_every': 2}
 
 
-def check_agreement(run, workdir, split, paths, **settings):
-  """Files of all records of a split get what evaluation says of them."""
-  saved.evaluate_checkpoint(run, str(workdir))
-  with np.load(workdir / f'predictions_{split}.npz') as file:
-    expected = dict(file)
-  assert expected['record'].tolist() == list(range(len(paths)))
-  counts, answers, errors = ask(workdir, *paths, **settings)
-  assert (counts.answered, counts.refused, errors) == (len(paths), 0, '')
-  assert [a['path'] for a in answers] == [str(path) for path in paths]
-  names = saved.class_names(run, str(workdir))
-  for i, answer in enumerate(answers):
-    found = answer['predictions']
-    assert [p['class'] for p in found] == expected['classes'][i].tolist()
-    assert [p['name'] for p in found] == [names[p['class']] for p in found]
-    scores = [p['score'] for p in found]
-    # Batches of another size, in float32.
-    np.testing.assert_allclose(scores, expected['scores'][i], atol=1e-5)
-
-
 @pytest.fixture(scope='module')
-def digits(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('digits')
-  run = create(**STEPS)
-  train.train(run, str(workdir))
-  return run, workdir
+def digits(trained, tmp_path_factory):
+  """A copy of a smoke run, which is evaluated anew."""
+  run, workdir, _ = trained
+  return run, shutil.copytree(
+    workdir, tmp_path_factory.mktemp('digits') / 'run'
+  )
 
 
 @pytest.fixture(scope='module')

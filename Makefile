@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check fix clean
+.PHONY: demo test check fix docs clean
 
 demo: $(READY)
 	rm -rf runs/digits
@@ -25,6 +25,9 @@ fix: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(READY): requirements.lock setup.py
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed: make PYTHON=python3.12 …"'
 	$(PYTHON) -m venv $(VENV)
@@ -33,4 +36,4 @@ $(READY): requirements.lock setup.py
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .cache
+	rm -rf $(VENV) runs site .mypy_cache .ruff_cache .pytest_cache .cache

@@ -32,6 +32,11 @@ AUDIOSET = [
   'pebble>=5.1',
   'tqdm>=4.67',
 ]
+DOCS = [
+  'latex2mathml>=3.78',
+  'mkdocs-material>=9.7',
+  'mkdocstrings-python>=2.0',
+]
 MODELNET40 = ['h5py>=3.13', 'plyfile>=1.1', 'tqdm>=4.67']
 TEST = [
   'hypothesis>=6.130',
@@ -62,9 +67,10 @@ setuptools.setup(
   ],
   extras_require={
     'audioset': AUDIOSET,
+    'docs': DOCS,
     'experiments': EXPERIMENTS,
     'modelnet40': MODELNET40,
-    'test': EXPERIMENTS + AUDIOSET + MODELNET40 + TEST,
+    'test': EXPERIMENTS + AUDIOSET + MODELNET40 + DOCS + TEST,
     'peers': ['perceiver-pytorch>=0.8.8', 'torch>=2.6', 'transformers>=4.56'],
   },
 )

@@ -70,9 +70,11 @@ MODELS = {
     'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
     'attention_tile': config_dict.placeholder(int),
     'attention_kernel': True,
+    'head': 'mean',  # Or 'query', as in Perceiver IO.
     'share_cross_attends': True,
     'share_latent_transformers': True,
     'latent_init_scale': 0.02,
+    'cross_attend_widening_factor': config_dict.placeholder(int),
     **ATTENTION,
   },
   'resnet': {

@@ -75,8 +75,11 @@ def perceiver_flops(
   }
   settings |= model
   n, d = settings['num_latents'], settings['latent_channels']
-  dense = dense_block_flops(n, d, settings['widening_factor'])
-  cross_attend = dense + attention_flops(
+  widening = settings['widening_factor']
+  dense = dense_block_flops(n, d, widening)
+  cross_attend = dense_block_flops(
+    n, d, settings['cross_attend_widening_factor'] or widening
+  ) + attention_flops(
     n,
     d,
     num_inputs,
@@ -88,6 +91,8 @@ def perceiver_flops(
     n, d, n, d, d, settings['self_attend_heads']
   )
   head = 2 * d * settings['num_classes']
+  if settings['head'] == 'query':
+    head += dense_block_flops(1, d, 1) + attention_flops(1, d, n, d, d, 1)
   return (
     settings['num_cross_attends'] * cross_attend
     + settings['num_latent_transformers']

@@ -26,10 +26,12 @@ from perceiver.attention import (
   SelfAttention,
 )
 from perceiver.inputs import ByteArray
+from perceiver.ops import attention as ops_attention
 from perceiver.ops import cross_attention, factored, hardware
 from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
 
 PLACEMENTS = ('interleaved', 'at_start')
+HEADS = ('mean', 'query')
 
 
 def latent_transformers_after(
@@ -115,9 +117,14 @@ class Perceiver(hk.Module):
   attention_tile: Count | None = None  # Rows at once; None: by the hardware.
   # Kernels for all attention, where the hardware has one for these shapes.
   attention_kernel: bool = True
+  # What the classifier sees: the latents' 'mean' as in the paper, or what a
+  # learned 'query' finds in them, as in Perceiver IO (arXiv 2107.14795).
+  head: str = 'mean'
   share_cross_attends: bool = True  # From the second on; the first has its own.
   share_latent_transformers: bool = True  # All of them.
   widening_factor: Count = 1  # Of the dense blocks.
+  # Of those that follow cross-attends; None: as the others.
+  cross_attend_widening_factor: Count | None = None
   latent_init_scale: Positive = 0.02  # Standard deviation, cut off at two.
   weight_init_scale: Positive = 1.0  # Variance scaling of the linear layers.
   dropout_rate: FractionBelowOne = 0.0  # On what blocks add; none in the paper.
@@ -144,10 +151,13 @@ class Perceiver(hk.Module):
     Raises:
       ValueError: for shapes or settings that do not fit each other.
     """
-    latents = self.encode(inputs, is_training).astype(jnp.float32)
-    # The mean over the latents comes first, then the only linear layer: v1 of
-    # the paper had them the other way round (appendix F).
-    pooled = jnp.mean(latents, axis=1)  # [B, D]
+    latents = self.encode(inputs, is_training)
+    if self.head == 'query':
+      pooled = self._query(latents, is_training).astype(jnp.float32)  # [B, D]
+    else:
+      # The mean over the latents comes first, then the only linear layer: v1 of
+      # the paper had them the other way round (appendix F).
+      pooled = jnp.mean(latents.astype(jnp.float32), axis=1)  # [B, D]
     initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
     return hk.Linear(self.num_classes, w_init=initializer, name='head')(pooled)
 
@@ -172,13 +182,16 @@ class Perceiver(hk.Module):
         f'latent_channels={self.latent_channels} are not divisible by'
         f' self_attend_heads={self.self_attend_heads}.'
       )
-    options = BlockOptions(
-      self.widening_factor, self.weight_init_scale, self.dropout_rate
+    if self.head not in HEADS:
+      raise ValueError(f'head={self.head!r} is none of {HEADS}.')
+    options = self._block_options(self.widening_factor)
+    cross_options = self._block_options(
+      self.cross_attend_widening_factor or self.widening_factor
     )
     plan = self._plan()
     self._cross_attends = [
       CrossAttention(
-        options,
+        cross_options,
         num_heads=self.cross_attend_heads,
         num_channels=self.cross_attend_channels,
         name=f'cross_attend_{i}',
@@ -196,6 +209,29 @@ class Perceiver(hk.Module):
       )
       for i in range(1 + max((t for _, ts in plan for t in ts), default=-1))
     ]
+
+  def _block_options(self, widening_factor: int) -> BlockOptions:
+    return BlockOptions(
+      widening_factor, self.weight_init_scale, self.dropout_rate
+    )
+
+  @hk.transparent
+  def _query(self, latents: jax.Array, is_training: bool) -> jax.Array:
+    """[B, D]: what one learned query finds in the latents [B, N, D]."""
+    shape = [1, self.latent_channels]
+    initializer = hk.initializers.TruncatedNormal(self.latent_init_scale)
+    # One head as wide as the latents, and a dense block that is not widened.
+    attend = CrossAttention(
+      self._block_options(1),
+      num_channels=self.latent_channels,
+      name='decoder',
+    )
+    with float32_parameters():
+      query = hk.get_parameter('query', shape, latents.dtype, initializer)
+      query = jnp.broadcast_to(query, (len(latents), *shape))  # [B, 1, D]
+      normed = ops_attention.normalize(latents).astype(latents.dtype)
+      inputs = cross_attention.PlainInputs(normed, mask=None)
+      return attend(query, inputs, is_training)[0][:, 0]
 
   def _plan(self) -> list[tuple[int, tuple[int, ...]]]:
     """The weights that each iteration uses.

@@ -31,7 +31,7 @@ _PARTS = (
   ('cross-attends', r'\bcross_attend_\d'),
   ('latent Transformers', r'\blatent_transformer_\d'),
   ('self-attends', r'\bself_attend_\d'),  # The baselines'.
-  ('head', r'/head/'),
+  ('head', r'/(head|decoder)/'),
   (LOOPS, r'/while\b'),  # What a scan carries and keeps.
   ('input', r'/encode/| .*(/benchmarks/|/(inputs|position_encoding)\.py)'),
   ('optimiser', r' .*(/optimizers\.py|/optax/(?!losses))'),

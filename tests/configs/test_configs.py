@@ -144,6 +144,7 @@ EFFECTS = {
   'model.cross_attend_heads': (program, 2, {'model.cross_attend_channels': 4}),
   'model.cross_attend_channels': (program, 4, {}),
   'model.self_attend_heads': (program, 4, {}),
+  'model.head': (program, 'query', {}),
   'model.share_cross_attends': (
     program,
     False,
@@ -151,6 +152,7 @@ EFFECTS = {
   ),
   'model.share_latent_transformers': (program, False, {}),
   'model.widening_factor': (program, 2, {}),
+  'model.cross_attend_widening_factor': (program, 2, {}),
   'model.latent_init_scale': (program, 0.5, {}),
   'model.weight_init_scale': (program, 0.5, {}),
   'model.dropout_rate': (program, 0.5, {}),
@@ -317,6 +319,7 @@ def cached(outcome, **overrides):
     ({'optimizer.schedule': 'linear'}, "schedule='linear' is none of"),
     ({'optimizer.warmup': 5.0}, 'optimizer.warmup=5.0 and'),
     ({'model.remat': 'some'}, "remat='some' is neither"),
+    ({'model.head': 'max'}, "head='max' is none of"),
     ({'model.compute_dtype': 'float17'}, 'Bad config: .*float17'),
   ],
 )

@@ -93,6 +93,7 @@ def perceiver(
   self_heads,
   share_cross,
   share_transformers,
+  head='mean',
 ):
   """Returns the logits, [B, classes]."""
   logits = []
@@ -116,8 +117,14 @@ def perceiver(
           normed = layer_norm(z, p['layer_norm'])
           z = block(z, normed, normed, p, self_heads, np.ones(len(z)))
         transformers += 1
-    head = under(params, 'perceiver')['head']
-    logits.append(linear(z.mean(axis=0), head))
+    top = under(params, 'perceiver')
+    pooled = z.mean(axis=0)
+    if head == 'query':
+      query, p = top['perceiver']['query'], under(params, 'perceiver/decoder')
+      keys = layer_norm(z, p['input_norm'])
+      normed = layer_norm(query, p['latent_norm'])
+      (pooled,) = block(query, normed, keys, p, 1, np.ones(len(z)))
+    logits.append(linear(pooled, top['head']))
   return np.stack(logits)
 
 

@@ -198,6 +198,7 @@ def test_several_tables_are_printed_at_once():
   [
     (imagenet, '', {}),
     (imagenet, 'table5_4', {}),
+    (imagenet, '', {'head': 'query', 'cross_attend_widening_factor': 2}),
     (imagenet, 'table6_2_at_start', {}),
     (
       digits,

@@ -159,8 +159,11 @@ def byte_array_reference(inputs, params, data):
         'num_cross_attends': 1,
         'num_latent_transformers': 2,
         'widening_factor': 3,
+        'cross_attend_widening_factor': 2,
+        'head': 'query',
       },
     ),
+    (masked, 'ctctct', {'head': 'query', 'attention': 'factored'}),
   ],
   ids=lambda x: getattr(x, '__name__', str(x)),
 )
@@ -178,6 +181,7 @@ def test_agrees_with_the_naive_reference(data, inputs, stages, settings):
     self_heads=SMALL['self_attend_heads'],
     share_cross=settings.get('share_cross_attends', True),
     share_transformers=settings.get('share_latent_transformers', True),
+    head=settings.get('head', 'mean'),
   )
   error = np.linalg.norm(logits - expected) / np.linalg.norm(expected)
   assert error < 1e-5

@@ -39,6 +39,7 @@ DOCS = [
 ]
 MODELNET40 = ['h5py>=3.13', 'plyfile>=1.1', 'tqdm>=4.67']
 TEST = [
+  'build>=1.3',
   'hypothesis>=6.130',
   'import-linter>=2.5',
   'librosa>=0.11',
@@ -56,6 +57,19 @@ setuptools.setup(
   description='Perceiver: General Perception with Iterative Attention',
   long_description=(ROOT / 'README.md').read_text(),
   long_description_content_type='text/markdown',
+  author='The perceiver-haiku authors',
+  license_expression='Apache-2.0',
+  license_files=['LICENSE'],
+  keywords=['perceiver', 'attention', 'transformer', 'jax', 'haiku'],
+  classifiers=[
+    'Development Status :: 4 - Beta',
+    'Intended Audience :: Science/Research',
+    'Programming Language :: Python :: 3',
+    'Programming Language :: Python :: 3 :: Only',
+    'Programming Language :: Python :: 3.11',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    'Typing :: Typed',
+  ],
   packages=setuptools.find_packages(include=['perceiver', 'perceiver.*']),
   package_data={'perceiver': ['py.typed']},
   python_requires='>=3.11',
@@ -64,6 +78,7 @@ setuptools.setup(
     'jax>=0.10',
     'jaxlib>=0.10',
     'numpy>=2.0',
+    'safetensors>=0.5',
   ],
   extras_require={
     'audioset': AUDIOSET,

@@ -1,5 +1,6 @@
 """Settings for all tests: the CPU, as eight devices, and strict."""
 
+import functools
 import os
 import pathlib
 import shutil
@@ -62,3 +63,23 @@ def compilers():
   for platform, folder in folders.items():
     environment.install(platform, folder)
   return folders
+
+
+@pytest.fixture(scope='session')
+def distributions(tmp_path_factory):
+  """A folder with the library's sdist and wheel."""
+  from tests import packages
+
+  with packages.shared(tmp_path_factory, 'package', packages.build) as folder:
+    yield folder / 'dist'
+
+
+@pytest.fixture(scope='session')
+def library_python(tmp_path_factory, distributions):
+  """The Python of an environment with the library's wheel, not the rest."""
+  from tests import packages
+
+  (wheel,) = distributions.glob('*.whl')
+  install = functools.partial(packages.install, wheel)
+  with packages.shared(tmp_path_factory, 'library', install) as folder:
+    yield folder / 'bin' / 'python'

@@ -369,12 +369,13 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
         Contender(form, mode, _BATCH_SIZE.value, _PART.value, ours.to_dict())
       )
     if _PEERS.value:
-      peers.size_of(config)
+      left_out = peers.left_out(peers.size_of(config))
       contenders.extend(
         Contender(
           name, mode, _BATCH_SIZE.value, 'model', config.to_dict(), peer=True
         )
         for name in peers.NAMES
+        if name not in left_out
       )
   return contenders
 
@@ -399,6 +400,9 @@ def main(argv: list[str]) -> None:
     f' {_REPETITIONS.value}; ratios to the first row of a mode'
   )
   print(_as_text(results))
+  if _PEERS.value:
+    for name, reason in peers.left_out(peers.size_of(_CONFIG.value)).items():
+      print(f'{name} is left out: {reason}.')
   if _JSON.value:
     report = {
       'command': ' '.join(['python -m scripts.benchmark', *sys.argv[1:]]),

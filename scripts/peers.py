@@ -33,6 +33,7 @@ class Size:
   num_cross_attends: int
   self_attend_heads: int
   share: bool  # Weights, of all but the first cross-attend.
+  head: str
 
   @property
   def num_inputs(self) -> int:
@@ -63,6 +64,7 @@ def size_of(config: ConfigDict) -> Size:
     num_cross_attends=config.model.num_cross_attends,
     self_attend_heads=config.model.self_attend_heads,
     share=config.model.share_latent_transformers,
+    head=config.model.head,
   )
   if size.num_channels != inputs.num_channels:
     raise ValueError('--peers are for Fourier features alone.')
@@ -80,6 +82,13 @@ def check_installed() -> None:
   missing = [p for p in PACKAGES if importlib.util.find_spec(p) is None]
   if missing:
     raise ImportError(f'--peers needs {", ".join(missing)}')
+
+
+def left_out(size: Size) -> dict[str, str]:
+  """The peers that have no such model, and why."""
+  if size.head == 'mean':
+    return {}
+  return {'perceiver-pytorch': f'it has no head={size.head!r}'}
 
 
 def prepare(
@@ -132,7 +141,7 @@ def prepare(
   }
 
 
-Built = tuple[Any, Callable[[Any], Any], str, dict[str, int]]
+Built = tuple[Any, Callable[[Any], Any], str, dict[str, Any]]
 
 
 def _transformers(size: Size) -> Built:
@@ -148,7 +157,10 @@ def _transformers(size: Size) -> Built:
     num_self_attends_per_block=size.num_self_attends,
     num_self_attention_heads=size.self_attend_heads,
     num_cross_attention_heads=1,
-    cross_attention_shape_for_attention='kv',
+    # Ours attends in the fewer channels of the two.
+    cross_attention_shape_for_attention=(
+      'kv' if size.num_channels <= latent_channels else 'q'
+    ),
     self_attention_widening_factor=1,
     cross_attention_widening_factor=1,
     attention_probs_dropout_prob=0.0,
@@ -180,8 +192,10 @@ def _transformers(size: Size) -> Built:
     config, input_preprocessor=preprocessor, decoder=decoder
   )
   classify = lambda x: model(inputs=x).logits
-  note = '1 cross-attend, decoder with a query'
-  return model, classify, note, {'num_cross_attends': 1}
+  own: dict[str, Any] = {'num_cross_attends': 1, 'head': 'query'}
+  is_ours = dataclasses.replace(size, **own) == size
+  note = '' if is_ours else '1 cross-attend, decoder with a query'
+  return model, classify, note, own
 
 
 def _perceiver_pytorch(size: Size) -> Built:

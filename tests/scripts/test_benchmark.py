@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from configs import fashion_mnist, imagenet, modelnet40
+from experiments import experiment
+from perceiver import cost
 from scripts import peers
 from tests.conftest import ROOT
 
@@ -81,12 +83,34 @@ def test_peers_are_as_large_as_the_config():
   assert size.grid == (28, 28)
   assert size.num_channels == 1 + 2 * (2 * 16 + 1)
   assert size.latent_channels == 96
+  assert not peers.left_out(size)
+  size = peers.size_of(imagenet.get_config('io'))
+  assert (size.num_cross_attends, size.head) == (1, 'query')
+  assert peers.left_out(size).keys() == {'perceiver-pytorch'}
   with pytest.raises(ValueError, match='Perceivers on images'):
     peers.size_of(modelnet40.get_config())
   with pytest.raises(ValueError, match='Perceivers on images'):
     peers.size_of(imagenet.get_config('resnet50'))
   with pytest.raises(ValueError, match='Fourier features alone'):
     peers.size_of(imagenet.get_config('learned'))
+
+
+def test_the_peer_of_perceiver_io_is_the_same_model():
+  pytest.importorskip('torch')
+  pytest.importorskip('transformers')
+  config = imagenet.get_config('io')
+  small = {
+    'num_latents': 8,
+    'latent_channels': 32,
+    'num_latent_transformers': 2,
+  }
+  config.model.update(small)
+  config.task.image_size = 16
+  prepared = peers.prepare('transformers', 'forward', 1, peers.size_of(config))
+  parameters = cost.count_parameters(experiment.model_shapes(config)[0])
+  assert prepared['parameters'] == parameters
+  assert prepared['flops'] == experiment.forward_flops(config)
+  assert not prepared['note']
 
 
 def test_bad_arguments():

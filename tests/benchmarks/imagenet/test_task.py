@@ -187,6 +187,7 @@ def test_the_config_tells_what_each_variant_costs():
     'vit_b16',
     'transformer64',
     'fig5_latents_64',
+    'io',
   ):
     row = costs.row(imagenet, variant, tflops=400.0)
     assert table[variant or '(default)'].split()[2:] == row.split()[1:]

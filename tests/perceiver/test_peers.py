@@ -17,9 +17,10 @@ pytest.importorskip('transformers')
 from tests.perceiver import make_transformers_fixtures as theirs
 
 # Relative to the largest logit. Their Fourier features are float32 throughout:
-# an angle of up to 112π has an error of 2e-5, of which 1e-5 reached the logits
-# of the models that are checked in. All else is float32's rounding, 1e-6.
-TOLERANCE = {'fourier': 5e-5, 'learned': 1e-5}
+# an angle of up to 112π has an error of 2e-5, of which up to 9e-6 reached the
+# logits; so much they moved in PyTorch, with angles in float64. All else is
+# float32's rounding: measured 1.4e-6.
+TOLERANCE = {'fourier': 3e-5, 'learned': 5e-6}
 # Between the exact GELU and its approximation with tanh, which differ by up to
 # 5e-4 in each dense block: measured 2.5e-4.
 EXACT_TOLERANCE = 2e-3
@@ -29,14 +30,17 @@ def draw(kind, seed):
   """Sizes of a model and of the images that it is asked about."""
   rng = np.random.default_rng(100 + seed)
   heads = int(rng.choice([1, 2, 4]))
+  shape = ['q', 'kv'][seed % 2]
+  # Which must divide what is attended in: 261 channels in one of the cases.
+  cross_heads = 1 if (kind, shape) == ('fourier', 'kv') else heads
   sizes = {
     'num_latents': int(rng.integers(3, 12)),
     'd_latents': heads * int(rng.integers(3, 9)),
     'num_blocks': int(rng.integers(1, 4)),
     'num_self_attends_per_block': int(rng.integers(1, 4)),
     'num_self_attention_heads': heads,
-    'num_cross_attention_heads': 1,
-    'cross_attention_shape_for_attention': ['q', 'kv'][seed % 2],
+    'num_cross_attention_heads': cross_heads,
+    'cross_attention_shape_for_attention': shape,
     'cross_attention_widening_factor': int(rng.integers(1, 3)),
     'self_attention_widening_factor': int(rng.integers(1, 3)),
     'num_labels': int(rng.integers(3, 9)),

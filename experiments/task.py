@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -14,7 +15,8 @@ import optax
 from experiments.errors import DamagedRecordError
 from experiments.views import View
 import perceiver
-from perceiver import ranges
+from perceiver import modalities, ranges
+from perceiver.modalities import Modality
 
 Batch = Mapping[str, Any]  # Arrays [B, ...] by name; 'mask' [B] among them.
 
@@ -28,6 +30,15 @@ class Summary:
   files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+@contextlib.contextmanager
+def naming_the_section() -> Iterator[None]:
+  """What the library says of a setting is said of the config's key."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f'task.{error}') from error
+
+
 class Task(abc.ABC):
   """Where examples come from, the model's input, the loss and the metrics.
 
@@ -39,6 +50,7 @@ class Task(abc.ABC):
   train_split = 'train'
   eval_splits: tuple[str, ...] = ('test',)
   best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
+  has_several_labels = False  # An example may have any number of classes.
   file_suffixes: tuple[str, ...] = ()  # Of files that `read_file` knows.
   # The devices that `byte_array` and `augment_batch` are for, as of the model;
   # None: JAX's own.
@@ -113,9 +125,17 @@ class Task(abc.ABC):
     del key
     return batch
 
-  @abc.abstractmethod
+  @property
+  def modalities(self) -> Mapping[str, Modality]:
+    """What the model's input consists of, by name; an export says the same."""
+    raise NotImplementedError(
+      f'{type(self).__name__} does not say what its input consists of.'
+    )
+
   def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
     """The model's input; may have parameters (runs inside the transform)."""
+    del is_training
+    return modalities.byte_array(self.modalities, batch, mesh=self.mesh)
 
   def window(self, example: Batch, index: int) -> Batch:
     """The part of an evaluation example that one forward pass sees.

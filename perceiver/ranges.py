@@ -6,6 +6,7 @@ dropout_rate: Annotated[float, Range('[0, 1)')]
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
+import numbers
 import typing
 from typing import Annotated, Any
 
@@ -45,26 +46,35 @@ def check(
     prefix: of their names in a message.
 
   Raises:
-    ValueError: for the first number out of its range, by its name.
+    ValueError: for the first value out of its range, or of another type, by
+      its name.
   """
   hints = typing.get_type_hints(annotated, include_extras=True)
   for name, value in settings.items():
-    for allowed in _ranges(hints.get(name)):
-      if not all(number in allowed for number in _numbers(value)):
-        raise ValueError(f'{prefix}{name}={value} must be in {allowed.text}.')
+    for number_type, allowed in _ranges(hints.get(name)):
+      for number in _leaves(value):
+        if not isinstance(number, number_type):
+          kind = 'an integer' if number_type is numbers.Integral else 'a number'
+          raise ValueError(f'{prefix}{name}={value!r} must be {kind}.')
+        if number not in allowed:
+          raise ValueError(f'{prefix}{name}={value} must be in {allowed.text}.')
 
 
-def _ranges(hint: Any) -> Iterator[Range]:
+def _ranges(hint: Any) -> Iterator[tuple[Any, Range]]:
   """Of an annotation, or of the parts of a union or tuple."""
-  if isinstance(hint, Range):
-    yield hint
-  for part in typing.get_args(hint):  # Also what an annotation says of a type.
-    yield from _ranges(part)
+  parts = typing.get_args(hint)
+  if any(isinstance(part, Range) for part in parts):  # Annotated[int, Range]
+    number_type = numbers.Integral if parts[0] is int else numbers.Real
+    yield from ((number_type, x) for x in parts if isinstance(x, Range))
+  else:
+    for part in parts:
+      yield from _ranges(part)
 
 
-def _numbers(value: Any) -> Iterator[float]:
-  if isinstance(value, int | float) and not isinstance(value, bool):
-    yield value
-  elif isinstance(value, tuple | list):
+def _leaves(value: Any) -> Iterator[Any]:
+  """What is no tuple and no None, whose place a default takes."""
+  if isinstance(value, tuple | list):
     for part in value:
-      yield from _numbers(part)
+      yield from _leaves(part)
+  elif value is not None:
+    yield value

@@ -28,6 +28,9 @@ class Digits(ImageTask):
   max_rotation: Annotated[float, Range('[0, 180]')]  # Degrees.
   max_scaling: FractionBelowOne  # 0.1: from 90 % to 110 % of the size.
   num_classes = 10
+  mean = (8.0,)
+  stddev = (8.0,)
+  white = 16.0
 
   def num_examples(self, split: str) -> int:
     return {'train': NUM_TRAIN, 'test': NUM_TEST}[split]
@@ -72,8 +75,7 @@ class Digits(ImageTask):
     return self.eval_example({**record, 'image': image})
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    image = record['image'][..., None] / 8 - 1  # [8, 8, 1] in [-1, 1]
-    return {**record, 'image': image}
+    return {**record, 'image': record['image'][..., None]}  # [8, 8, 1]
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     return {

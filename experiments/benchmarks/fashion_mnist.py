@@ -106,15 +106,14 @@ class FashionMnist(ImageTask):
     return self.eval_example({**record, 'image': image})
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    image = record['image'][..., None].astype(np.float32)  # [28, 28, 1]
     return {
-      'image': image / 127.5 - 1,
+      'image': record['image'][..., None],  # [28, 28, 1], 0 to 255
       'label': np.asarray(record['label'], np.int32),
     }
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     return {
-      'image': jax.ShapeDtypeStruct((SIZE, SIZE, 1), jnp.float32),
+      'image': jax.ShapeDtypeStruct((SIZE, SIZE, 1), jnp.uint8),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import math
 import os
 from typing import Annotated, Any
 
@@ -15,15 +14,20 @@ import optax
 from experiments.benchmarks.audioset import (
   color_jitter,
   source,
-  spectrogram,
+  spec_augment,
   windows,
 )
 from experiments.benchmarks.audioset.average_precision import summarize
 from experiments.errors import DataNotFoundError
-from experiments.task import Batch, Summary, Task
+from experiments.task import Batch, naming_the_section, Summary, Task
 from experiments.views import View
-import perceiver
-from perceiver.ops import hardware
+from perceiver.modalities import (
+  cut_patches,
+  MelSpectrogram,
+  Modality,
+  RawAudio,
+  Video,
+)
 from perceiver.ranges import Count, CountOrZero, Fraction, Range
 
 MAX_PROCESSES = 8  # That decode people's own clips; each may take a GB.
@@ -65,25 +69,14 @@ class AudioSet(Task):
   max_hue: Annotated[float, Range('[0, 0.5]')]
   eval_splits = ('eval',)
   best_metric = 'mAP'
+  has_several_labels = True
   file_suffixes = ('.mkv', '.mp4', '.wav', '.webm')
 
   def __post_init__(self) -> None:
     if not self.inputs or not set(self.inputs) <= set(INPUTS):
       raise ValueError(f'task.inputs={self.inputs!r} are not some of {INPUTS}.')
-    shape = self._video_shape
-    if any(
-      size % part for size, part in zip(shape, self.patch_shape, strict=True)
-    ):
-      raise ValueError(
-        f'task.patch_shape={self.patch_shape} does not divide {shape}.'
-      )
-    for key in ('samples_per_element', 'mel_hop'):
-      if self.num_samples % getattr(self, key):
-        raise ValueError(
-          f'task.{key}={getattr(self, key)} does not divide the'
-          f' {self.num_samples} samples of a window.'
-        )
-    bins, frames = self._mel_grid
+    with naming_the_section():
+      _, _, (bins, frames) = self._video, self._raw, self._mel.grid
     if self.spec_augment_bins > bins or self.spec_augment_frames > frames:
       raise ValueError(
         f'task.spec_augment_bins={self.spec_augment_bins} and'
@@ -100,30 +93,42 @@ class AudioSet(Task):
     """Of a window."""
     return self.num_frames * windows.SAMPLES_PER_FRAME
 
-  @property
-  def _video_shape(self) -> tuple[int, int, int]:
-    """Before patches are cut from it."""
-    return self.num_frames, self.image_size, self.image_size
+  @functools.cached_property
+  def _video(self) -> Video:
+    return Video(
+      num_bands=self.num_bands,
+      num_frames=self.num_frames,
+      height=self.image_size,
+      width=self.image_size,
+      patch_shape=self.patch_shape,
+    )
+
+  @functools.cached_property
+  def _raw(self) -> RawAudio:
+    return RawAudio(
+      num_bands=self.num_bands,
+      num_samples=self.num_samples,
+      samples_per_element=self.samples_per_element,
+    )
+
+  @functools.cached_property
+  def _mel(self) -> MelSpectrogram:
+    return MelSpectrogram(
+      num_bands=self.num_bands,
+      num_samples=self.num_samples,
+      num_mel_bins=self.num_mel_bins,
+      mel_hop=self.mel_hop,
+      sample_rate=source.SAMPLE_RATE,
+    )
 
   @property
-  def _mel_grid(self) -> tuple[int, int]:
-    return self.num_mel_bins, self.num_samples // self.mel_hop
+  def modalities(self) -> Mapping[str, Modality]:
+    return {name: getattr(self, f'_{name}') for name in self.inputs}
 
   @property
   def _streams(self) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the inputs need of a window: as on disk, a quarter of floats.
-
-    Video comes in patches. A TPU works on 128 channels at once, and would have
-    three of them to work on in a pixel.
-    """
-    streams = {}
-    if 'video' in self.inputs:
-      shape = windows.patch_grid(self._video_shape, self.patch_shape)
-      channels = 3 * math.prod(self.patch_shape)
-      streams['video'] = jax.ShapeDtypeStruct((*shape, channels), jnp.uint8)
-    if set(self.inputs) & {'raw', 'mel'}:
-      streams['audio'] = jax.ShapeDtypeStruct((self.num_samples,), jnp.int16)
-    return streams
+    """What the inputs need of a window: as on disk, a quarter of floats."""
+    return {x.source: x.prepared for x in self.modalities.values()}
 
   def num_examples(self, split: str) -> int:
     return {'train': self.num_train, 'eval': self.num_eval}[split]
@@ -190,7 +195,7 @@ class AudioSet(Task):
         video = windows.cut_video(
           record, starts, self.num_frames, size=self.image_size, rng=rng
         )
-        example[name] = windows.cut_patches(video, self.patch_shape)
+        example[name] = cut_patches(video, self.patch_shape)
     return example
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -227,9 +232,9 @@ class AudioSet(Task):
       batch['has_video'] &= is_kept
     if 'mel' in self.inputs:
       is_kept = ~jax.random.bernoulli(mel_key, self.spectrogram_dropout, shape)
-      mask = spectrogram.spec_augment_mask(
+      mask = spec_augment.spec_augment_mask(
         mask_key,
-        (*shape, *self._mel_grid),
+        (*shape, *self._mel.grid),
         num_masks=self.spec_augment_masks,
         max_bins=self.spec_augment_bins,
         max_frames=self.spec_augment_frames,
@@ -237,63 +242,25 @@ class AudioSet(Task):
       batch['mel_mask'] = mask & is_kept[:, None, None]
     return batch
 
-  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
-    del is_training
-    contents = {'video': self._video, 'raw': self._raw, 'mel': self._mel}
-    segments = {}
-    for name in self.inputs:
-      content = contents[name](batch)
-      positions = perceiver.fourier_axes(content.shape[1:-1], self.num_bands)
-      segments[name] = perceiver.Segment(content, positions)
-    if len(segments) == 1:
-      return perceiver.ByteArray(tuple(segments.values()))
-    return perceiver.ModalityEncoding()(segments)
-
-  def _video(self, batch: Batch) -> jax.Array:
-    """[B, frames, height, width, channels] of patches, from -1 to 1."""
-    content = batch['video'].astype(jnp.float32)
-    return _zero_unless(batch['has_video'], content / 127.5 - 1)
-
-  def _raw(self, batch: Batch) -> jax.Array:
-    """[B, elements, samples of each]."""
-    samples = _samples(batch)
-    content = samples.reshape(len(samples), -1, self.samples_per_element)
-    return _zero_unless(batch['has_audio'], content)
-
-  def _mel(self, batch: Batch) -> jax.Array:
-    """[B, bins, frames, 1]."""
-    log_mel = functools.partial(
-      spectrogram.log_mel,
-      num_bins=self.num_mel_bins,
-      hop=self.mel_hop,
-      sample_rate=source.SAMPLE_RATE,
-    )
-    # XLA would gather the sound of all devices for its Fourier transforms.
-    mel = hardware.on_each_device(log_mel, self.mesh)(_samples(batch))
-    mel = (mel - spectrogram.MEAN) / spectrogram.STDDEV
-    if 'mel_mask' in batch:
-      mel = jnp.where(batch['mel_mask'], mel, 0)
-    return _zero_unless(batch['has_audio'], mel[..., None])
-
   def window(self, example: Batch, index: int) -> Batch:
     return {**example, **{x: example[x][index] for x in self._streams}}
 
   def views(self, window: Batch) -> tuple[View, ...]:
-    batch = {name: np.asarray(x)[None] for name, x in window.items()}
     views = []
-    for name in self.inputs:
+    for name, modality in self.modalities.items():
+      array = np.asarray(window[modality.source])
       if name == 'video':
-        grid = windows.patch_grid(self._video_shape, self.patch_shape)
-        frames = windows.join_patches(batch['video'][0], self.patch_shape)
+        frames = windows.join_patches(array, self.patch_shape)
         frames = frames[:: self.patch_shape[0]] / np.float32(255)
-        views.append(View('video', frames, grid))
-      elif name == 'mel':
-        mel = np.asarray(self._mel(batch))[0, ..., 0]
-        views.append(View('spectrogram', mel, mel.shape))
+        views.append(View('video', frames, self._video.grid))
+        continue
+      content = np.asarray(modality.content(jnp.asarray(array[None])))[0]
+      if not window['has_audio']:
+        content = np.zeros_like(content)
+      if name == 'mel':
+        views.append(View('spectrogram', content[..., 0], self._mel.grid))
       else:
-        samples = np.asarray(_samples(batch))[0]
-        size = self.num_samples // self.samples_per_element
-        views.append(View('sound', samples, (size,)))
+        views.append(View('sound', content.reshape(-1), content.shape[:1]))
     return tuple(views)
 
   def labels(self, example: Batch) -> list[int]:
@@ -341,13 +308,3 @@ class AudioSet(Task):
     self, outputs: Mapping[str, np.ndarray], class_names: Sequence[str]
   ) -> Summary:
     return summarize(outputs['scores'], outputs['labels'], class_names)
-
-
-def _samples(batch: Batch) -> jax.Array:
-  """[B, samples] floats in [-1, 1)."""
-  return batch['audio'].astype(jnp.float32) / 32768
-
-
-def _zero_unless(exists: jax.Array, content: jax.Array) -> jax.Array:
-  """Zeros for examples [B] whose stream does not exist."""
-  return jnp.where(exists.reshape(-1, *(1,) * (content.ndim - 1)), content, 0)

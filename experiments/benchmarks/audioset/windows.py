@@ -108,38 +108,6 @@ def cut_video(
   return pixels[inverse.reshape(indices.shape)]
 
 
-def patch_grid(
-  shape: tuple[int, int, int], patch_shape: tuple[int, int, int]
-) -> tuple[int, int, int]:
-  """Patches along each axis of a video [frames, height, width]."""
-  frames, height, width = (
-    size // part for size, part in zip(shape, patch_shape, strict=True)
-  )
-  return frames, height, width
-
-
-def cut_patches(
-  video: np.ndarray, patch_shape: tuple[int, int, int]
-) -> np.ndarray:
-  """Cuts videos into patches of some frames, lines and columns.
-
-  Args:
-    video: [..., frames, height, width, 3].
-    patch_shape: what divides the three.
-
-  Returns:
-    [..., *grid, channels]: the frames, lines, columns and colours of each
-    patch, in this order.
-  """
-  *leading, frames, height, width, colors = video.shape
-  grid = patch_grid((frames, height, width), patch_shape)
-  split = [
-    size for pair in zip(grid, patch_shape, strict=True) for size in pair
-  ]
-  patches = video.reshape(-1, *split, colors).transpose(0, 1, 3, 5, 2, 4, 6, 7)
-  return patches.reshape(*leading, *grid, -1)
-
-
 def join_patches(
   patches: np.ndarray, patch_shape: tuple[int, int, int]
 ) -> np.ndarray:

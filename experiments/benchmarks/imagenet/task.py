@@ -16,7 +16,6 @@ from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DamagedRecordError
 from experiments.task import Batch
-import perceiver
 from perceiver.ranges import (
   Count,
   CountOrZero,
@@ -25,9 +24,6 @@ from perceiver.ranges import (
   Range,
 )
 
-# Of ImageNet's pixels, from 0 to 255.
-MEAN = (123.675, 116.28, 103.53)
-STDDEV = (58.395, 57.12, 57.375)
 MAGNITUDES = Range(f'[0, {randaugment.MAX_MAGNITUDE}]')
 
 
@@ -45,6 +41,8 @@ class ImageNet(ImageTask):
   mixup_alpha: PositiveOrZero  # Of the Beta distribution; 0: no mixup.
   cutmix: bool
   eval_splits = ('validation',)
+  mean = (123.675, 116.28, 103.53)  # Of ImageNet's pixels.
+  stddev = (58.395, 57.12, 57.375)
 
   def num_examples(self, split: str) -> int:
     return {'train': self.num_train, 'validation': self.num_eval}[split]
@@ -109,18 +107,6 @@ class ImageNet(ImageTask):
       use_cutmix=self.cutmix,
     )
     return {**batch, 'image': image, 'targets': targets}
-
-  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
-    image = batch['image'].astype(jnp.float32)  # [B, H, W, 3]
-    channels = (1, 1, 1, 3)
-    mean = jnp.reshape(jnp.array(MEAN), channels)
-    stddev = jnp.reshape(jnp.array(STDDEV), channels)
-    return super().byte_array(
-      {**batch, 'image': (image - mean) / stddev}, is_training
-    )
-
-  def pixels(self, image: np.ndarray) -> np.ndarray:
-    return image / np.float32(255)
 
   def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
     if 'targets' in batch:

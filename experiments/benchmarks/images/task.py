@@ -1,15 +1,17 @@
 """What tasks on images have in common: pixels with position features."""
 
+from collections.abc import Mapping
 import dataclasses
+import math
+from typing import ClassVar
 
 import numpy as np
 
-from experiments.task import Batch, Task
+from experiments.task import Batch, naming_the_section, Task
 from experiments.views import View
-import perceiver
+from perceiver.modalities import Image, Modality, permutation
 from perceiver.ranges import Count
 
-POSITIONS = ('fourier', 'learned')
 PERMUTATION_SEED = 0  # One permutation, the same for all images and runs.
 
 
@@ -22,38 +24,36 @@ class ImageTask(Task):
   max_resolution: Count  # Likewise.
   permuted: bool  # Pixels in another order, the same for all (Table 2).
   file_suffixes = ('.jpeg', '.jpg', '.png')
+  # Of pixels, for each channel; and the value of a white one.
+  mean: ClassVar[tuple[float, ...]] = (127.5,)
+  stddev: ClassVar[tuple[float, ...]] = (127.5,)
+  white: ClassVar[float] = 255.0
 
   def __post_init__(self) -> None:
-    if self.positions not in POSITIONS:
-      raise ValueError(
-        f'task.positions={self.positions!r} is none of {POSITIONS}.'
-      )
+    with naming_the_section():
+      _ = self.modalities  # Which check what they are told.
 
-  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
-    del is_training
-    image = batch['image']
-    grid = image.shape[1:3]
-    positions = (
-      perceiver.fourier_axes(grid, self.num_bands, self.max_resolution)
-      if self.positions == 'fourier'
-      else perceiver.LearnedPositions(grid)()
+  @property
+  def modalities(self) -> Mapping[str, Modality]:
+    height, width, channels = self.example_spec()['image'].shape
+    image = Image(
+      num_bands=self.num_bands,
+      height=height,
+      width=width,
+      channels=channels,
+      mean=self.mean,
+      stddev=self.stddev,
+      positions=self.positions,
+      max_resolution=self.max_resolution,
+      permutation_seed=PERMUTATION_SEED if self.permuted else None,
     )
-    segment = perceiver.Segment(image, positions)
-    if self.permuted:
-      # The position features are attached before: they move along.
-      segment = segment.permute(_permutation(segment.num_elements))
-    return perceiver.ByteArray((segment,))
-
-  def pixels(self, image: np.ndarray) -> np.ndarray:
-    """An example's image [H, W, channels] from 0 to 1, to be shown."""
-    return (image + 1) / 2
+    return {'image': image}
 
   def views(self, window: Batch) -> tuple[View, ...]:
-    pixels = self.pixels(np.asarray(window['image']))
+    """The image, its pixels from 0 to 1."""
+    pixels = np.asarray(window['image'], np.float32) / np.float32(self.white)
     grid = pixels.shape[:2]
-    order = _permutation(pixels[..., 0].size) if self.permuted else None
+    order = None
+    if self.permuted:
+      order = permutation(PERMUTATION_SEED, math.prod(grid))
     return (View('image', pixels, grid, order),)
-
-
-def _permutation(size: int) -> np.ndarray:
-  return np.random.default_rng(PERMUTATION_SEED).permutation(size)

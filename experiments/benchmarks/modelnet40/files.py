@@ -7,9 +7,10 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from experiments.benchmarks.images import files
-from experiments.benchmarks.modelnet40 import off, ply, points, shapes
+from experiments.benchmarks.modelnet40 import off, ply, shapes
 from experiments.benchmarks.modelnet40.source import NUM_POINTS
 from experiments.errors import DamagedRecordError
+from perceiver.modalities import normalize_points
 
 
 def read(path: str) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def draw(cloud: np.ndarray, name: str) -> np.ndarray:
   # Before float32, as in `shapes.sample`.
   with np.errstate(over='ignore'):  # Of wider floats; `normalize` checks.
     drawn = np.asarray(cloud[chosen], np.float64)
-  return points.normalize(drawn).astype(np.float32)
+  return normalize_points(drawn).astype(np.float32)
 
 
 def _read_off(file: BinaryIO, name: str) -> np.ndarray:

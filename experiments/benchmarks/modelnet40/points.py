@@ -1,4 +1,4 @@
-"""Point clouds as the model sees them, and their augmentation (section 4.3).
+"""Augmentation of point clouds (section 4.3).
 
 Glossary of shapes:
 - M: points. All clouds are [M, 3]; the half-side of the unit cube is 1.
@@ -7,29 +7,6 @@ Glossary of shapes:
 import math
 
 import numpy as np
-
-
-def normalize(points: np.ndarray) -> np.ndarray:
-  """Moves and scales a cloud to zero mean and the unit cube.
-
-  One scale for the three axes keeps the proportions: the largest coordinate,
-  in absolute value, becomes 1.
-
-  Args:
-    points: [M, 3].
-
-  Returns:
-    [M, 3] in [-1, 1], in the dtype of the points.
-
-  Raises:
-    ValueError: if a coordinate is not finite, or all points are the same.
-  """
-  with np.errstate(invalid='ignore', over='ignore'):  # Checked below.
-    centred = points - points.mean(axis=0)
-    scale = np.abs(centred).max()
-  if not np.isfinite(scale) or scale == 0:
-    raise ValueError(f'A point cloud of extent {scale} cannot be normalized.')
-  return centred / scale
 
 
 def scale(

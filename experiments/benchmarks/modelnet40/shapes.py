@@ -13,9 +13,10 @@ import zipfile
 
 import numpy as np
 
-from experiments.benchmarks.modelnet40 import archives, off, points
+from experiments.benchmarks.modelnet40 import archives, off
 from experiments.benchmarks.modelnet40.archives import ArchiveError
 from experiments.benchmarks.modelnet40.source import NUM_POINTS
+from perceiver.modalities import normalize_points
 
 SAMPLING_SEED = 0
 # Any folder may be on top; what macOS packs beside the files is none of them.
@@ -101,7 +102,7 @@ def sample(mesh: off.Mesh, name: str) -> np.ndarray:
   """
   sampled = off.sample_surface(*mesh, NUM_POINTS, generator(name))
   # Before float32, whose digits a mesh far from the origin would use up.
-  return points.normalize(sampled).astype(np.float32)
+  return normalize_points(sampled).astype(np.float32)
 
 
 def name_of(path: str) -> str:
@@ -147,7 +148,7 @@ def _point_sets(
         f'{archive.filename}: {entry.filename}: {error}'
       ) from error
     for i, (cloud, label) in enumerate(zip(clouds, labels, strict=True)):
-      read = functools.partial(points.normalize, cloud)
+      read = functools.partial(normalize_points, cloud)
       name = f'{match[1]}/{i}'
       shapes.append(Shape(name, match[2], categories[label], read))
   return shapes

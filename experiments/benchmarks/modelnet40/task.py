@@ -1,6 +1,6 @@
 """ModelNet40: point clouds in 40 classes (section 4.3, Table 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.task import Batch, Task
 from experiments.views import View
-import perceiver
+from perceiver.modalities import Modality, normalize_points, Points
 from perceiver.ranges import (
   Count,
   FractionBelowOne,
@@ -76,6 +76,16 @@ class ModelNet40(Task):
     height, width = self.grid
     return height * width
 
+  @property
+  def modalities(self) -> Mapping[str, Modality]:
+    cloud = Points(
+      num_bands=self.num_bands,
+      num_points=self.num_points,
+      max_resolution=self.max_resolution,
+      grid=self.grid,
+    )
+    return {'points': cloud}
+
   def num_examples(self, split: str) -> int:
     sizes = modelnet40.get(self.dataset).sizes
     if split == 'test':
@@ -100,7 +110,7 @@ class ModelNet40(Task):
   def train_example(
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
-    cloud = points.normalize(record['points'])
+    cloud = normalize_points(record['points'])
     if self.grid is not None:
       cloud = rng.permutation(cloud)
     cloud = points.rotate(cloud, self.max_rotation, self.vertical_axis, rng)
@@ -112,7 +122,7 @@ class ModelNet40(Task):
     # The first points are as random as any: that is how they were sampled.
     cloud = record['points'][: self.num_points]
     return {
-      'points': points.normalize(cloud),
+      'points': normalize_points(cloud),
       'label': np.asarray(record['label'], np.int32),
     }
 
@@ -129,14 +139,3 @@ class ModelNet40(Task):
   def views(self, window: Batch) -> tuple[View, ...]:
     cloud = np.roll(window['points'], 2 - self.vertical_axis, axis=1)
     return (View('points', cloud, (len(cloud),)),)
-
-  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
-    del is_training
-    cloud = batch['points']  # [B, M, 3]
-    if self.grid is not None:
-      cloud = cloud.reshape(-1, *self.grid, 3)  # [B, height, width, 3]
-    positions = perceiver.fourier_points(
-      cloud, self.num_bands, self.max_resolution
-    )
-    nothing = jnp.zeros((*cloud.shape[:-1], 0))
-    return perceiver.ByteArray((perceiver.Segment(nothing, positions),))

@@ -93,6 +93,8 @@ def test_what_is_not_there_is_said(data_dir, tmp_path):
 class Sizes(Digits):
   """Its examples are the sizes of clips."""
 
+  modalities = None
+
   def eval_example(self, record):
     return {'size': np.int64(sum(map(len, record['frames'])))}
 

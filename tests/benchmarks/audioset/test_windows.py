@@ -6,6 +6,7 @@ import pytest
 
 from experiments.benchmarks.audioset import windows
 from experiments.errors import DamagedRecordError
+from perceiver.modalities import cut_patches
 from tests.benchmarks.audioset.clips import (
   clip,
   gray_frames,
@@ -110,7 +111,7 @@ def test_a_shorter_stream_ends_in_silence_or_its_last_frame():
 
 def test_patches_hold_their_frames_lines_columns_and_colours():
   video = np.random.default_rng(0).integers(0, 256, (5, 4, 16, 24, 3), np.uint8)
-  patches = windows.cut_patches(video, (2, 8, 8))
+  patches = cut_patches(video, (2, 8, 8))
   assert patches.shape == (5, 2, 2, 3, 2 * 8 * 8 * 3)
   np.testing.assert_array_equal(
     patches[3, 1, 0, 2], video[3, 2:4, :8, 16:].reshape(-1)

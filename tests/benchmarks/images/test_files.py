@@ -50,7 +50,8 @@ def test_small_images_are_the_central_square_in_grey(config, size, tmp_path):
     k: x.shape for k, x in spec.items()
   }
   # As an image from 0 to 1, to half a step of the data set's values.
-  shown = task.pixels(example['image'])[..., 0]
+  (view,) = task.views(example)
+  shown = view.content[..., 0]
   steps = 16 if config is digits else 255
   assert np.abs(shown - grey / 255).max() <= 0.5 / steps + 1e-6
   # Larger, in colours, and with something on both sides.

@@ -13,6 +13,7 @@ from experiments import benchmarks, experiment, pipeline, saved, sharding, train
 from experiments.benchmarks.modelnet40 import off, points, preparation, standin
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from perceiver import position_encoding
+from perceiver.modalities import normalize_points
 from tests.benchmarks.modelnet40.archives import (
   hdf5,
   KINDS,
@@ -128,7 +129,7 @@ def test_examples_are_in_the_unit_cube(data_dir):
 
 
 def cloud(seed=0):
-  return points.normalize(
+  return normalize_points(
     np.random.default_rng(seed).normal(size=(2048, 3)).astype(np.float32)
   )
 
@@ -161,9 +162,9 @@ def test_a_cloud_without_a_finite_extent_is_refused(value):
   bad = cloud()
   bad[3:5, 1] = value
   with pytest.raises(ValueError, match='cannot be normalized'):
-    points.normalize(bad)
+    normalize_points(bad)
   with pytest.raises(ValueError, match='extent 0'):
-    points.normalize(np.ones((2048, 3)))
+    normalize_points(np.ones((2048, 3)))
 
 
 def test_the_default_augments_by_scaling_alone(data_dir):
@@ -241,7 +242,7 @@ def test_points_stand_on_the_grid_with_their_positions(data_dir, grid):
   seen = task.eval_example(record)
   assert seen['points'].shape == (height * width, 3)
   first = record['points'][: height * width]
-  np.testing.assert_allclose(seen['points'], points.normalize(first), atol=1e-6)
+  np.testing.assert_allclose(seen['points'], normalize_points(first), atol=1e-6)
   # Another arrangement, and another choice, each time.
   one, other = (
     task.train_example(record, np.random.default_rng(seed))['points']

@@ -1,0 +1,182 @@
+"""From people's arrays to the byte array, by data that JSON can hold."""
+
+import dataclasses
+import json
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver import modalities
+from tests.perceiver import reference
+
+IMAGE = modalities.Image(
+  num_bands=3,
+  height=4,
+  width=5,
+  channels=3,
+  mean=(100.0, 110.0, 120.0),
+  stddev=(50.0, 60.0, 70.0),
+  max_resolution=6.0,
+)
+POINTS = modalities.Points(num_bands=3, num_points=9, max_resolution=6.0)
+VIDEO = modalities.Video(
+  num_bands=2, num_frames=4, height=6, width=4, patch_shape=(2, 3, 2)
+)
+RAW = modalities.RawAudio(num_bands=2, num_samples=24, samples_per_element=6)
+MEL = modalities.MelSpectrogram(
+  num_bands=2, num_samples=3840, num_mel_bins=5, mel_hop=960
+)
+ALL = {'image': IMAGE, 'points': POINTS, 'video': VIDEO, 'raw': RAW, 'mel': MEL}
+RNG = np.random.default_rng(0)
+
+
+def byte_array(inputs, batch, **rest):
+  function = hk.transform(
+    lambda batch: modalities.byte_array(inputs, batch, **rest)
+  )
+  params = function.init(jax.random.key(0), batch)
+  return function.apply(params, None, batch), params
+
+
+@pytest.mark.parametrize('modality', ALL.values(), ids=ALL)
+def test_json_holds_all_of_a_modality(modality):
+  text = json.dumps(modalities.to_json(modality))
+  assert modalities.from_json(json.loads(text)) == modality
+
+
+@pytest.mark.parametrize('modality', ALL.values(), ids=ALL)
+def test_a_batch_is_as_the_modality_says(modality):
+  array = (RNG.normal(size=(2, *modality.shape)) * 50).astype(modality.dtype)
+  modality.check(array)
+  prepared = modality.prepare(array)
+  assert prepared.shape == (2, *modality.prepared.shape)
+  inputs, _ = byte_array({'a': modality}, {modality.source: prepared})
+  inputs.validate()
+  with pytest.raises(ValueError, match=rf"'{modality.source}' of shape \(2,\)"):
+    modality.check(array[(slice(None),) + (0,) * (array.ndim - 1)])
+
+
+def test_pixels_are_normalised_on_the_device():
+  pixels = RNG.integers(256, size=(2, 4, 5, 3), dtype=np.uint8)
+  inputs, _ = byte_array({'image': IMAGE}, {'image': pixels})
+  content = (pixels - np.array(IMAGE.mean)) / np.array(IMAGE.stddev)
+  features = reference.fourier(reference.grid(4, 5), 3, 6)
+  expected = np.concatenate(
+    [content, np.broadcast_to(features, (2, 4, 5, 14))], axis=-1
+  )
+  np.testing.assert_allclose(
+    inputs.to_array(), expected.reshape(2, 20, 17), atol=1e-6
+  )
+  same, _ = byte_array(
+    {'image': IMAGE}, {'image': content.astype(np.float32)}, normalized=True
+  )
+  np.testing.assert_allclose(same.to_array(), inputs.to_array(), atol=1e-6)
+
+
+def test_images_of_other_sizes_where_positions_are_there_for_them():
+  larger = np.zeros((1, 7, 9, 3))
+  IMAGE.check(larger)
+  for change in (
+    {'positions': 'learned'},
+    {'max_resolution': None},
+    {'permutation_seed': 0},
+  ):
+    with pytest.raises(ValueError, match=r'expected \[B, 4, 5, 3\]'):
+      dataclasses.replace(IMAGE, **change).check(larger)
+
+
+def test_a_projection_is_learned_and_positions_too():
+  image = dataclasses.replace(
+    IMAGE, positions='learned', position_channels=7, projection=6
+  )
+  pixels = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
+  inputs, params = byte_array(
+    {'image': image}, {'image': pixels}, normalized=True
+  )
+  assert jax.tree.map(jnp.shape, params) == {
+    'projection': {'w': (3, 6), 'b': (6,)},
+    'learned_positions': {'positions': (1, 4, 5, 7)},
+  }
+  expected = pixels @ np.asarray(params['projection']['w'])
+  content = inputs.to_array()[..., :6].reshape(2, 4, 5, 6)
+  np.testing.assert_allclose(content, expected, atol=1e-5)
+
+
+def test_permuted_pixels_are_the_same_elements():
+  pixels = RNG.normal(size=(1, 4, 5, 3)).astype(np.float32)
+  permuted = dataclasses.replace(IMAGE, permutation_seed=3)
+  arrays = [
+    np.asarray(byte_array({'image': x}, {'image': pixels})[0].to_array())[0]
+    for x in (IMAGE, permuted)
+  ]
+  order = modalities.permutation(3, 20)
+  assert (order != np.arange(20)).any()
+  np.testing.assert_array_equal(arrays[1], arrays[0][order])
+
+
+def test_clouds_are_brought_into_the_unit_cube():
+  cloud = RNG.normal(size=(2, 9, 3)) * 7 + 3
+  prepared = POINTS.prepare(cloud)
+  np.testing.assert_allclose(np.abs(prepared).max(axis=(1, 2)), 1, rtol=1e-6)
+  np.testing.assert_allclose(prepared.mean(axis=1), 0, atol=1e-6)
+  np.testing.assert_array_equal(
+    POINTS.prepare(prepared, normalized=True), prepared
+  )
+  for bad in (np.ones((1, 9, 3)), np.full((1, 9, 3), np.nan)):
+    with pytest.raises(ValueError, match='cannot be normalized'):
+      POINTS.prepare(bad)
+
+
+def test_patches_hold_their_frames_lines_and_columns():
+  video = RNG.integers(256, size=(2, *VIDEO.shape), dtype=np.uint8)
+  patches = VIDEO.prepare(video)
+  assert patches.shape == (2, 2, 2, 2, 36)
+  np.testing.assert_array_equal(
+    patches[1, 1, 0, 1], video[1, 2:4, :3, 2:4].reshape(-1)
+  )
+
+
+def test_what_is_absent_is_zero_and_keeps_its_place():
+  batch = {
+    'video': VIDEO.prepare(np.full((2, *VIDEO.shape), 200, np.uint8)),
+    'audio': np.full((2, 24), 9999, np.int16),
+    'has_audio': np.array([True, False]),
+    'video_mask': np.arange(16).reshape(2, 2, 2, 2) < 12,
+  }
+  inputs, params = byte_array({'video': VIDEO, 'raw': RAW}, batch)
+  assert params['modality_encoding'].keys() == {'video', 'raw'}
+  video, raw = (np.asarray(x.content) for x in inputs.segments)
+  assert (raw[0] > 0.3).all()
+  assert (raw[1] == 0).all()
+  assert (video[0] > 0.5).all()
+  assert (video[1, 0] > 0.5).all()
+  assert (video[1, 1] == 0).all()
+  assert inputs.num_elements == 8 + 4
+
+
+@pytest.mark.parametrize(
+  ('name', 'change', 'message'),
+  [
+    ('image', {'type': 'smell'}, "'type' must be one of"),
+    ('image', {'depth': 3}, r"unknown keys \['depth'\] of 'image'"),
+    ('image', {'height': 0}, r'height=0 must be in \[1, inf\)'),
+    ('image', {'height': 2.5}, r'height=2.5 must be an integer'),
+    ('image', {'height': '4'}, r"height='4' must be an integer"),
+    ('image', {'height': 10**9}, 'too large'),
+    ('image', {'stddev': [1, 1]}, 'not of 3 channels'),
+    ('image', {'stddev': [1, 1, 0]}, r'stddev=.* must be in \(0, inf\)'),
+    ('image', {'positions': 'sine'}, "positions='sine' is none of"),
+    ('points', {'grid': [2, 5]}, 'has not 9 places'),
+    ('video', {'patch_shape': [3, 3, 2]}, 'does not divide'),
+    ('video', {'patch_shape': [2, 3]}, r'patch_shape=\(2, 3\) does not'),
+    ('raw', {'samples_per_element': 7}, 'samples_per_element=7 does not div'),
+    ('mel', {'mel_hop': 7}, 'mel_hop=7 does not divide the 3840 samples'),
+    ('mel', {'num_bands': None}, "'mel_spectrogram'"),
+  ],
+)
+def test_what_is_no_modality_is_one_clear_error(name, change, message):
+  with pytest.raises(ValueError, match=message):
+    modalities.from_json(modalities.to_json(ALL[name]) | change)

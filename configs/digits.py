@@ -13,7 +13,7 @@ from configs.base import data, evaluation, model, optimizer, task, train
 
 OWN = {
   **task(name='digits', positions='fourier', num_bands=4, max_resolution=8),
-  **task(permuted=False, max_shift=0.5),  # Pixels.
+  **task(permuted=False, image_size=8, max_shift=0.5),  # Pixels of 8x8.
   **task(max_rotation=10.0, max_scaling=0.15),  # Degrees; 85 to 115 %.
   **model(num_classes=10),
 }
@@ -26,6 +26,12 @@ CHANGES = {
 }
 VARIANTS = {
   '': {},
+  # As large as Fashion-MNIST's images and with the same model, so that one can
+  # go on from weights that were trained there.
+  'as_fashion': {
+    **task(image_size=28, num_bands=16, max_resolution=28),
+    **model(num_latents=32, latent_channels=96),
+  },
   # Two minutes less: does everything run?
   'smoke': {
     **model(num_latents=8, latent_channels=16),

@@ -13,7 +13,7 @@ from PIL import Image
 from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
-from perceiver.ranges import FractionBelowOne, PositiveOrZero, Range
+from perceiver.ranges import Count, FractionBelowOne, PositiveOrZero, Range
 
 SIZE = 8
 NUM_TRAIN, NUM_TEST = 1437, 360
@@ -27,6 +27,7 @@ class Digits(ImageTask):
   max_shift: PositiveOrZero  # Pixels, along each axis.
   max_rotation: Annotated[float, Range('[0, 180]')]  # Degrees.
   max_scaling: FractionBelowOne  # 0.1: from 90 % to 110 % of the size.
+  image_size: Count = SIZE  # To which they are enlarged in the end.
   num_classes = 10
   mean = (8.0,)
   stddev = (8.0,)
@@ -75,12 +76,19 @@ class Digits(ImageTask):
     return self.eval_example({**record, 'image': image})
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    return {**record, 'image': record['image'][..., None]}  # [8, 8, 1]
+    image = record['image']  # [8, 8]
+    if self.image_size != SIZE:
+      shape = (self.image_size, self.image_size)
+      enlarged = Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR)
+      image = np.asarray(enlarged)
+    return {**record, 'image': image[..., None]}
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     return {
       'index': jax.ShapeDtypeStruct((), jnp.int32),
-      'image': jax.ShapeDtypeStruct((SIZE, SIZE, 1), jnp.float32),
+      'image': jax.ShapeDtypeStruct(
+        (self.image_size, self.image_size, 1), jnp.float32
+      ),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
 

@@ -131,6 +131,7 @@ EFFECTS = {
   'task.max_shift': (first_batch, 0.0, {}),
   'task.max_rotation': (first_batch, 0.0, {}),
   'task.max_scaling': (first_batch, 0.0, {}),
+  'task.image_size': (first_batch, 9, {}),
   'task.num_bands': (inputs, 5, {}),
   'task.max_resolution': (inputs, 4, {}),
   'task.positions': (program, 'learned', {}),

@@ -40,6 +40,7 @@ SECTIONS = {
     'eval_every': 5000,
     'checkpoint_every': 1000,
     'keep_checkpoints': 2,  # The latest; the best one is kept besides.
+    'init_from': config_dict.placeholder(str),  # A folder of weights.
     'model_parallel': 1,  # Devices that share one copy of the weights.
     # Steps to trace, 'START:COUNT'; where compiled programs are kept, for the
     # next start: in the workdir, if not absolute; None: nowhere.

@@ -132,7 +132,7 @@ class Checkpoints:
       keep: how many of the latest checkpoints to keep, beside the best one.
       read_only: write nothing (evaluation, perhaps beside a running training).
     """
-    self._directory = epath.Path(workdir).absolute() / 'checkpoints'
+    self._directory = _directory(workdir)
     is_main = jax.process_index() == 0
     sound = []
     if is_main:
@@ -170,6 +170,11 @@ class Checkpoints:
         'data': ocp.JsonCheckpointHandler(),
       },
     )
+
+  @staticmethod
+  def exist(workdir: str) -> bool:
+    """Whether the workdir has any, intact or not."""
+    return _directory(workdir).exists()
 
   def step(self, which: str) -> int | None:
     """The step of the 'latest' or the 'best' intact checkpoint, if any."""
@@ -293,3 +298,7 @@ def _broadcast_list(values: list[int]) -> list[int]:
   padded = np.zeros(length, np.int32)
   padded[: len(values)] = values[:length]
   return [int(x) for x in multihost_utils.broadcast_one_to_all(padded)]
+
+
+def _directory(workdir: str) -> epath.Path:
+  return epath.Path(workdir).absolute() / 'checkpoints'

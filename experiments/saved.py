@@ -79,7 +79,7 @@ def restore(experiment: Experiment, workdir: str) -> TrainState:
     checkpoint.CheckpointMismatchError: if it is of another model.
   """
   task, config = experiment.task, experiment.config
-  if not (epath.Path(workdir) / 'checkpoints').exists():
+  if not Checkpoints.exist(workdir):
     raise FileNotFoundError(
       f'No checkpoints in --workdir={workdir}: train first (--mode=train).'
     )

@@ -18,6 +18,7 @@ from experiments import (
   saved,
   sharding,
   telemetry,
+  warm_start,
 )
 from experiments.checkpoint import Checkpoints
 from experiments.experiment import Experiment, TrainState
@@ -123,6 +124,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   Raises:
     errors.DataNotFoundError: before anything is written.
     checkpoint.CheckpointMismatchError: likewise.
+    ValueError: likewise, if `train.init_from` does not fit.
     NonFiniteError: at the first step whose loss or gradient is not finite; no
       checkpoint holds that step.
     errors.DamagedDataError: if too many records turn out to be damaged.
@@ -133,6 +135,9 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   total_steps, eval_every = experiment.total_steps, config.train.eval_every
   train_source = experiment.source(task.train_split)
   eval_sources = evaluate.open_sources(experiment)
+  weights = None
+  if config.train.init_from and not Checkpoints.exist(workdir):
+    weights = warm_start.read(experiment)  # Before anything is written.
 
   checkpoints = Checkpoints(
     workdir,
@@ -140,7 +145,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     keep=config.train.keep_checkpoints,
     read_only=False,
   )
-  state, position = _restore_or_init(experiment, checkpoints)
+  state, position = _restore_or_init(experiment, checkpoints, weights)
   start_step = int(state.step)
   batches = pipeline.train_batches(
     task,
@@ -258,13 +263,23 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
 
 
 def _restore_or_init(
-  experiment: Experiment, checkpoints: Checkpoints
+  experiment: Experiment,
+  checkpoints: Checkpoints,
+  weights: dict[str, np.ndarray] | None,
 ) -> tuple[TrainState, int]:
-  """The state to go on from, and the position in the data."""
+  """The state to go on from, and the position in the data.
+
+  `weights` are those of `train.init_from`, if they have been read.
+  """
   step = checkpoints.step('latest')
   if step is not None:
     log.info('Going on from the checkpoint of step %d.', step)
     return checkpoints.restore(step, saved.abstract_state(experiment))
   shardings = sharding.state_shardings(experiment.mesh, experiment.state_shapes)
   init = jax.jit(experiment.init_state, out_shardings=shardings)
-  return init(jax.random.key(experiment.config.seed)), 0
+  state = init(jax.random.key(experiment.config.seed))
+  if experiment.config.train.init_from:
+    if weights is None:  # No checkpoint was intact.
+      weights = warm_start.read(experiment)
+    state = state._replace(params=warm_start.put(state.params, weights))
+  return state, 0

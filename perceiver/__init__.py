@@ -8,6 +8,7 @@ from perceiver.position_encoding import (
   fourier_points,
   LearnedPositions,
 )
+from perceiver.pretrained import from_pretrained, Pretrained
 
 __version__ = '0.1.0'
 
@@ -16,8 +17,10 @@ __all__ = [
   'LearnedPositions',
   'ModalityEncoding',
   'Perceiver',
+  'Pretrained',
   'Segment',
   'attention_maps',
   'fourier_axes',
   'fourier_points',
+  'from_pretrained',
 ]

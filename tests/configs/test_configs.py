@@ -188,6 +188,7 @@ ELSEWHERE = {  # Tested where a run is at hand.
   'model.name': 'below',
   'model.num_classes': 'below',
   'model.attention_kernel': 'perceiver/test_model.py',
+  'train.init_from': 'experiments/test_warm_start.py',
   'train.model_parallel': 'experiments/test_training.py',
   'train.log_every': 'experiments/test_training.py',
   'train.eval_every': 'experiments/test_training.py',

@@ -1,0 +1,102 @@
+"""Training that starts from the weights of an export (`train.init_from`)."""
+
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.experiment import Experiment
+from perceiver import modalities, pretrained
+
+log = logging.getLogger(__name__)
+
+HEAD = 'perceiver/head/'  # The classifier: fresh, if its classes are others.
+
+
+def read(experiment: Experiment) -> dict[str, np.ndarray]:
+  """The weights that the experiment starts from.
+
+  Args:
+    experiment: its `train.init_from` names the folder, see
+      `perceiver.pretrained`.
+
+  Returns:
+    Parameters by 'module/name'; those that are not among them start fresh.
+
+  Raises:
+    FileNotFoundError: if there is no such folder, or a file is missing in it.
+    ValueError: if the folder is damaged, or of a model that does not fit.
+  """
+  folder = experiment.config.train.init_from
+  config, tensors = pretrained.read(folder)
+  shapes = {
+    name: x.shape
+    for name, x in pretrained.as_tensors(experiment.state_shapes.params).items()
+  }
+  fresh = set()
+  if config['classes'] != list(experiment.class_names):
+    fresh = {x for x in tensors.keys() | shapes if x.startswith(HEAD)}
+  wrong = [
+    f'{name} {np.shape(tensors[name]) if name in tensors else "missing"},'
+    f' here {shapes.get(name, "unknown")}'
+    for name in sorted(tensors.keys() | shapes)
+    if name not in fresh
+    and (name not in tensors or tensors[name].shape != shapes.get(name))
+  ]
+  if wrong:
+    raise ValueError(
+      f'train.init_from={folder!r} does not fit the model: {len(wrong)} tensors'
+      f' differ, such as {wrong[0]}.'
+    )
+  loaded = {x: tensor for x, tensor in tensors.items() if x not in fresh}
+  log.info(
+    'Starting from %s: %d tensors; fresh: %s.',
+    folder,
+    len(loaded),
+    ', '.join(sorted(fresh & shapes.keys())) or 'none',
+  )
+  for line in _differences(experiment, config):
+    log.warning('%s: %s', folder, line)
+  return loaded
+
+
+def put(params: Any, weights: dict[str, np.ndarray]) -> Any:
+  """Parameters with the weights in their place, on the devices as they were."""
+  flat = pretrained.as_tensors(params)
+  for name, tensor in weights.items():
+    # Each process has all of it, and puts what its devices hold.
+    flat[name] = jax.make_array_from_callback(
+      tensor.shape, flat[name].sharding, tensor.__getitem__
+    )
+  return pretrained.as_params(flat)
+
+
+def _differences(experiment: Experiment, config: dict[str, Any]) -> list[str]:
+  """What has no tensors, and yet differs from how the weights were trained."""
+  ours: dict[str, Any] = {
+    f'model.{key}': value for key, value in experiment.config.model.items()
+  }
+  theirs = {f'model.{key}': value for key, value in config['model'].items()}
+  for known, inputs in (
+    (
+      ours,
+      {
+        name: modalities.to_json(x)
+        for name, x in experiment.task.modalities.items()
+      },
+    ),
+    (theirs, config['input']),
+  ):
+    for name, settings in inputs.items():
+      known |= {f'{name}.{key}': value for key, value in settings.items()}
+  return [
+    f'trained with {key}={theirs[key]!r}, here {ours[key]!r}.'
+    for key in sorted(ours.keys() & theirs.keys())
+    if key != 'model.num_classes' and _plain(ours[key]) != _plain(theirs[key])
+  ]
+
+
+def _plain(value: Any) -> Any:
+  """Tuples as the lists that JSON has."""
+  return list(map(_plain, value)) if isinstance(value, tuple | list) else value

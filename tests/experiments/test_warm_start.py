@@ -1,0 +1,104 @@
+"""Training from exported weights: what fits is loaded, the rest is an error."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import sharding, train, warm_start
+from perceiver import pretrained
+from scripts import export
+from tests.experiments.smoke import create, final_params
+
+
+@pytest.fixture(scope='module')
+def weights(trained, tmp_path_factory):
+  """An export of the smoke run, and its parameters."""
+  run, workdir, _ = trained
+  folder = tmp_path_factory.mktemp('weights') / 'digits'
+  export.export(str(workdir), str(folder))
+  return str(folder), final_params(run, workdir)
+
+
+def other_classes(folder, target, count=10):
+  """The same weights, with `count` other classes."""
+  config, tensors = pretrained.read(folder)
+  tensors = {
+    name: x[..., :count] if name.startswith(warm_start.HEAD) else x
+    for name, x in tensors.items()
+  }
+  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
+  config['classes'] = [f'letter {i}' for i in range(count)]
+  config['model'] = {**config['model'], 'num_classes': count}
+  pretrained.write(target, config, tensors)
+  return str(target)
+
+
+def test_a_run_starts_from_them_once(weights, tmp_path, caplog):
+  folder, params = weights
+  settings = {'train.init_from': folder, 'train.steps': 2}
+  settings |= {'optimizer.learning_rate': 1e-9}
+  run = create(**settings)
+  train.train(run, str(tmp_path))
+  assert 'Starting from' in caplog.text
+  assert 'fresh: none' in caplog.text
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6),
+    final_params(run, tmp_path),
+    params,
+  )
+  # What goes on from a checkpoint does not read them again.
+  caplog.clear()
+  again = create(**settings | {'train.init_from': 'gone', 'train.steps': 3})
+  train.train(again, str(tmp_path))
+  assert 'Starting from' not in caplog.text
+
+
+@pytest.mark.parametrize('count', [10, 3])
+def test_a_classifier_of_other_classes_is_named_and_fresh(
+  weights, tmp_path, caplog, count
+):
+  folder = other_classes(weights[0], tmp_path / 'letters', count)
+  run = create(**{'train.init_from': folder, 'task.max_resolution': 4})
+  loaded = warm_start.read(run)
+  assert 'fresh: perceiver/head/b, perceiver/head/w' in caplog.text
+  assert 'trained with image.max_resolution=8, here 4' in caplog.text
+  state = run.init_state(jax.random.key(0))
+  params = warm_start.put(state.params, loaded)
+  same = jax.tree.map(np.array_equal, params, weights[1])
+  assert not same['perceiver/head']['w']
+  params['perceiver/head'] = weights[1]['perceiver/head']
+  assert all(jax.tree.leaves(jax.tree.map(np.array_equal, params, weights[1])))
+
+
+@pytest.mark.parametrize('devices', [4])
+def test_weights_are_split_as_the_parameters_are(weights, devices):
+  run = create(
+    devices, **{'train.init_from': weights[0], 'train.model_parallel': 2}
+  )
+  shardings = sharding.state_shardings(run.mesh, run.state_shapes)
+  init = jax.jit(run.init_state, out_shardings=shardings)
+  fresh = init(jax.random.key(0)).params
+  params = warm_start.put(fresh, warm_start.read(run))
+  jax.tree.map(np.testing.assert_array_equal, params, weights[1])
+  assert jax.tree.map(lambda x: x.sharding, params) == jax.tree.map(
+    lambda x: x.sharding, fresh
+  )
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'model.latent_channels': 32}, r'does not fit .* here \(32, 10\)'),
+    ({'model.num_self_attends': 2}, r'missing, here \('),
+    ({'model.head': 'query'}, 'missing, here'),
+    ({'train.init_from': 'nowhere'}, 'nowhere is no folder of weights'),
+  ],
+)
+def test_what_does_not_fit_is_an_error_before_anything_is_written(
+  weights, tmp_path, settings, message
+):
+  run = create(**{'train.init_from': weights[0]} | settings)
+  workdir = tmp_path / 'run'
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    train.train(run, str(workdir))
+  assert not workdir.exists()

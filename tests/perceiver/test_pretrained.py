@@ -1,0 +1,451 @@
+"""Folders of weights: what is written is read, and what lies is refused."""
+
+import json
+import pathlib
+import shutil
+import struct
+
+import haiku as hk
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import perceiver
+from perceiver import attention_maps, modalities, pretrained, weight_files
+from perceiver.weight_files import WeightsError
+from tests.perceiver.test_modalities import IMAGE, MEL, POINTS, VIDEO
+
+TRANSFORMERS = pathlib.Path(__file__).parent / 'transformers'
+RNG = np.random.default_rng(0)
+MODEL = {
+  'num_classes': 3,
+  'num_latents': 4,
+  'latent_channels': 8,
+  'num_latent_transformers': 2,
+  'num_self_attends': 1,
+  'num_cross_attends': 2,
+  'self_attend_heads': 2,
+}
+INPUTS = {
+  'image': {'image': IMAGE},
+  'points': {'points': POINTS},
+  'events': {'video': VIDEO, 'mel': MEL},
+}
+
+
+def random_input(modality, batch_size=2):
+  if modality.dtype == np.float32:
+    return RNG.normal(size=(batch_size, *modality.shape)).astype(np.float32)
+  shape = (batch_size, *modality.shape)
+  return RNG.integers(0, 256, shape).astype(modality.dtype)
+
+
+def random_batch(inputs):
+  return {x.source: random_input(x) for x in inputs.values()}
+
+
+def transformed(inputs, **settings):
+  """The model, put together by hand."""
+
+  def forward(batch):
+    array = modalities.byte_array(inputs, batch)
+    return perceiver.Perceiver(**MODEL, **settings)(array)
+
+  return hk.transform(forward)
+
+
+def prepared(inputs, batch):
+  return {
+    x.source: x.prepare(batch[x.source], normalized=False)
+    for x in inputs.values()
+  }
+
+
+def random_params(inputs, data):
+  shapes = jax.eval_shape(transformed(inputs).init, jax.random.key(0), data)
+  draw = lambda x: RNG.normal(0, 0.3, x.shape).astype(np.float32)
+  return jax.tree.map(draw, shapes)
+
+
+def config_of(inputs):
+  return {
+    'model': dict(MODEL),
+    'input': {name: modalities.to_json(x) for name, x in inputs.items()},
+    'classes': ['cat', 'dog', 'owl'],
+    'scores': 'softmax',
+  }
+
+
+@pytest.fixture(scope='module', params=INPUTS)
+def saved(request, tmp_path_factory):
+  """A folder with random weights, its input, and the logits of a batch."""
+  inputs = INPUTS[request.param]
+  batch = random_batch(inputs)
+  model, data = transformed(inputs), prepared(inputs, batch)
+  params = random_params(inputs, data)
+  folder = tmp_path_factory.mktemp('saved') / request.param
+  tensors = pretrained.as_tensors(params)
+  pretrained.write(folder, config_of(inputs), tensors)
+  return folder, batch, jax.jit(model.apply)(params, None, data), params
+
+
+def test_what_is_written_is_read(saved):
+  folder, batch, logits, params = saved
+  model = perceiver.from_pretrained(folder)
+  assert list(model.class_names) == ['cat', 'dog', 'owl']
+  assert model.config['model'] == MODEL
+  jax.tree.map(np.testing.assert_array_equal, dict(model.params), params)
+  inputs = batch if len(batch) > 1 else next(iter(batch.values()))
+  assert np.ptp(logits) > 0.1
+  # The same program but for the rounding of what is fused.
+  np.testing.assert_allclose(model(inputs), logits, rtol=1e-5, atol=1e-6)
+  assert model.encode(inputs).shape == (2, 4, 8)
+  array = model.byte_array(inputs)
+  array.validate()
+  maps = [
+    attention_maps.logits(query, array)
+    for query in model.attention_queries(inputs)
+  ]
+  assert [x.shape for x in maps] == 2 * [(2, 1, 4, array.num_elements)]
+
+
+@pytest.mark.parametrize('form', ['plain', 'no_kv', 'factored'])
+def test_every_form_of_attention_gives_the_same(saved, form):
+  folder, batch, logits, _ = saved
+  model = perceiver.from_pretrained(folder, attention=form)
+  np.testing.assert_allclose(model(batch), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_left_out_counts_as_absent(tmp_path):
+  inputs = INPUTS['events']
+  batch = random_batch(inputs)
+  model = transformed(inputs)
+  data = prepared(inputs, batch)
+  params = random_params(inputs, data)
+  pretrained.write(
+    tmp_path / 'x', config_of(inputs), pretrained.as_tensors(params)
+  )
+  loaded = perceiver.from_pretrained(tmp_path / 'x')
+  absent = np.zeros(2, bool)
+  expected = jax.jit(model.apply)(params, None, data | {'has_video': absent})
+  np.testing.assert_allclose(
+    loaded({'audio': batch['audio']}), expected, rtol=1e-5, atol=1e-6
+  )
+  for bad, message in (
+    ({}, r'Inputs \[\] are not some of'),
+    ({'smell': 1}, r"Inputs \['smell'\] are not some of \['audio', 'video'\]"),
+    (batch['audio'], 'must be by name'),
+    (batch | {'video': batch['video'][:1]}, r'different batch sizes \[1, 2\]'),
+    (batch | {'audio': batch['audio'][:, :9]}, r"'audio' of shape \(2, 9\)"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      loaded(bad)
+
+
+def test_halves_take_half_the_space(saved, tmp_path):
+  folder, batch, logits, _ = saved
+  config, tensors = pretrained.read(folder)
+  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
+  for dtype in ('bfloat16', 'float16'):
+    half = tmp_path / dtype
+    pretrained.write(half, config, tensors, dtype=dtype)
+    small, large = ((x / weight_files.TENSORS).stat() for x in (half, folder))
+    assert small.st_size < 0.8 * large.st_size
+    model = perceiver.from_pretrained(half)
+    assert {x.dtype for x in jax.tree.leaves(model.params)} == {
+      np.dtype('float32')
+    }
+    error = np.linalg.norm(model(batch) - logits) / np.linalg.norm(logits)
+    assert 0 < error < 0.05
+
+
+def test_nothing_is_written_over_or_left_half_written(saved, tmp_path):
+  folder, *_ = saved
+  config, tensors = pretrained.read(folder)
+  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
+  before = (folder / weight_files.CONFIG).read_bytes()
+  with pytest.raises(FileExistsError, match='exists already'):
+    pretrained.write(folder, config, tensors)
+  with pytest.raises(WeightsError, match='3 classes, but model'):
+    pretrained.write(
+      tmp_path / 'new', config | {'model': MODEL | {'num_classes': 4}}, tensors
+    )
+  with pytest.raises(ValueError, match="dtype='int8' is none of"):
+    pretrained.write(tmp_path / 'new', config, tensors, dtype='int8')
+  with pytest.raises(OSError, match='name too long'):
+    pretrained.write(
+      tmp_path / 'new', config, tensors, files={'x' * 300: 'too long'}
+    )
+  assert list(tmp_path.iterdir()) == []
+  assert (folder / weight_files.CONFIG).read_bytes() == before
+
+
+def relative_error(logits, expected):
+  return np.abs(logits - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize('kind', ['fourier', 'learned'])
+def test_models_of_transformers_give_its_logits(kind):
+  """tests/perceiver/make_transformers_fixtures.py made them."""
+  folder = TRANSFORMERS / kind
+  expected = np.load(folder / 'expected.npz')
+  sizes = [x.removeprefix('tanh_') for x in expected if x.startswith('tanh_')]
+  assert len(sizes) == {'fourier': 3, 'learned': 1}[kind]
+  model = perceiver.from_pretrained(folder)
+  assert 'owl' in model.class_names
+  for size in sizes:
+    raw = model(expected[f'images_{size}'])
+    pixels = expected[f'pixel_values_{size}'].transpose(0, 2, 3, 1)
+    seen = model(pixels, normalized=True)
+    for logits in (raw, seen):
+      assert relative_error(logits, expected[f'tanh_{size}']) <= 1e-5
+      assert relative_error(logits, expected[f'exact_{size}']) <= 2e-3
+  for form in ('plain', 'no_kv', 'factored'):
+    other = perceiver.from_pretrained(folder, attention=form)
+    logits = other(pixels, normalized=True)
+    assert relative_error(logits, expected[f'tanh_{size}']) <= 2e-5
+  queries = model.attention_queries(pixels, normalized=True)
+  assert len(queries) == 1
+
+
+def test_a_converted_model_is_the_same(tmp_path):
+  folder = TRANSFORMERS / 'learned'
+  config, tensors = pretrained.read(folder)
+  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
+  pretrained.write(tmp_path / 'ours', config, tensors)
+  images = np.load(folder / 'expected.npz')['images_10x10']
+  np.testing.assert_array_equal(
+    perceiver.from_pretrained(tmp_path / 'ours')(images),
+    perceiver.from_pretrained(folder)(images),
+  )
+
+
+@pytest.fixture
+def copy(tmp_path):
+  """Makes copies of a small folder, or of one of transformers'."""
+
+  def make(kind):
+    folder = tmp_path / kind
+    if kind in ('fourier', 'learned', 'conv'):
+      return pathlib.Path(shutil.copytree(TRANSFORMERS / kind, folder))
+    inputs = INPUTS['points']
+    params = random_params(inputs, prepared(inputs, random_batch(inputs)))
+    pretrained.write(folder, config_of(inputs), pretrained.as_tensors(params))
+    return folder
+
+  return make
+
+
+def change_config(folder, change):
+  path = folder / weight_files.CONFIG
+  data = json.loads(path.read_text())
+  change(data)
+  path.write_text(json.dumps(data))
+
+
+def model_key(key, value):
+  return lambda data: data['model'].update({key: value})
+
+
+def top_key(key, value):
+  return lambda data: data.update({key: value})
+
+
+@pytest.mark.parametrize(
+  ('kind', 'change', 'message'),
+  [
+    ('ours', top_key('format', 'other'), "format 'other', version 1; known is"),
+    ('ours', top_key('version', 2), 'version 2; known is'),
+    ('ours', top_key('extra', 1), r"unknown keys \['extra'\]"),
+    ('ours', lambda d: d.pop('scores'), r"missing keys \['scores'\]"),
+    ('ours', top_key('scores', 'max'), "'scores' must be one of"),
+    ('ours', top_key('classes', ['a', 'b']), '2 classes, but model.num_clas'),
+    ('ours', top_key('classes', 3), 'are of another type'),
+    ('ours', top_key('classes', [1, 2, 3]), 'are of another type'),
+    ('ours', top_key('model', []), 'are of another type'),
+    ('ours', top_key('input', {}), 'at least one modality'),
+    ('ours', top_key('input', {'x': {'type': 'x'}}), "'type' must be one of"),
+    ('ours', model_key('depth', 3), "unexpected keyword argument 'depth'"),
+    ('ours', model_key('mesh', None), r"unknown keys \['mesh'\] of the model"),
+    ('ours', model_key('num_latents', 0), r'num_latents=0 must be in \[1, inf'),
+    ('ours', model_key('num_latents', '4'), "num_latents='4' must be an int"),
+    ('ours', model_key('num_latents', 5), r"'perceiver/latents' .*\(5, 8\)"),
+    ('ours', model_key('num_latents', 10**12), 'perceiver/latents'),
+    ('ours', model_key('num_cross_attends', 10**9), 'is none up to 4096'),
+    ('ours', model_key('latent_channels', 16), 'gives the shape'),
+    ('ours', model_key('compute_dtype', 'float7'), 'float7'),
+    ('ours', model_key('head', 'query'), r'missing tensors \[perceiver/deco'),
+    ('conv', lambda d: None, 'not the convolutional one'),
+    ('fourier', top_key('architectures', ['PerceiverForMaskedLM']), 'nor oth'),
+    ('fourier', top_key('hidden_act', 'relu'), "hidden_act='relu' is not sup"),
+    ('fourier', top_key('use_query_residual', False), 'use_query_residual=F'),
+    ('fourier', top_key('qk_channels', 64), 'qk_channels=64 is not supported'),
+    ('fourier', top_key('num_blocks', 0.5), 'num_latent_transformers=0.5'),
+    ('fourier', top_key('d_latents', 48), 'gives the shape'),
+    ('fourier', top_key('id2label', {'0': 'a'}), 'final_layer.bias'),
+    ('fourier', top_key('id2label', {'1': 'a'}), "id2label lacks '0'"),
+    ('fourier', top_key('num_self_attends_per_block', 3), 'missing tensors'),
+    ('learned', top_key('image_size', 11), 'do not fit image_size=11'),
+    ('learned', top_key('image_size', 'x'), "image_size='x' is not supported"),
+  ],
+)
+def test_a_config_that_does_not_fit_is_one_clear_error(
+  copy, kind, change, message
+):
+  folder = copy(kind)
+  change_config(folder, change)
+  with pytest.raises(WeightsError, match=message) as error:
+    perceiver.from_pretrained(folder)
+  assert str(folder) in str(error.value)
+
+
+def change_tensors(folder, change):
+  path = folder / weight_files.TENSORS
+  tensors = safetensors.numpy.load_file(path)
+  change(tensors)
+  path.write_bytes(safetensors.numpy.save(tensors))
+
+
+def change_header(folder, change):
+  """Rewrites the header: its length, then JSON, then the numbers."""
+  path = folder / weight_files.TENSORS
+  data = path.read_bytes()
+  (size,) = struct.unpack('<Q', data[:8])
+  header = json.loads(data[8 : 8 + size])
+  header.pop('__metadata__', None)
+  header = change(header)
+  text = header if isinstance(header, bytes) else json.dumps(header).encode()
+  path.write_bytes(struct.pack('<Q', len(text)) + text + data[8 + size :])
+
+
+def longer(header):
+  """A tensor says that it is larger than its numbers."""
+  name = sorted(header)[0]
+  header[name]['shape'] = [10**6, *header[name]['shape']]
+  return header
+
+
+def overlapping(header):
+  first, second, *_ = sorted(header)
+  header[first]['data_offsets'] = header[second]['data_offsets']
+  header[first]['shape'] = header[second]['shape']
+  return header
+
+
+def behind_the_end(header):
+  last = max(header, key=lambda x: header[x]['data_offsets'])
+  header[last]['data_offsets'][1] += 4
+  header[last]['shape'] = [header[last]['shape'][0] + 1]
+  return header
+
+
+def set_tensor(name, value):
+  return lambda tensors: tensors.update({name: value})
+
+
+def spoil(number):
+  def change(tensors):
+    tensors['perceiver/latents'][1, 2] = number
+
+  return change
+
+
+@pytest.mark.parametrize('kind', ['ours', 'fourier'])
+@pytest.mark.parametrize(
+  'change', [longer, overlapping, behind_the_end, lambda h: b'{' * 9]
+)
+def test_a_header_that_lies_is_refused(copy, kind, change):
+  folder = copy(kind)
+  change_header(folder, change)
+  with pytest.raises(WeightsError, match='is damaged'):
+    perceiver.from_pretrained(folder)
+
+
+def test_a_length_that_lies_is_refused(copy):
+  folder = copy('ours')
+  path = folder / weight_files.TENSORS
+  data = path.read_bytes()
+  for content in (struct.pack('<Q', 1 << 62) + data[8:], data[:-3], data[:5]):
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match='is damaged'):
+      perceiver.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda t: t.pop('perceiver/head/b'), r'missing tensors \[perceiver/head'),
+    (set_tensor('x/y', np.ones(3, 'f')), r'unknown tensors \[x/y\]'),
+    (
+      set_tensor('perceiver/head/b', np.ones(4, 'f')),
+      r"'perceiver/head/b' gives the shape \(4,\); the config asks for \(3,\)",
+    ),
+    (
+      set_tensor('perceiver/head/b', np.ones(3, np.int64)),
+      "'perceiver/head/b' is of int64",
+    ),
+    (spoil(np.nan), "'perceiver/latents' has values that are not finite"),
+    (spoil(np.inf), "'perceiver/latents' has values that are not finite"),
+  ],
+)
+def test_tensors_that_do_not_fit_are_named(copy, change, message):
+  folder = copy('ours')
+  change_tensors(folder, change)
+  with pytest.raises(WeightsError, match=message):
+    perceiver.from_pretrained(folder)
+
+
+def test_tensors_of_transformers_are_named_as_there(copy):
+  folder = copy('fourier')
+  bias = 'perceiver.decoder.decoder.final_layer.bias'
+  for change, message in (
+    (set_tensor(bias, np.ones(4, 'f')), f'{bias}.*gives the shape'),
+    (lambda t: t.pop(bias), rf'missing tensors \[{bias}\]'),
+    (set_tensor(bias, np.ones((0,), 'f')), f'{bias}.*gives the shape'),
+    (
+      set_tensor('perceiver.more.weight', np.ones(2, 'f')),
+      r'unknown tensors \[perceiver.more.weight\]',
+    ),
+  ):
+    shutil.copy(TRANSFORMERS / 'fourier' / weight_files.TENSORS, folder)
+    change_tensors(folder, change)
+    with pytest.raises(WeightsError, match=message):
+      perceiver.from_pretrained(folder)
+
+
+def test_what_is_no_plain_file_in_the_folder_is_not_opened(copy, tmp_path):
+  folder = copy('ours')
+  for name in (weight_files.CONFIG, weight_files.TENSORS):
+    path, elsewhere = folder / name, tmp_path / name
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    with pytest.raises(WeightsError, match='is a link out of the folder'):
+      perceiver.from_pretrained(folder)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=f'has no {name}; it has'):
+      perceiver.from_pretrained(folder)
+    path.mkdir()
+    with pytest.raises(WeightsError, match='is no file'):
+      perceiver.from_pretrained(folder)
+    path.rmdir()
+    elsewhere.rename(path)
+  for text, message in (
+    ('[1]', 'holds no JSON object'),
+    ('{', 'is no JSON'),
+    ('[' * 100_000, 'is no JSON'),
+    (' ' * (weight_files.MAX_JSON_BYTES + 1), 'has more than'),
+  ):
+    (folder / weight_files.CONFIG).write_text(text)
+    with pytest.raises(WeightsError, match=message):
+      perceiver.from_pretrained(folder)
+  with pytest.raises(FileNotFoundError, match='is no folder of weights'):
+    perceiver.from_pretrained(tmp_path / 'nowhere')
+
+
+def test_pickles_are_not_opened(tmp_path):
+  folder = tmp_path / 'pickled'
+  shutil.copytree(TRANSFORMERS / 'fourier', folder)
+  (folder / weight_files.TENSORS).rename(folder / 'pytorch_model.bin')
+  with pytest.raises(FileNotFoundError, match='Only safetensors are read'):
+    perceiver.from_pretrained(folder)

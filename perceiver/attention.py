@@ -202,3 +202,33 @@ class SelfAttention(AttentionBlock):
       heads = map(self.split_heads, (query, key, value))
       attended = attention.self_attend(*heads)
     return self.add(latents, attended, is_training)
+
+
+@dataclasses.dataclass
+class QueryDecoder(hk.Module):
+  """What one learned query finds in the latents.
+
+  It attends to them with one head as wide as they are (Perceiver IO, arXiv
+  2107.14795, section 3.2).
+  """
+
+  options: BlockOptions
+  init_scale: float  # Standard deviation of the query, cut off at two.
+  name: str | None = None
+
+  def __call__(
+    self,
+    latents: jax.Array,  # [B, N, D]
+    is_training: bool,
+  ) -> jax.Array:  # [B, D]
+    batch_size, _, channels = latents.shape
+    initializer = hk.initializers.TruncatedNormal(self.init_scale)
+    query = hk.get_parameter('query', [1, channels], latents.dtype, initializer)
+    query = jnp.broadcast_to(query, (batch_size, *query.shape))  # [B, 1, D]
+    normed = attention.normalize(latents).astype(latents.dtype)
+    cross_attend = CrossAttention(
+      self.options, num_channels=channels, name='cross_attend'
+    )
+    inputs = cross_attention.PlainInputs(normed, mask=None)
+    found, _ = cross_attend(query, inputs, is_training)
+    return found[:, 0]

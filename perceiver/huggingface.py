@@ -218,13 +218,17 @@ def _names(settings: _Settings) -> Names:
   decoder = 'perceiver.decoder.decoder'
   names = {
     'perceiver/latents': 'perceiver.embeddings.latents',
-    'perceiver/query': f'{decoder}.output_position_encodings'
+    'perceiver/decoder/query': f'{decoder}.output_position_encodings'
     '.position_embeddings',
     **layer('perceiver/head', f'{decoder}.final_layer'),
     **block(
       'perceiver/~/cross_attend_0', 'perceiver.encoder.cross_attention', True
     ),
-    **block('perceiver/decoder', f'{decoder}.decoding_cross_attention', True),
+    **block(
+      'perceiver/decoder/cross_attend',
+      f'{decoder}.decoding_cross_attention',
+      True,
+    ),
   }
   for i in range(settings['num_self_attends_per_block']):
     names |= block(

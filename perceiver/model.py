@@ -23,10 +23,10 @@ from perceiver.attention import (
   BlockOptions,
   CrossAttention,
   float32_parameters,
+  QueryDecoder,
   SelfAttention,
 )
 from perceiver.inputs import ByteArray
-from perceiver.ops import attention as ops_attention
 from perceiver.ops import cross_attention, factored, hardware
 from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
 
@@ -153,7 +153,10 @@ class Perceiver(hk.Module):
     """
     latents = self.encode(inputs, is_training)
     if self.head == 'query':
-      pooled = self._query(latents, is_training).astype(jnp.float32)  # [B, D]
+      options = self._block_options(widening_factor=1)
+      decoder = QueryDecoder(options, self.latent_init_scale, name='decoder')
+      with float32_parameters():
+        pooled = decoder(latents, is_training).astype(jnp.float32)  # [B, D]
     else:
       # The mean over the latents comes first, then the only linear layer: v1 of
       # the paper had them the other way round (appendix F).
@@ -214,24 +217,6 @@ class Perceiver(hk.Module):
     return BlockOptions(
       widening_factor, self.weight_init_scale, self.dropout_rate
     )
-
-  @hk.transparent
-  def _query(self, latents: jax.Array, is_training: bool) -> jax.Array:
-    """[B, D]: what one learned query finds in the latents [B, N, D]."""
-    shape = [1, self.latent_channels]
-    initializer = hk.initializers.TruncatedNormal(self.latent_init_scale)
-    # One head as wide as the latents, and a dense block that is not widened.
-    attend = CrossAttention(
-      self._block_options(1),
-      num_channels=self.latent_channels,
-      name='decoder',
-    )
-    with float32_parameters():
-      query = hk.get_parameter('query', shape, latents.dtype, initializer)
-      query = jnp.broadcast_to(query, (len(latents), *shape))  # [B, 1, D]
-      normed = ops_attention.normalize(latents).astype(latents.dtype)
-      inputs = cross_attention.PlainInputs(normed, mask=None)
-      return attend(query, inputs, is_training)[0][:, 0]
 
   def _plan(self) -> list[tuple[int, tuple[int, ...]]]:
     """The weights that each iteration uses.

@@ -120,7 +120,8 @@ def perceiver(
     top = under(params, 'perceiver')
     pooled = z.mean(axis=0)
     if head == 'query':
-      query, p = top['perceiver']['query'], under(params, 'perceiver/decoder')
+      query = top['decoder']['query']
+      p = under(params, 'perceiver/decoder/cross_attend')
       keys = layer_norm(z, p['input_norm'])
       normed = layer_norm(query, p['latent_norm'])
       (pooled,) = block(query, normed, keys, p, 1, np.ones(len(z)))

@@ -5,7 +5,7 @@ import librosa
 import numpy as np
 import pytest
 
-from perceiver import spectrogram
+from perceiver.modalities import spectrogram
 
 RATE, HOP, BINS = 48_000, 1024, 80
 SAMPLES = 61_440

@@ -14,7 +14,7 @@ from configs import audioset as configs
 from experiments import evaluate, experiment, pipeline, saved, sharding, train
 from experiments.benchmarks.audioset import source
 from experiments.benchmarks.audioset.average_precision import average_precision
-from perceiver import spectrogram
+from perceiver.modalities import spectrogram
 from scripts import costs, tables
 from tests.benchmarks.audioset.clips import clip, config, task, uncut
 

@@ -1,0 +1,104 @@
+"""Images (section 4.1)."""
+
+import dataclasses
+import math
+from typing import Annotated, Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from perceiver.inputs import Segment
+from perceiver.modalities.base import Modality
+from perceiver.position_encoding import fourier_axes, LearnedPositions
+from perceiver.ranges import Count, Positive, Range
+
+Number = Annotated[float, Range('(-inf, inf)')]
+Seed = Annotated[int, Range('[0, 4294967295]')]
+
+POSITIONS = ('fourier', 'learned')
+
+
+@dataclasses.dataclass(frozen=True)
+class Image(Modality):
+  """Images [H, W, channels], an element for each pixel (section 4.1)."""
+
+  height: Count
+  width: Count
+  channels: Count
+  mean: tuple[Number, ...]  # Of pixels, for each channel.
+  stddev: tuple[Positive, ...]
+  positions: str = 'fourier'  # Or 'learned' (Table 2, appendix B).
+  max_resolution: Positive | None = None  # μ; None: the height, the width.
+  position_channels: Count = 128  # P, of learned positions.
+  # Pixels in another order, drawn from this seed (Table 2); None: as they are.
+  permutation_seed: Seed | None = None
+  # Channels that a learned linear layer makes of a pixel's; None: there is no
+  # such layer, as in the paper.
+  projection: Count | None = None
+  source = 'image'
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.positions not in POSITIONS:
+      raise ValueError(f'positions={self.positions!r} is none of {POSITIONS}.')
+    for name in ('mean', 'stddev'):
+      if len(getattr(self, name)) != self.channels:
+        raise ValueError(
+          f'{name}={getattr(self, name)} is not of {self.channels} channels.'
+        )
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.height, self.width, self.channels
+
+  @property
+  def takes_any_size(self) -> bool:
+    """Whether positions are there for images of other heights and widths."""
+    return (
+      self.positions == 'fourier'
+      and self.max_resolution is not None
+      and self.permutation_seed is None
+    )
+
+  def check(self, array: Any) -> None:
+    if not self.takes_any_size:
+      super().check(array)
+    elif np.ndim(array) != 4 or np.shape(array)[3] != self.channels:
+      raise ValueError(
+        f'{self.source!r} of shape {np.shape(array)}; expected'
+        f' [B, height, width, {self.channels}].'
+      )
+
+  def content(
+    self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
+  ) -> jax.Array:
+    """Normalized: less the mean, by the standard deviation."""
+    del mesh
+    image = array.astype(jnp.float32)
+    if normalized:
+      return image
+    spread = lambda x: jnp.reshape(jnp.array(x, jnp.float32), (1, 1, 1, -1))
+    return (image - spread(self.mean)) / spread(self.stddev)
+
+  def segment(self, content: jax.Array) -> Segment:
+    grid = content.shape[1:3]
+    if self.projection is not None:
+      content = hk.Linear(self.projection, name='projection')(content)
+    segment = Segment(
+      content,
+      fourier_axes(grid, self.num_bands, self.max_resolution)
+      if self.positions == 'fourier'
+      else LearnedPositions(grid, self.position_channels)(),
+    )
+    if self.permutation_seed is None:
+      return segment
+    # The position features are attached before: they move along.
+    return segment.permute(permutation(self.permutation_seed, math.prod(grid)))
+
+
+def permutation(seed: int, size: int) -> np.ndarray:
+  """An order of elements, the same for the same seed."""
+  return np.random.default_rng(seed).permutation(size)

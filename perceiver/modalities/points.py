@@ -1,0 +1,82 @@
+"""Point clouds (section 4.3)."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from perceiver.inputs import Segment
+from perceiver.modalities.base import Modality
+from perceiver.position_encoding import fourier_points
+from perceiver.ranges import Count, Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class Points(Modality):
+  """Point clouds [M, 3]: nothing but features of coordinates (section 4.3)."""
+
+  num_points: Count
+  max_resolution: Positive  # μ: the unit cube's side, in elements.
+  # (height, width) that the points stand on, in their order; None: a set.
+  grid: tuple[Count, Count] | None = None
+  source = 'points'
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.grid is not None and math.prod(self.grid) != self.num_points:
+      raise ValueError(f'grid={self.grid} has not {self.num_points} places.')
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.num_points, 3
+
+  def check(self, array: Any) -> None:
+    if self.grid is not None:
+      super().check(array)
+    elif np.ndim(array) != 3 or np.shape(array)[2] != 3:
+      raise ValueError(
+        f'{self.source!r} of shape {np.shape(array)}; expected [B, M, 3].'
+      )
+
+  def prepare(self, array: Any, normalized: bool = False) -> Any:
+    """Normalized: as `normalize_points` makes them."""
+    array = np.asarray(array, np.float32)
+    return array if normalized else np.stack([*map(normalize_points, array)])
+
+  def content(
+    self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
+  ) -> jax.Array:
+    del normalized, mesh
+    return array.reshape(len(array), *(self.grid or array.shape[1:2]), 3)
+
+  def segment(self, content: jax.Array) -> Segment:
+    nothing = jnp.zeros((*content.shape[:-1], 0))
+    positions = fourier_points(content, self.num_bands, self.max_resolution)
+    return Segment(nothing, positions)
+
+
+def normalize_points(points: np.ndarray) -> np.ndarray:
+  """Moves and scales a cloud to zero mean and the unit cube.
+
+  One scale for the three axes keeps the proportions: the largest coordinate,
+  in absolute value, becomes 1.
+
+  Args:
+    points: [M, 3].
+
+  Returns:
+    [M, 3] in [-1, 1], in the dtype of the points.
+
+  Raises:
+    ValueError: if a coordinate is not finite, or all points are the same.
+  """
+  with np.errstate(invalid='ignore', over='ignore'):  # Checked below.
+    centred = points - points.mean(axis=0)
+    scale = np.abs(centred).max()
+  if not np.isfinite(scale) or scale == 0:
+    raise ValueError(f'A point cloud of extent {scale} cannot be normalized.')
+  return centred / scale

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 def places():
   """Paths on the map: names with a suffix or a slash, by their indentation."""
   text = (ROOT / 'README.md').read_text()
-  _, _, text = text.partition('## Map of the house\n\n```\n')
+  _, _, text = text.partition('## Map of the house\n\n```text\n')
   folders = []
   for line in text.partition('\n```')[0].splitlines():
     depth = (len(line) - len(line.lstrip())) // 2

@@ -1,0 +1,159 @@
+"""The fences of a Markdown page, and the comments that say how to take them.
+
+Fences are in one of these languages:
+- bash: commands, each in a line, with \\ at the end to go on in the next.
+- python: a snippet; those of a page share a namespace. With title="PATH" it is
+  a file of that name instead.
+- text: what the fence before it in the same section prints, where a test runs
+  it as written; or something else to look at.
+
+A comment may stand in the line before a fence of commands:
+- <!-- needs: WHAT -->: a test cannot run them, as it has no WHAT (see `NEEDS`);
+  their flags are checked.
+- <!-- shortened: --FLAG=VALUE -->: their trainings are run with this flag
+  added.
+
+And one in a page's first line:
+- <!-- after: PAGE -->: its commands go on from what that page's left.
+"""
+
+import dataclasses
+import re
+
+from tests.conftest import ROOT
+
+LANGUAGES = ('bash', 'python', 'text')
+# What each of a marked fence's commands has in it, one way or another.
+NEEDS = {
+  'compiler': r'scripts\.plan\b',  # 0.7 GB; tests/scripts/test_plan.py has it.
+  'data': r'=/data\b|--manual_dir=/|runs/(imagenet|permuted|modelnet40)\b',
+  'data set': r'configs/fashion_mnist\.py|fashion\b',  # Debian's package.
+  'gpu': r'cuda|xla_gpu',
+  'installation': r'^(make|pip|source) ',
+  'minutes': r'audioset|events|scripts\.benchmark\b',
+  'slurm': r'^(srun|sbatch) ',
+  'tpu': r'jax\[tpu\]|/shared/',
+  'weights': r'--from=vision-perceiver',  # The authors', from elsewhere.
+}
+_FENCE = re.compile(r'( *)(```+)(.*)')
+_COMMENT = re.compile(r'<!-- (needs|shortened): (.+) -->')
+_AFTER = re.compile(r'<!-- after: (.+) -->')
+
+
+class PageError(ValueError):
+  """A page is not as it should be; says where, and what is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fence:
+  """Code in a page."""
+
+  page: str  # Its path in the checkout.
+  line: int  # Of the opening backticks, from 1 on.
+  language: str
+  title: str | None
+  section: int  # How many headings there are above.
+  code: str
+  needs: str | None = None
+  shortened: str | None = None
+
+  def __str__(self) -> str:
+    return f'{self.page}:{self.line}'
+
+  def commands(self) -> list[str]:
+    """Those of a bash fence, each in one line, without comments."""
+    code = self.code.replace('\\\n', ' ')
+    lines = (
+      re.sub(r'(^|\s)#.*', '', line).strip() for line in code.split('\n')
+    )
+    return [re.sub(r' +', ' ', line) for line in lines if line]
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+  """A page's fences, in order."""
+
+  name: str
+  after: str | None
+  fences: tuple[Fence, ...]
+
+
+def names() -> list[str]:
+  """Of all pages, by their paths in the checkout."""
+  docs = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('docs/**/*.md'))
+  return ['README.md', *docs]
+
+
+def read(name: str) -> Page:
+  return parse(name, (ROOT / name).read_text())
+
+
+def parse(name: str, text: str) -> Page:
+  """Raises PageError for what this module does not describe."""
+  after, comment, opened, section = None, None, None, 0
+  fences: list[Fence] = []
+  for number, line in enumerate(text.splitlines(), 1):
+    where = f'{name}:{number}'
+    match = _FENCE.fullmatch(line)
+    if opened is not None:
+      if match and match[2] == opened[0] and not match[3]:
+        fences.append(_fence(name, *opened[1:]))
+        opened = None
+      else:
+        indent = opened[2]
+        opened[-1].append(line.removeprefix(indent))
+    elif match:
+      opened = match[2], number, match[1], match[3], section, comment, []
+      comment = None
+    elif comment is not None:
+      raise PageError(f'{where}: no fence behind {comment}.')
+    elif number == 1 and (found := re.fullmatch(_AFTER, line)):
+      after = found[1]
+    elif '<!--' in line:
+      comment = line.strip()
+    elif line.startswith('#'):
+      section += 1
+  if opened is not None or comment is not None:
+    raise PageError(f'{name}: it ends within a fence, or before one.')
+  return Page(name, after, tuple(fences))
+
+
+def _fence(
+  page: str,
+  line: int,
+  indent: str,
+  info: str,
+  section: int,
+  comment: str | None,
+  code: list[str],
+) -> Fence:
+  where = f'{page}:{line}'
+  match = re.fullmatch(r'(\w*)(?: title="([\w./]+)")?', info)
+  if not match or match[1] not in LANGUAGES:
+    raise PageError(f'{where}: ```{info} is in none of {LANGUAGES}.')
+  fence = Fence(page, line, match[1], match[2], section, '\n'.join(code) + '\n')
+  if fence.title and fence.language != 'python':
+    raise PageError(f'{where}: only Python has titles.')
+  return fence if comment is None else _marked(fence, comment)
+
+
+def _marked(fence: Fence, comment: str) -> Fence:
+  found = re.fullmatch(_COMMENT, comment)
+  if not found:
+    raise PageError(f'{fence}: unknown comment {comment}.')
+  if fence.language != 'bash':
+    raise PageError(f'{fence}: {comment} is for commands.')
+  if found[1] == 'shortened':
+    if not any(map(is_training, fence.commands())):
+      raise PageError(f'{fence}: there is no training to shorten.')
+    return dataclasses.replace(fence, shortened=found[2])
+  if found[2] not in NEEDS:
+    raise PageError(f'{fence}: {found[2]!r} is none of {sorted(NEEDS)}.')
+  for command in fence.commands():
+    if not re.search(NEEDS[found[2]], command):
+      raise PageError(f'{fence}: a test needs no {found[2]} for: {command}')
+  return dataclasses.replace(fence, needs=found[2])
+
+
+def is_training(command: str) -> bool:
+  return '-m experiments.run ' in command and '--mode=eval' not in command

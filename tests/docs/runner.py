@@ -1,0 +1,216 @@
+"""Does what pages say, as they say it, in a copy of the checkout."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from unittest import mock
+
+from tests.conftest import ROOT
+from tests.docs import pages
+from tests.docs.pages import Fence, Page, PageError
+
+HERE = pathlib.Path(__file__).parent
+COPIED = ('configs', 'docs', 'experiments', 'perceiver', 'scripts')
+TIMEOUT = 600  # Seconds; a guard against hanging, nothing is timed by it.
+
+
+class Answerer:
+  """A process that answers lines of JSON with lines of JSON."""
+
+  def __init__(self, script: str, folder: pathlib.Path):
+    self._process = subprocess.Popen(
+      [sys.executable, '-P', '-W', 'ignore', HERE / script],
+      cwd=folder,
+      env=os.environ | {'PYTHONPATH': str(folder)},
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+
+  def ask(self, question):
+    self._process.stdin.write(json.dumps(question) + '\n')
+    self._process.stdin.flush()
+    return json.loads(self._process.stdout.readline())
+
+  def close(self):
+    self._process.stdin.close()
+    self._process.wait(TIMEOUT)
+    self._process.stdout.close()
+
+
+class Checkout:
+  """A copy of the checkout, to run pages in."""
+
+  def __init__(self, folder: pathlib.Path):
+    self.folder = folder
+    ignore = shutil.ignore_patterns('__pycache__')
+    for name in COPIED:
+      shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ('Makefile', 'setup.py', 'requirements.lock', 'README.md'):
+      shutil.copy(ROOT / name, folder / name)
+    self._done: set[str] = set()
+    self._closing = contextlib.ExitStack()
+    self._checker: Answerer | None = None
+
+  def close(self) -> None:
+    self._closing.close()
+
+  def run(self, page: Page) -> None:
+    """Does all that a page says, and first what the page before it does.
+
+    Raises:
+      PageError: for the first fence that does not do what it should.
+    """
+    if page.name in self._done:
+      return
+    if page.after:
+      self.run(pages.read(page.after))
+    with contextlib.ExitStack() as closing:
+      session = None
+      printed = None  # By the fence before; None: it may be anything.
+      section = 0
+      for fence in page.fences:
+        if fence.section != section:
+          section, printed = fence.section, None
+        if fence.language == 'text':
+          if printed is not None:
+            _compare(fence, printed)
+          printed = None
+        elif fence.title:
+          (self.folder / fence.title).write_text(fence.code)
+        elif fence.language == 'python':
+          if session is None:
+            session = Answerer('session.py', self.folder)
+            closing.callback(session.close)
+          printed = _run_snippet(session, fence)
+        elif fence.needs:
+          self._check(fence)
+          printed = None
+        else:
+          printed = self._run(fence)
+    self._done.add(page.name)
+
+  def _run(self, fence: Fence) -> str | None:
+    script = fence.code
+    if fence.shortened:
+      script = '\n'.join(
+        f'{x} {fence.shortened}' if pages.is_training(x) else x
+        for x in fence.commands()
+      )
+    result = subprocess.run(
+      ['bash', '-euo', 'pipefail', '-c', script],
+      cwd=self.folder,
+      env=os.environ | {'PATH': f'{_bin()}{os.pathsep}{os.environ["PATH"]}'},
+      stdin=subprocess.DEVNULL,
+      capture_output=True,
+      text=True,
+      timeout=TIMEOUT,
+    )
+    if result.returncode:
+      raise PageError(
+        f'{fence}: status {result.returncode} of\n{script}\n'
+        f'{result.stdout[-1000:]}\n{result.stderr[-3000:]}'
+      )
+    return None if fence.shortened else result.stdout
+
+  def _check(self, fence: Fence) -> None:
+    """Finds what can be wrong with commands without running them."""
+    for command in fence.commands():
+      for part in re.split(r' \| | && ', command):
+        if problem := self.problem(part):
+          raise PageError(f'{fence}: {command}\n{problem}')
+
+  def problem(self, command: str) -> str | None:
+    """Says what is wrong with a command, as far as can be told."""
+    words = shlex.split(command)
+    while words and re.match(r'\w+=|srun$|-', words[0]):
+      words.pop(0)  # Variables, and who starts it on several machines.
+    if not words:
+      return 'There is no command.'
+    name, *arguments = words
+    match pathlib.Path(name).name:
+      case 'python':
+        if arguments[:1] != ['-m']:
+          return 'Python without -m is not known here.'
+        if self._checker is None:
+          self._checker = Answerer('flag_checker.py', self.folder)
+          self._closing.callback(self._checker.close)
+        return self._checker.ask(arguments[1:])
+      case 'make':
+        return self._problem_of_make(arguments)
+      case 'pip':
+        return _problem_of_pip(arguments)
+      case 'find' | 'source':
+        return None
+    return f'{name!r} is not known here.'
+
+  def _problem_of_make(self, arguments: list[str]) -> str | None:
+    result = subprocess.run(
+      ['make', '--dry-run', *arguments],
+      cwd=self.folder,
+      capture_output=True,
+      text=True,
+    )
+    if result.returncode:
+      return result.stderr
+    for line in result.stdout.splitlines():
+      is_ours = re.search(r'python -m (experiments|scripts)\b', line)
+      if is_ours and (problem := self.problem(line)):
+        return problem
+    return None
+
+
+def _run_snippet(session: Answerer, fence: Fence) -> str:
+  question = {'page': fence.page, 'line': fence.line, 'code': fence.code}
+  answer = session.ask(question)
+  if answer['error']:
+    raise PageError(f'{fence}: {answer["error"]}')
+  return answer['printed']
+
+
+def _compare(fence: Fence, printed: str) -> None:
+  """… in a page stands for anything within a line, or for lines."""
+  parts = map(re.escape, fence.code.strip().split('…'))
+  if not re.fullmatch('.*'.join(parts), printed.strip(), re.S):
+    raise PageError(f'{fence}: what is printed is\n{printed}')
+
+
+def _problem_of_pip(arguments: list[str]) -> str | None:
+  if arguments[:1] != ['install']:
+    return 'pip does not install.'
+  for requirement in arguments[1:]:
+    match = re.fullmatch(r'([\w.-]+?)(?:\[([\w,]+)\])?(?:==(.+))?', requirement)
+    if requirement == '-e':
+      continue
+    if not match:
+      return f'{requirement!r} is no requirement.'
+    name, extras, version = match.groups()
+    if name == '.':
+      known = _extras()
+    else:
+      metadata = importlib.metadata.metadata(name)
+      known = set(metadata.get_all('Provides-Extra'))
+      if version and version != metadata['Version']:
+        return f'{requirement!r} is not {metadata["Version"]}.'
+    if extras and (unknown := set(extras.split(',')) - known):
+      return f'{name} has no extra {unknown}; it has {sorted(known)}.'
+  return None
+
+
+def _extras() -> set[str]:
+  """Of setup.py as it is, installed or not."""
+  with mock.patch('setuptools.setup') as setup:
+    runpy.run_path(str(ROOT / 'setup.py'))
+  return set(setup.call_args.kwargs['extras_require'])
+
+
+def _bin() -> str:
+  return os.path.dirname(sys.executable)

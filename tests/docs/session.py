@@ -1,0 +1,31 @@
+"""Runs snippets in one namespace: a process that reads them, as JSON, by lines.
+
+It answers each with a line of JSON as well: what it printed, and its traceback.
+"""
+
+import contextlib
+import io
+import json
+import sys
+import traceback
+
+
+def main() -> None:
+  answers = sys.stdout
+  namespace = {'__name__': '__main__'}
+  for line in sys.stdin:
+    snippet = json.loads(line)
+    # Line numbers of tracebacks are the page's.
+    code = '\n' * snippet['line'] + snippet['code']
+    printed, error = io.StringIO(), None
+    try:
+      with contextlib.redirect_stdout(printed):
+        exec(compile(code, snippet['page'], 'exec'), namespace)
+    except Exception:
+      error = traceback.format_exc()
+    json.dump({'printed': printed.getvalue(), 'error': error}, answers)
+    print(file=answers, flush=True)
+
+
+if __name__ == '__main__':
+  main()

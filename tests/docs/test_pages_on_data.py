@@ -1,0 +1,22 @@
+"""Pages on benchmarks, the model and faults do what they say."""
+
+import pytest
+
+from tests.docs import pages, test_pages_on_runs
+
+PAGES = (
+  'docs/benchmarks.md',
+  'docs/faults.md',
+  'docs/model.md',
+  'docs/api.md',
+)
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_a_page_does_what_it_says(checkout, name):
+  checkout.run(pages.read(name))
+
+
+def test_every_page_is_tested_once():
+  tested = [*PAGES, *test_pages_on_runs.PAGES]
+  assert sorted(tested) == sorted(pages.names())

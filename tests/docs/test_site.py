@@ -1,0 +1,133 @@
+"""The site builds without a warning, needs no network, names what exists."""
+
+import html
+import os
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+import urllib.parse
+
+import pytest
+
+from tests.browser import Browser
+from tests.conftest import ROOT
+from tests.devtools import find_or_skip
+from tests.docs import pages
+
+PACKAGES = ('configs', 'experiments', 'perceiver', 'scripts')
+# A benchmark's own key, a file, attributes of a variable.
+OTHERS = {
+  *('data.dir', 'model.safetensors'),
+  *('model.params', 'model.config', 'model.class_names'),
+}
+NAMES = [*pages.names(), 'experiments/RESULTS.md']
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('site')
+  result = subprocess.run(
+    [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-d', folder],
+    cwd=ROOT,
+    env=os.environ | {'NO_MKDOCS_2_WARNING': '1'},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  assert 'WARNING' not in result.stderr
+  return folder
+
+
+def prose(name):
+  """A page without its fences."""
+  text = (ROOT / name).read_text()
+  return re.sub(r'^ *```.*?^ *```$', '', text, flags=re.S | re.M)
+
+
+def test_every_page_is_in_the_navigation(site):
+  index = (site / 'index.html').read_text()
+  for path in site.glob('*.html'):
+    if path.stem not in ('404', 'index'):
+      assert f'href="{path.name}"' in index
+
+
+def test_pages_ask_nothing_of_other_hosts(site):
+  loads = re.compile(
+    r'<(?:script|link|img|source|iframe)[^>]*?(?:src|href)="?(//|https?:)'
+  )
+  for path in site.rglob('*.html'):
+    assert not loads.search(path.read_text()), path
+  for path in site.rglob('*.css'):
+    assert not re.search(r'url\(["\']?(//|https?:)', path.read_text()), path
+
+
+def test_all_equations_are_mathml(site):
+  text = (site / 'model.html').read_text()
+  assert text.count('<math') > 50
+  assert 'arithmatex' not in text
+  # What the converter does not know, it leaves as it is.
+  left = re.findall(r'<m[ion]>\\[^<]*', html.unescape(text))
+  assert left == []
+
+
+@pytest.mark.parametrize('width', [1280, 360])
+def test_pages_are_readable(site, width):
+  with Browser(find_or_skip()) as browser:
+    for name in ('index', 'model', 'benchmarks', 'api'):
+      page = browser.open(site / f'{name}.html', width=width)
+      assert [x for x in page.requests if not x.startswith('file:')] == []
+      assert page.overflow() == []
+      browser.close_sessions()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_links_lead_somewhere(name):
+  for target in re.findall(r'\]\(([^)\s]+)\)', prose(name)):
+    url = urllib.parse.urlparse(target)
+    if url.scheme:
+      continue
+    path = (ROOT / name).parent / url.path if url.path else ROOT / name
+    assert path.exists(), target
+    if url.fragment:
+      assert url.fragment in anchors(path), target
+
+
+def anchors(path: pathlib.Path) -> set[str]:
+  """Of a page's headings, as MkDocs and others make them."""
+  titles = re.findall(r'^#+ (.+)$', path.read_text(), re.M)
+  words = (re.sub(r'[^\w\s-]', '', title.lower()) for title in titles)
+  return {re.sub(r'\s+', '-', x.strip()) for x in words}
+
+
+def is_module(name):
+  """Without importing it: those of commands define flags."""
+  path = ROOT / name.replace('.', '/')
+  return path.with_suffix('.py').exists() or (path / '__init__.py').exists()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_what_is_named_exists(name):
+  """`module.symbol`, `path/of/a.py` and the modules of the API."""
+  text = prose(name)
+  codes = re.findall(r'`([^`\n]+)`', text) + re.findall(
+    r'^::: (\S+)', text, re.M
+  )
+  for code in codes:
+    if re.fullmatch(rf'({"|".join(PACKAGES)})(\.\w+)+', code):
+      if not is_module(code):
+        pkgutil.resolve_name(code)
+    elif re.fullmatch(rf'({"|".join(PACKAGES)}|tests|docs)/[\w/.]*', code):
+      assert (ROOT / code).exists(), code
+
+
+def test_settings_that_are_named_exist():
+  """`train.batch_size` and the like are keys of all configs."""
+  from configs import base
+
+  sections = {**base.SECTIONS, 'model': base.MODELS['perceiver']}
+  for name in NAMES:
+    for section, key in re.findall(r'`(\w+)\.(\w+)(?:=[^`]*)?`', prose(name)):
+      if section in sections and f'{section}.{key}' not in OTHERS:
+        assert key in sections[section], f'{name}: {section}.{key}'

@@ -20,7 +20,7 @@ from typing import Any
 
 import haiku as hk
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from perceiver import huggingface, modalities, weight_files
@@ -35,7 +35,8 @@ KEYS = {*FORMAT, 'model', 'input', 'classes', 'scores'}
 SCORES = ('softmax', 'sigmoid')
 # How to compute, not what: for whoever loads a model to choose.
 CHOICES = ('attention', 'attention_tile', 'attention_kernel', 'remat')
-MAX_LAYERS = 4096  # A lying file is not to take hours.
+# Self-attends times cross-attends: a lying file is not to take hours.
+MAX_LAYERS = 1 << 16
 
 Inputs = jax.typing.ArrayLike | Mapping[str, jax.typing.ArrayLike]
 
@@ -103,8 +104,9 @@ class Pretrained:
       )
     batch = {}
     for source, array in inputs.items():
-      by_source[source].check(array)
-      batch[source] = by_source[source].prepare(array, normalized)
+      modality = by_source[source]
+      modality.check(array, normalized)
+      batch[source] = modality.prepare(array, normalized)
     sizes = {len(x) for x in batch.values()}
     if len(sizes) > 1:
       raise ValueError(f'Inputs of different batch sizes {sorted(sizes)}.')
@@ -158,7 +160,13 @@ def from_pretrained(
     name: _compile(name, config['model'] | choices, inputs, mesh)
     for name in _OUTPUTS
   }
-  return Pretrained(config, as_params(tensors), inputs, functions)
+  params = as_params(tensors)
+  placement = None
+  if mesh is not None:
+    placement = NamedSharding(mesh, PartitionSpec())
+  return Pretrained(
+    config, jax.device_put(params, placement), inputs, functions
+  )
 
 
 def read(
@@ -295,12 +303,14 @@ def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
       f'{where}: {len(classes)} classes, but'
       f' model.num_classes={model.get("num_classes")!r}.'
     )
+  layers = 1
   for key in ('cross_attends', 'latent_transformers', 'self_attends'):
-    count = model.get(f'num_{key}', 0)
-    if not isinstance(count, int) or count > MAX_LAYERS:
-      raise WeightsError(
-        f'{where}: model.num_{key}={count!r} is none up to {MAX_LAYERS}.'
-      )
+    count = model.get(f'num_{key}', 1)
+    if not isinstance(count, int):
+      raise WeightsError(f'{where}: model.num_{key}={count!r} is no integer.')
+    layers *= max(count, 1)
+  if layers > MAX_LAYERS:
+    raise WeightsError(f'{where}: a model of {layers} layers is too deep.')
   chosen = sorted(model.keys() & {*CHOICES, 'mesh', 'name'})
   if chosen:
     raise WeightsError(f'{where}: unknown keys {chosen} of the model.')

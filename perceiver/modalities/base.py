@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
@@ -48,13 +49,24 @@ class Modality(abc.ABC):
     """What `prepare` makes of an example."""
     return jax.ShapeDtypeStruct(self.shape, self.dtype)
 
-  def check(self, array: Any) -> None:
+  def check(self, array: Any, normalized: bool = False) -> None:
     """Raises ValueError for an array that is no batch of these."""
-    if np.ndim(array) < 1 or np.shape(array)[1:] != self.shape:
+    shape = np.shape(array)
+    if len(shape) != len(self.shape) + 1 or not self.takes(shape[1:]):
       raise ValueError(
-        f'{self.source!r} of shape {np.shape(array)}; expected'
+        f'{self.source!r} of shape {shape}; expected'
         f' [B, {", ".join(map(str, self.shape))}].'
       )
+    is_integer = np.issubdtype(jnp.result_type(array), np.integer)
+    if np.issubdtype(self.dtype, np.integer) and not (is_integer or normalized):
+      raise ValueError(
+        f'{self.source!r} of floats; expected {np.dtype(self.dtype)}, or'
+        ' normalized=True.'
+      )
+
+  def takes(self, shape: tuple[int, ...]) -> bool:
+    """Whether an example may have this shape of as many axes as `shape`."""
+    return shape == self.shape
 
   def prepare(self, array: Any, normalized: bool = False) -> Any:
     """What is done on the host.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import haiku as hk
 import jax
@@ -54,23 +54,15 @@ class Image(Modality):
   def shape(self) -> tuple[int, ...]:
     return self.height, self.width, self.channels
 
-  @property
-  def takes_any_size(self) -> bool:
-    """Whether positions are there for images of other heights and widths."""
-    return (
+  def takes(self, shape: tuple[int, ...]) -> bool:
+    """Of any height and width, if there are positions for all of them."""
+    if (
       self.positions == 'fourier'
       and self.max_resolution is not None
       and self.permutation_seed is None
-    )
-
-  def check(self, array: Any) -> None:
-    if not self.takes_any_size:
-      super().check(array)
-    elif np.ndim(array) != 4 or np.shape(array)[3] != self.channels:
-      raise ValueError(
-        f'{self.source!r} of shape {np.shape(array)}; expected'
-        f' [B, height, width, {self.channels}].'
-      )
+    ):
+      return shape[2] == self.channels
+    return shape == self.shape
 
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None

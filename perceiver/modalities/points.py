@@ -34,13 +34,9 @@ class Points(Modality):
   def shape(self) -> tuple[int, ...]:
     return self.num_points, 3
 
-  def check(self, array: Any) -> None:
-    if self.grid is not None:
-      super().check(array)
-    elif np.ndim(array) != 3 or np.shape(array)[2] != 3:
-      raise ValueError(
-        f'{self.source!r} of shape {np.shape(array)}; expected [B, M, 3].'
-      )
+  def takes(self, shape: tuple[int, ...]) -> bool:
+    """Any number of points, if they are a set."""
+    return shape == self.shape if self.grid else shape[1] == 3
 
   def prepare(self, array: Any, normalized: bool = False) -> Any:
     """Normalized: as `normalize_points` makes them."""

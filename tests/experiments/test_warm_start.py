@@ -102,3 +102,11 @@ def test_what_does_not_fit_is_an_error_before_anything_is_written(
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     train.train(run, str(workdir))
   assert not workdir.exists()
+
+
+def test_classes_are_the_same_if_half_of_their_names_are():
+  ours = ['tench', 'goldfish', 'crane bird', 'crane']
+  theirs = ['Tench, Tinca tinca', 'goldfish, Carassius', 'crane', 'crane']
+  assert warm_start._are_the_same(theirs, ours)
+  assert not warm_start._are_the_same(theirs[:3], ours)
+  assert not warm_start._are_the_same(['a', 'b', 'c', 'crane'], ours)

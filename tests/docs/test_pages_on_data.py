@@ -8,6 +8,7 @@ PAGES = (
   'docs/benchmarks.md',
   'docs/faults.md',
   'docs/model.md',
+  'docs/new_benchmark.md',
   'docs/api.md',
 )
 

@@ -103,7 +103,7 @@ def _differences(experiment: Experiment, config: dict[str, Any]) -> list[str]:
     for name, settings in inputs.items():
       known |= {f'{name}.{key}': value for key, value in settings.items()}
   return [
-    f'trained with {key}={theirs[key]!r}, here {ours[key]!r}.'
+    f'trained with {key}={_plain(theirs[key])}, here {_plain(ours[key])}.'
     for key in sorted(ours.keys() & theirs.keys())
     if key != 'model.num_classes' and _plain(ours[key]) != _plain(theirs[key])
   ]

@@ -1,6 +1,7 @@
 """Training that starts from the weights of an export (`train.init_from`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import dataclasses
 import logging
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.experiment import Experiment
-from perceiver import modalities, pretrained
+from perceiver import pretrained
 
 log = logging.getLogger(__name__)
 
@@ -86,27 +87,26 @@ def _are_the_same(theirs: Sequence[str], ours: Sequence[str]) -> bool:
 
 def _differences(experiment: Experiment, config: dict[str, Any]) -> list[str]:
   """What has no tensors, and yet differs from how the weights were trained."""
-  ours: dict[str, Any] = {
-    f'model.{key}': value for key, value in experiment.config.model.items()
-  }
-  theirs = {f'model.{key}': value for key, value in config['model'].items()}
-  for known, inputs in (
-    (
-      ours,
-      {
-        name: modalities.to_json(x)
-        for name, x in experiment.task.modalities.items()
-      },
-    ),
-    (theirs, config['input']),
-  ):
-    for name, settings in inputs.items():
-      known |= {f'{name}.{key}': value for key, value in settings.items()}
+  ours = _settings(
+    experiment.config.model,
+    {x: dataclasses.asdict(y) for x, y in experiment.task.modalities.items()},
+  )
+  theirs = _settings(config['model'], config['input'])
   return [
     f'trained with {key}={_plain(theirs[key])}, here {_plain(ours[key])}.'
     for key in sorted(ours.keys() & theirs.keys())
     if key != 'model.num_classes' and _plain(ours[key]) != _plain(theirs[key])
   ]
+
+
+def _settings(
+  model: Mapping[str, Any], inputs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+  return {
+    f'{section}.{key}': value
+    for section, values in {'model': model, **inputs}.items()
+    for key, value in values.items()
+  }
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -27,6 +28,7 @@ from perceiver import huggingface, modalities, weight_files
 from perceiver.inputs import ByteArray
 from perceiver.modalities import Modality
 from perceiver.model import Perceiver
+from perceiver.ops import cross_attention
 from perceiver.ops.cross_attention import InputQueries
 from perceiver.weight_files import PathLike, WeightsError
 
@@ -144,8 +146,13 @@ def from_pretrained(
     FileNotFoundError: if there is no such folder, or a file is missing in it.
     weight_files.WeightsError: if its files are damaged, do not fit each other,
       or are of a model that this library has not.
-    ValueError: for an unknown form of attention or dtype.
+    ValueError: for an unknown form of attention.
+    TypeError: for an unknown dtype.
   """
+  if attention not in ('auto', *cross_attention.FORMS):
+    raise ValueError(
+      f'attention={attention!r} is none of {("auto", *cross_attention.FORMS)}.'
+    )
   config, tensors = read(folder)
   choices = {
     'attention': attention,
@@ -154,7 +161,7 @@ def from_pretrained(
     'mesh': mesh,
   }
   if compute_dtype is not None:
-    choices['compute_dtype'] = compute_dtype
+    choices['compute_dtype'] = jnp.dtype(compute_dtype).name
   inputs = read_modalities(config)
   functions = {
     name: _compile(name, config['model'] | choices, inputs, mesh)

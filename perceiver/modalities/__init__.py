@@ -51,9 +51,11 @@ MODALITIES: dict[str, type[Modality]] = {
 
 
 def to_json(modality: Modality) -> dict[str, Any]:
-  """What `from_json` takes."""
-  (kind,) = (k for k, cls in MODALITIES.items() if cls is type(modality))
-  return {'type': kind, **dataclasses.asdict(modality)}
+  """What `from_json` takes. Raises ValueError for none of `MODALITIES`."""
+  for kind, cls in MODALITIES.items():
+    if cls is type(modality):
+      return {'type': kind, **dataclasses.asdict(modality)}
+  raise ValueError(f'{type(modality).__name__} is none of MODALITIES.')
 
 
 def from_json(data: Any) -> Modality:

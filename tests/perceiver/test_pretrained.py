@@ -110,6 +110,16 @@ def test_what_is_written_is_read(saved):
   assert [x.shape for x in maps] == 2 * [(2, 1, 4, array.num_elements)]
 
 
+def test_unknown_choices_are_named_at_once(saved):
+  folder, *_ = saved
+  with pytest.raises(ValueError, match="attention='fast' is none of"):
+    perceiver.from_pretrained(folder, attention='fast')
+  with pytest.raises(TypeError, match='float7'):
+    perceiver.from_pretrained(folder, compute_dtype='float7')
+  half = perceiver.from_pretrained(folder, compute_dtype='bfloat16')
+  assert half.params['perceiver']['latents'].dtype == np.float32
+
+
 def test_several_devices_share_a_batch(saved):
   folder, batch, logits, _ = saved
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ('data',))

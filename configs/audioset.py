@@ -26,9 +26,9 @@ attention_maps                –    109.0    561.5  2.9e+20      199
 `attention_maps` is the model of the appendix's figures, not of the table.
 
 `events_audio`, `events_video` and `events_av` are small models on a stand-in
-that needs no download, through the same code; README has its commands.
-Expected: mAP 60 % from the audio, 62 % from the video and 99 % from both, each
-in at most two minutes on two CPU cores.
+that needs no download, through the same code; docs/benchmarks.md has its
+commands. Expected: mAP 60 % from the audio, 62 % from the video and 99 % from
+both, each in at most two minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -26,9 +26,9 @@ The paper picks the best result by its score on the test set, and so does
 the variant `validation`, a tenth of the training shapes is held out and picks
 the best checkpoint, and both splits are reported.
 
-`solids` is a stand-in that needs no download, through the same code; README has
-its commands. Expected: 97.5 % of the 240 test solids, in two to three minutes
-on two CPU cores.
+`solids` is a stand-in that needs no download, through the same code;
+docs/benchmarks.md has its commands. Expected: 97.5 % of the 240 test solids, in
+two to three minutes on two CPU cores.
 """
 
 from ml_collections import config_dict, ConfigDict

@@ -72,13 +72,21 @@ def test_all_equations_are_mathml(site):
   assert left == []
 
 
+def test_arguments_have_the_comments_of_their_fields(site):
+  text = html.unescape((site / 'api.html').read_text())
+  assert "Or 'at_start' (Table 6)." in text
+  assert 'Kernels for all attention, where the hardware has one for' in text
+
+
 @pytest.mark.parametrize('width', [1280, 360])
 def test_pages_are_readable(site, width):
   with Browser(find_or_skip()) as browser:
-    for name in ('index', 'model', 'benchmarks', 'api'):
-      page = browser.open(site / f'{name}.html', width=width)
+    for path in sorted(site.glob('*.html')):
+      if path.stem == '404':  # For servers alone: its links begin with /.
+        continue
+      page = browser.open(path, width=width)
       assert [x for x in page.requests if not x.startswith('file:')] == []
-      assert page.overflow() == []
+      assert page.errors == page.overflow() == [], path.name
       browser.close_sessions()
 
 

@@ -142,9 +142,10 @@ def _history(run: Experiment, workdir: str, step: int) -> str:
     'Commit': f'`{launch["commit"]}`',
     'Device': f'{len(devices)} x {devices[0]}',
   }
+  arguments = shlex.join(launch['command'][1:])
   return (
     f'{_table(rows)}\n\nTrained by\n\n```\n'
-    f'{shlex.join(["python", "-m", "experiments.run", *launch["command"][1:]])}\n'
+    f'python -m experiments.run {arguments}\n'
     '```\n\nwith this config:\n\n```json\n'
     f'{json.dumps(config, indent=1, default=str)}\n```'
   )

@@ -18,9 +18,9 @@ from tests.perceiver import make_transformers_fixtures as theirs
 
 # Relative to the largest logit. Their Fourier features are float32 throughout:
 # an angle of up to 112π has an error of 2e-5, of which up to 9e-6 reached the
-# logits; so much they moved in PyTorch, with angles in float64. All else is
-# float32's rounding: measured 1.4e-6.
-TOLERANCE = {'fourier': 3e-5, 'learned': 5e-6}
+# logits of the fixtures; so much they moved in PyTorch, with angles in float64.
+# All else is float32's rounding: measured 1.4e-6.
+TOLERANCE = 1e-5
 # Between the exact GELU and its approximation with tanh, which differ by up to
 # 5e-4 in each dense block: measured 2.5e-4.
 EXACT_TOLERANCE = 2e-3
@@ -72,7 +72,7 @@ def test_logits_are_theirs(tmp_path, kind, seed):
     worst = max(abs(seen - expected).max(), abs(raw - expected).max())
     return worst / abs(expected).max()
 
-  assert difference(expected) <= TOLERANCE[kind]
+  assert difference(expected) <= TOLERANCE
 
   exact = theirs.logits(model, pixels, theirs.EXACT)
   path = tmp_path / 'config.json'

@@ -55,9 +55,9 @@ class Pretrained:
   them, see `modalities`.
   """
 
-  config: Mapping[str, Any]  # As config.json, see above.
+  config: Mapping[str, Any]  # As of config.json.
   params: Mapping[str, Mapping[str, jax.Array]]  # Haiku's, float32.
-  modalities: Mapping[str, Modality]
+  modalities: Mapping[str, Modality]  # By name.
   # By name, (params, prepared batch, normalized) -> result; compiled.
   functions: Mapping[str, Callable[..., Any]]
 

@@ -11,7 +11,7 @@ As Markdown, shorter, for a README:
   python -m scripts.tables --table=1,2,3,4 --format=markdown
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import importlib
 import json
@@ -105,13 +105,31 @@ def read_run(workdir: str) -> Run:
 
 
 def _identity(config: ConfigDict) -> tuple[Any, Any]:
-  model = {k: v for k, v in config['model'].items() if k not in COMPUTED}
+  """What tells models and tasks apart.
+
+  Keys that a config lacks, as those of older runs do, are as by default.
+  """
+  task, model = config['task'], config['model']
   # A held-out part makes no other benchmark: the test set stays the same.
   other = {'validation_fraction'}
-  if config['task']['name'] == 'audioset':
+  if task['name'] == 'audioset':
     # Its clips vanish from the web: nobody has as many as another.
     other |= {'num_train', 'num_eval'}
-  return {k: v for k, v in config['task'].items() if k not in other}, model
+  task_class = type(benchmarks.create(**task))
+  model_class = experiment.MODELS[model['name']]
+  return (
+    {k: v for k, v in _with_defaults(task_class, task) if k not in other},
+    {k: v for k, v in _with_defaults(model_class, model) if k not in COMPUTED},
+  )
+
+
+def _with_defaults(
+  cls: Any, settings: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+  for field in dataclasses.fields(cls):
+    if field.default is not dataclasses.MISSING and field.name not in settings:
+      yield field.name, field.default
+  yield from settings.items()
 
 
 def compare(table: int, runs: Sequence[Run] = ()) -> list[dict[str, Any]]:

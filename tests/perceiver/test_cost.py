@@ -1,6 +1,7 @@
 """The paper's costs, and that the counting rule counts what is computed."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -81,6 +82,20 @@ def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
   assert text.count('literature') == 4
   quantities = [f['quantity'] for f in tables.compare(7, runs)]
   assert quantities == 2 * ['GFLOPs', 'M parameters', 'top-1 %']
+
+
+def test_runs_from_before_a_key_was_there_have_its_default(tmp_path):
+  workdir = pathlib.Path(workdir_of(tmp_path / 'a', 'permuted'))
+  path = workdir / telemetry.CONFIG
+  config = json.loads(path.read_text())
+  del config['model']['head'], config['model']['cross_attend_widening_factor']
+  path.write_text(json.dumps(config))
+  run = tables.read_run(str(workdir))
+  assert run.is_of(imagenet.get_config('permuted'))
+  assert not run.is_of(imagenet.get_config(''))
+  other = imagenet.get_config('permuted')
+  other.model.head = 'query'
+  assert not run.is_of(other)
 
 
 def test_table_4_picks_by_test_score_and_tells_what_validation_picks(tmp_path):

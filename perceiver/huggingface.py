@@ -105,7 +105,7 @@ def read_config(
     ]
     in ('kv', 'q'),
     'id2label': isinstance(settings['id2label'], dict),
-    'image_size': isinstance(settings['image_size'], int),
+    'image_size': type(settings['image_size']) is int,
   }
   for key, is_known in refused.items():
     if not is_known:

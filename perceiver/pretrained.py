@@ -187,14 +187,14 @@ def read(
   """
   config = weight_files.read_json(folder)
   names: dict[str, str] = {}  # As the file has them, where they differ.
+  convert = None
   if config.get('model_type') == huggingface.MODEL_TYPE:
     config, convert = huggingface.read_config(folder, config)
-    tensors, names = convert(weight_files.read_tensors(folder))
     config = FORMAT | config
-    _check_config(folder, config)
-  else:
-    _check_config(folder, config)
-    tensors = weight_files.read_tensors(folder)
+  _check_config(folder, config)
+  tensors = weight_files.read_tensors(folder)
+  if convert is not None:
+    tensors, names = convert(tensors)
   _check_tensors(folder, _shapes(folder, config), tensors, names)
   return config, tensors
 

@@ -98,8 +98,9 @@ def read_config(
   refused = {
     'hidden_act': settings['hidden_act'] in GELUS,
     'use_query_residual': settings['use_query_residual'] is True,
-    'qk_channels': settings['qk_channels'] is None,
-    'v_channels': settings['v_channels'] is None,
+    # Of self-attends, whose channels are the latents' here.
+    'qk_channels': settings['qk_channels'] in (None, settings['d_latents']),
+    'v_channels': settings['v_channels'] in (None, settings['d_latents']),
     'cross_attention_shape_for_attention': settings[
       'cross_attention_shape_for_attention'
     ]
@@ -117,6 +118,14 @@ def read_config(
     else 2 * LEARNED_CHANNELS
   )
   by_keys = settings['cross_attention_shape_for_attention'] == 'kv'
+  channels = settings['qk_channels'] or (
+    input_channels if by_keys else settings['d_latents']
+  )
+  if settings['v_channels'] not in (None, channels):
+    raise WeightsError(
+      f'{where}: v_channels={settings["v_channels"]}, but queries and keys of'
+      f' the cross-attend have {channels} channels: others are not supported.'
+    )
   labels = settings['id2label']
   model = {
     'num_classes': len(labels),
@@ -126,9 +135,7 @@ def read_config(
     'num_latent_transformers': settings['num_blocks'],
     'num_self_attends': settings['num_self_attends_per_block'],
     'cross_attend_heads': settings['num_cross_attention_heads'],
-    'cross_attend_channels': input_channels
-    if by_keys
-    else settings['d_latents'],
+    'cross_attend_channels': channels,
     'self_attend_heads': settings['num_self_attention_heads'],
     'widening_factor': settings['self_attention_widening_factor'],
     'cross_attend_widening_factor': settings['cross_attention_widening_factor'],

@@ -227,6 +227,15 @@ def test_models_of_transformers_give_its_logits(kind):
   assert len(queries) == 1
 
 
+def test_channels_that_are_named_may_be_the_latents_own(copy):
+  folder = copy('learned')
+  images = np.load(TRANSFORMERS / 'learned/expected.npz')['images_10x10']
+  expected = perceiver.from_pretrained(folder)(images)
+  change_config(folder, lambda d: d.update(qk_channels=16, v_channels=16))
+  model = perceiver.from_pretrained(folder)
+  np.testing.assert_array_equal(model(images), expected)
+
+
 def test_a_converted_model_is_the_same(tmp_path):
   folder = TRANSFORMERS / 'learned'
   config, tensors = pretrained.read(folder)

@@ -1,6 +1,7 @@
 """Training that starts from the weights of an export (`train.init_from`)."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import logging
 from typing import Any
@@ -87,10 +88,11 @@ def _are_the_same(theirs: Sequence[str], ours: Sequence[str]) -> bool:
 
 def _differences(experiment: Experiment, config: dict[str, Any]) -> list[str]:
   """What has no tensors, and yet differs from how the weights were trained."""
-  ours = _settings(
-    experiment.config.model,
-    {x: dataclasses.asdict(y) for x, y in experiment.task.modalities.items()},
-  )
+  inputs: dict[str, dict[str, Any]] = {}
+  with contextlib.suppress(NotImplementedError):  # Not every task says it.
+    for name, modality in experiment.task.modalities.items():
+      inputs[name] = dataclasses.asdict(modality)
+  ours = _settings(experiment.config.model, inputs)
   theirs = _settings(config['model'], config['input'])
   return [
     f'trained with {key}={_plain(theirs[key])}, here {_plain(ours[key])}.'

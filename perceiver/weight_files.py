@@ -102,9 +102,8 @@ def write(
   """
   if dtype not in DTYPES:
     raise ValueError(f'dtype={dtype!r} is none of {sorted(DTYPES)}.')
+  check_is_free(folder)
   folder = pathlib.Path(folder).absolute()
-  if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-    raise FileExistsError(f'{folder} exists already: name another folder.')
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(
     tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
@@ -123,6 +122,15 @@ def write(
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
     raise
+
+
+def check_is_free(folder: PathLike) -> None:
+  """Raises FileExistsError if there is something in the place of a folder."""
+  path = pathlib.Path(folder)
+  if path.is_symlink() or (
+    path.exists() and not (path.is_dir() and not any(path.iterdir()))
+  ):
+    raise FileExistsError(f'{path} exists already: name another folder.')
 
 
 def _inside(folder: PathLike, name: str) -> pathlib.Path:

@@ -48,6 +48,7 @@ def export(
     FileExistsError: if the folder has something in it.
     ValueError: if the run is none of this version, or its model no Perceiver.
   """
+  weight_files.check_is_free(folder)  # Before it takes any time.
   run = saved.open_run(workdir, checkpoint=checkpoint)
   if run.config.model.name != 'perceiver':
     raise ValueError(
@@ -82,6 +83,7 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
     FileNotFoundError: if there is no such source.
     ValueError: what is wrong with it.
   """
+  weight_files.check_is_free(folder)
   config, tensors = pretrained.read(source)
   rows = {'Converted from': f'`{pathlib.Path(source).name}`'}
   card = _card(
@@ -129,7 +131,7 @@ def _history(run: Experiment, workdir: str, step: int) -> str:
     if record['step'] == step and record['split'] in run.task.eval_splits
   ]
   config = run.config.to_dict()
-  del config['data']  # Where it lay is nobody's business.
+  del config['data']  # Of the machine, not of the model.
   devices = launch['devices']
   rows = {
     'Task': f'`{run.config.task.name}`, {run.task.num_classes} classes',

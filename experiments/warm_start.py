@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.experiment import Experiment
-from perceiver import pretrained
+from perceiver import exports
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def read(experiment: Experiment) -> dict[str, np.ndarray]:
 
   Args:
     experiment: its `train.init_from` names the folder, see
-      `perceiver.pretrained`.
+      `perceiver.exports`.
 
   Returns:
     Parameters by 'module/name'; those that are not among them start fresh.
@@ -32,10 +32,10 @@ def read(experiment: Experiment) -> dict[str, np.ndarray]:
     ValueError: if the folder is damaged, or of a model that does not fit.
   """
   folder = experiment.config.train.init_from
-  config, tensors = pretrained.read(folder)
+  config, tensors = exports.read(folder)
   shapes = {
     name: x.shape
-    for name, x in pretrained.as_tensors(experiment.state_shapes.params).items()
+    for name, x in exports.as_tensors(experiment.state_shapes.params).items()
   }
   fresh = set()
   if not _are_the_same(config['classes'], experiment.class_names):
@@ -66,13 +66,13 @@ def read(experiment: Experiment) -> dict[str, np.ndarray]:
 
 def put(params: Any, weights: dict[str, np.ndarray]) -> Any:
   """Parameters with the weights in their place, on the devices as they were."""
-  flat = pretrained.as_tensors(params)
+  flat = exports.as_tensors(params)
   for name, tensor in weights.items():
     # Each process has all of it, and puts what its devices hold.
     flat[name] = jax.make_array_from_callback(
       tensor.shape, flat[name].sharding, tensor.__getitem__
     )
-  return pretrained.as_params(flat)
+  return exports.as_params(flat)
 
 
 def _are_the_same(theirs: Sequence[str], ours: Sequence[str]) -> bool:

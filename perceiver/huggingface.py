@@ -82,7 +82,7 @@ def read_config(
     config: its config.json.
 
   Returns:
-    The config as of `perceiver.pretrained`, and what converts the tensors.
+    The config as of `perceiver.exports`, and what converts the tensors.
 
   Raises:
     WeightsError: for other models, and for settings that ours have not.

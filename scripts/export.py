@@ -24,7 +24,7 @@ from experiments import saved, telemetry
 from experiments.evaluate import summary
 from experiments.experiment import Experiment
 import perceiver
-from perceiver import cost, modalities, pretrained, weight_files
+from perceiver import cost, exports, modalities, weight_files
 from scripts import command
 
 
@@ -64,10 +64,8 @@ def export(
     dtype,
     _history(run, workdir, int(state.step)),
   )
-  tensors = pretrained.as_tensors(params)
-  pretrained.write(
-    folder, config, tensors, dtype=dtype, files={'README.md': card}
-  )
+  tensors = exports.as_tensors(params)
+  exports.write(folder, config, tensors, dtype=dtype, files={'README.md': card})
 
 
 def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
@@ -84,7 +82,7 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
     ValueError: what is wrong with it.
   """
   weight_files.check_is_free(folder)
-  config, tensors = pretrained.read(source)
+  config, tensors = exports.read(source)
   rows = {'Converted from': f'`{pathlib.Path(source).name}`'}
   card = _card(
     pathlib.Path(folder).name,
@@ -92,10 +90,8 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
     dtype,
     _table(rows),
   )
-  rest = {key: config[key] for key in config.keys() - pretrained.FORMAT.keys()}
-  pretrained.write(
-    folder, rest, tensors, dtype=dtype, files={'README.md': card}
-  )
+  rest = {key: config[key] for key in config.keys() - exports.FORMAT.keys()}
+  exports.write(folder, rest, tensors, dtype=dtype, files={'README.md': card})
 
 
 def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:
@@ -108,7 +104,7 @@ def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:
     inputs = run.task.modalities
   except NotImplementedError as error:
     raise ValueError(f'{error} So it cannot be exported.') from error
-  choices = {*pretrained.CHOICES, 'mesh', 'name'}
+  choices = {*exports.CHOICES, 'mesh', 'name'}
   model = {
     x.name: run.config.model.get(x.name, x.default)
     for x in dataclasses.fields(perceiver.Perceiver)

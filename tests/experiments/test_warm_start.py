@@ -6,7 +6,7 @@ import pytest
 
 from experiments import sharding, train, warm_start
 from experiments.task import Task
-from perceiver import pretrained
+from perceiver import exports
 from scripts import export
 from tests.experiments.smoke import create, final_params
 
@@ -22,15 +22,15 @@ def weights(trained, tmp_path_factory):
 
 def other_classes(folder, target, count=10):
   """The same weights, with `count` other classes."""
-  config, tensors = pretrained.read(folder)
+  config, tensors = exports.read(folder)
   tensors = {
     name: x[..., :count] if name.startswith(warm_start.HEAD) else x
     for name, x in tensors.items()
   }
-  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
+  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
   config['classes'] = [f'letter {i}' for i in range(count)]
   config['model'] = {**config['model'], 'num_classes': count}
-  pretrained.write(target, config, tensors)
+  exports.write(target, config, tensors)
   return str(target)
 
 

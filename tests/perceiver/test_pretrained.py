@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 import perceiver
-from perceiver import attention_maps, modalities, pretrained, weight_files
+from perceiver import attention_maps, exports, modalities, weight_files
 from perceiver.weight_files import WeightsError
 from tests.perceiver.test_modalities import IMAGE, MEL, POINTS, VIDEO
 
@@ -85,8 +85,8 @@ def saved(request, tmp_path_factory):
   model, data = transformed(inputs), prepared(inputs, batch)
   params = random_params(inputs, data)
   folder = tmp_path_factory.mktemp('saved') / request.param
-  tensors = pretrained.as_tensors(params)
-  pretrained.write(folder, config_of(inputs), tensors)
+  tensors = exports.as_tensors(params)
+  exports.write(folder, config_of(inputs), tensors)
   return folder, batch, jax.jit(model.apply)(params, None, data), params
 
 
@@ -140,9 +140,7 @@ def test_what_is_left_out_counts_as_absent(tmp_path):
   model = transformed(inputs)
   data = prepared(inputs, batch)
   params = random_params(inputs, data)
-  pretrained.write(
-    tmp_path / 'x', config_of(inputs), pretrained.as_tensors(params)
-  )
+  exports.write(tmp_path / 'x', config_of(inputs), exports.as_tensors(params))
   loaded = perceiver.from_pretrained(tmp_path / 'x')
   absent = np.zeros(2, bool)
   expected = jax.jit(model.apply)(params, None, data | {'has_video': absent})
@@ -163,11 +161,11 @@ def test_what_is_left_out_counts_as_absent(tmp_path):
 
 def test_halves_take_half_the_space(saved, tmp_path):
   folder, batch, logits, _ = saved
-  config, tensors = pretrained.read(folder)
-  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
+  config, tensors = exports.read(folder)
+  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
   for dtype in ('bfloat16', 'float16'):
     half = tmp_path / dtype
-    pretrained.write(half, config, tensors, dtype=dtype)
+    exports.write(half, config, tensors, dtype=dtype)
     small, large = ((x / weight_files.TENSORS).stat() for x in (half, folder))
     assert small.st_size < 0.8 * large.st_size
     model = perceiver.from_pretrained(half)
@@ -180,19 +178,19 @@ def test_halves_take_half_the_space(saved, tmp_path):
 
 def test_nothing_is_written_over_or_left_half_written(saved, tmp_path):
   folder, *_ = saved
-  config, tensors = pretrained.read(folder)
-  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
+  config, tensors = exports.read(folder)
+  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
   before = (folder / weight_files.CONFIG).read_bytes()
   with pytest.raises(FileExistsError, match='exists already'):
-    pretrained.write(folder, config, tensors)
+    exports.write(folder, config, tensors)
   with pytest.raises(WeightsError, match='3 classes, but model'):
-    pretrained.write(
+    exports.write(
       tmp_path / 'new', config | {'model': MODEL | {'num_classes': 4}}, tensors
     )
   with pytest.raises(ValueError, match="dtype='int8' is none of"):
-    pretrained.write(tmp_path / 'new', config, tensors, dtype='int8')
+    exports.write(tmp_path / 'new', config, tensors, dtype='int8')
   with pytest.raises(OSError, match='name too long'):
-    pretrained.write(
+    exports.write(
       tmp_path / 'new', config, tensors, files={'x' * 300: 'too long'}
     )
   assert list(tmp_path.iterdir()) == []
@@ -238,9 +236,9 @@ def test_channels_that_are_named_may_be_the_latents_own(copy):
 
 def test_a_converted_model_is_the_same(tmp_path):
   folder = TRANSFORMERS / 'learned'
-  config, tensors = pretrained.read(folder)
-  config = {k: x for k, x in config.items() if k not in pretrained.FORMAT}
-  pretrained.write(tmp_path / 'ours', config, tensors)
+  config, tensors = exports.read(folder)
+  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
+  exports.write(tmp_path / 'ours', config, tensors)
   images = np.load(folder / 'expected.npz')['images_10x10']
   np.testing.assert_array_equal(
     perceiver.from_pretrained(tmp_path / 'ours')(images),
@@ -258,7 +256,7 @@ def copy(tmp_path):
       return pathlib.Path(shutil.copytree(TRANSFORMERS / kind, folder))
     inputs = INPUTS['points']
     params = random_params(inputs, prepared(inputs, random_batch(inputs)))
-    pretrained.write(folder, config_of(inputs), pretrained.as_tensors(params))
+    exports.write(folder, config_of(inputs), exports.as_tensors(params))
     return folder
 
   return make

@@ -12,7 +12,7 @@ import pytest
 from configs import modelnet40
 from experiments import experiment, saved, sharding
 import perceiver
-from perceiver import pretrained
+from perceiver import exports
 from scripts import export
 from tests.benchmarks.audioset import clips
 from tests.conftest import ROOT
@@ -101,10 +101,10 @@ def test_the_library_alone_gives_the_laboratorys_logits(
     run, examples, inputs = make()
     params = random_weights(run)
     classes = [f'class {i}' for i in range(run.task.num_classes)]
-    pretrained.write(
+    exports.write(
       tmp_path / name,
       export.describe(run, classes),
-      pretrained.as_tensors(params),
+      exports.as_tensors(params),
     )
     np.savez(tmp_path / f'{name}.npz', **inputs)
     expected[name] = laboratory(run, params, examples)

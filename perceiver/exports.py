@@ -1,0 +1,194 @@
+"""Exported models: a config and tensors that fit each other.
+
+A folder holds model.safetensors, the parameters by their paths in Haiku, and
+config.json, which says the model and its input:
+
+  format      'perceiver-haiku', and which version of it
+  model       the arguments of `Perceiver`
+  input       the modalities by name, see `modalities.from_json`
+  classes     what people call them
+  scores      'softmax', or 'sigmoid' where an example has several labels
+
+Folders of transformers' PerceiverForImageClassification… are read as well, see
+`perceiver.huggingface`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import haiku as hk
+import jax
+import numpy as np
+
+from perceiver import huggingface, modalities, weight_files
+from perceiver.modalities import Modality
+from perceiver.model import Perceiver
+from perceiver.weight_files import PathLike, WeightsError
+
+FORMAT = {'format': 'perceiver-haiku', 'version': 1}
+KEYS = {*FORMAT, 'model', 'input', 'classes', 'scores'}
+SCORES = ('softmax', 'sigmoid')
+# How to compute, not what: for whoever loads a model to choose.
+CHOICES = ('attention', 'attention_tile', 'attention_kernel', 'remat')
+# Self-attends times cross-attends: a lying file is not to take hours.
+MAX_LAYERS = 1 << 16
+
+
+def read(
+  folder: PathLike,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """A folder's config and tensors, checked against each other.
+
+  Raises:
+    FileNotFoundError: if there is no such folder, or a file is missing in it.
+    weight_files.WeightsError: as `from_pretrained`.
+  """
+  config = weight_files.read_json(folder)
+  names: dict[str, str] = {}  # As the file has them, where they differ.
+  convert = None
+  if config.get('model_type') == huggingface.MODEL_TYPE:
+    config, convert = huggingface.read_config(folder, config)
+    config = FORMAT | config
+  _check_config(folder, config)
+  tensors = weight_files.read_tensors(folder)
+  if convert is not None:
+    tensors, names = convert(tensors)
+  _check_tensors(folder, _shapes(folder, config), tensors, names)
+  return config, tensors
+
+
+def write(
+  folder: PathLike,
+  config: Mapping[str, Any],
+  tensors: Mapping[str, np.ndarray],
+  **rest: Any,
+) -> None:
+  """Writes what `read` reads.
+
+  Args:
+    folder: that does not exist yet, or is empty.
+    config: its keys but for those of `FORMAT`.
+    tensors: by name.
+    **rest: as of `weight_files.write`.
+
+  Raises:
+    FileExistsError: if there is something already.
+    weight_files.WeightsError: if the two do not fit each other.
+  """
+  config = FORMAT | dict(config)
+  _check_config(folder, config)
+  _check_tensors(folder, _shapes(folder, config), tensors, {})
+  weight_files.write(folder, config, tensors, **rest)
+
+
+def as_params(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Haiku's tree of parameters; 'module/name' has `name` of the module."""
+  params: dict[str, dict[str, Any]] = {}
+  for path, tensor in tensors.items():
+    module, _, name = path.rpartition('/')
+    params.setdefault(module, {})[name] = tensor
+  return params
+
+
+def as_tensors(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  """The inverse of `as_params`."""
+  return {
+    f'{module}/{name}': value
+    for module, values in params.items()
+    for name, value in values.items()
+  }
+
+
+def read_modalities(config: Mapping[str, Any]) -> dict[str, Modality]:
+  """Raises ValueError if a config's input is none."""
+  inputs = config['input']
+  if not isinstance(inputs, dict) or not inputs:
+    raise ValueError("'input' must name at least one modality.")
+  return {name: modalities.from_json(x) for name, x in inputs.items()}
+
+
+def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
+  """Raises WeightsError for no config; what is in `model` is not looked at."""
+  where = f'{folder}/{weight_files.CONFIG}'
+  if any(config.get(key) != value for key, value in FORMAT.items()):
+    raise WeightsError(
+      f'{where}: format {config.get("format")!r}, version'
+      f" {config.get('version')!r}; known is {FORMAT}, or transformers'"
+      f" 'model_type' {huggingface.MODEL_TYPE!r}."
+    )
+  if config.keys() != KEYS:
+    raise WeightsError(
+      f'{where}: missing keys {sorted(KEYS - config.keys())}, unknown keys'
+      f' {sorted(config.keys() - KEYS)}.'
+    )
+  model, classes = config['model'], config['classes']
+  if not isinstance(model, dict) or not (
+    isinstance(classes, list) and all(isinstance(x, str) for x in classes)
+  ):
+    raise WeightsError(f"{where}: 'model' or 'classes' are of another type.")
+  if config['scores'] not in SCORES:
+    raise WeightsError(f"{where}: 'scores' must be one of {SCORES}.")
+  if len(classes) != model.get('num_classes'):
+    raise WeightsError(
+      f'{where}: {len(classes)} classes, but'
+      f' model.num_classes={model.get("num_classes")!r}.'
+    )
+  layers = 1
+  for key in ('cross_attends', 'latent_transformers', 'self_attends'):
+    count = model.get(f'num_{key}', 1)
+    if not isinstance(count, int):
+      raise WeightsError(f'{where}: model.num_{key}={count!r} is no integer.')
+    layers *= max(count, 1)
+  if layers > MAX_LAYERS:
+    raise WeightsError(f'{where}: a model of {layers} layers is too deep.')
+  chosen = sorted(model.keys() & {*CHOICES, 'mesh', 'name'})
+  if chosen:
+    raise WeightsError(f'{where}: unknown keys {chosen} of the model.')
+
+
+def _shapes(folder: PathLike, config: Mapping[str, Any]) -> dict[str, Any]:
+  """Of the tensors that a config asks for. Allocates nothing."""
+  try:
+    inputs = read_modalities(config)
+
+    def logits(batch: Mapping[str, Any]) -> jax.Array:
+      array = modalities.byte_array(inputs, batch)
+      return Perceiver(**config['model'])(array)
+
+    init = hk.transform(logits).init
+    batch = {
+      x.source: jax.ShapeDtypeStruct((1, *x.prepared.shape), x.prepared.dtype)
+      for x in inputs.values()
+    }
+    return as_tensors(jax.eval_shape(init, jax.random.key(0), batch))
+  except (ValueError, TypeError, OverflowError) as error:
+    raise WeightsError(f'{folder}/{weight_files.CONFIG}: {error}') from error
+
+
+def _check_tensors(
+  folder: PathLike,
+  expected: Mapping[str, Any],
+  tensors: Mapping[str, Any],
+  names: Mapping[str, str],
+) -> None:
+  """Raises WeightsError if they are not those that are expected."""
+  where = f'{folder}/{weight_files.TENSORS}'
+  missing = sorted(names.get(x, x) for x in expected.keys() - tensors.keys())
+  extra = sorted(names.get(x, x) for x in tensors.keys() - expected.keys())
+  if missing or extra:
+    raise WeightsError(
+      f'{where} does not fit its config: missing tensors {_some(missing)},'
+      f' unknown tensors {_some(extra)}.'
+    )
+  for name, spec in expected.items():
+    shape = np.shape(tensors[name])
+    if shape != spec.shape:
+      raise WeightsError(
+        f'{where}: {names.get(name, name)!r} gives the shape {shape}; the'
+        f' config asks for {spec.shape}.'
+      )
+
+
+def _some(names: Sequence[str]) -> str:
+  more = ', …' if len(names) > 5 else ''
+  return f'[{", ".join(names[:5])}{more}]'

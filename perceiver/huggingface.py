@@ -254,37 +254,43 @@ def _convert(
   """Ours by name, and what they are made from.
 
   Raises:
-    WeightsError: if tensors are missing.
+    WeightsError: if tensors are missing or unknown, or cannot be converted.
   """
   names = _names(settings)
   remaining = dict(tensors)
+  where = f'{folder}/{weight_files.TENSORS}'
 
-  def take(name: str) -> np.ndarray:
+  def take(name: str, num_axes: int | None = None) -> np.ndarray:
     if name not in remaining:
-      raise WeightsError(
-        f'{folder}/{weight_files.TENSORS} does not fit its config: missing'
-        f' tensors [{name}].'
-      )
-    return remaining.pop(name)
+      raise WeightsError(f'{where} does not fit its config: missing [{name}].')
+    tensor = remaining.pop(name)
+    if num_axes is not None and tensor.ndim != num_axes:
+      raise WeightsError(f'{where}: {name!r} is of shape {tensor.shape}.')
+    return tensor
 
   ours = {}
   for name, theirs in names.items():
-    tensor = take(theirs)
-    if name == 'projection/w':
-      tensor = tensor.reshape(tensor.shape[:2])  # A convolution of 1 x 1.
-    ours[name] = tensor.T if name.endswith('/w') else tensor
+    if name == 'projection/w':  # A convolution of 1 x 1.
+      tensor = take(theirs, num_axes=4)
+      if tensor.shape[2:] != (1, 1):
+        raise WeightsError(f'{where}: {theirs!r} is of shape {tensor.shape}.')
+      ours[name] = tensor[..., 0, 0].T
+    else:
+      tensor = take(theirs)
+      ours[name] = tensor.T if name.endswith('/w') else tensor
   if settings.is_fourier:
     order = _channel_order()
     first = 'perceiver/~/cross_attend_0'
     for name in ('input_norm/scale', 'input_norm/offset', 'key/w', 'value/w'):
       tensor = ours[f'{first}/{name}']
-      if len(tensor) == len(order):  # Else it is named for its shape.
+      if tensor.shape[:1] == order.shape:  # Others are refused later.
         ours[f'{first}/{name}'] = tensor[order]
   else:
     prefix = 'perceiver.input_preprocessor'
-    table = take(f'{prefix}.position_embeddings.position_embeddings')
-    weight = take(f'{prefix}.positions_projection.weight')
-    bias = take(f'{prefix}.positions_projection.bias')
+    learned = f'{prefix}.position_embeddings.position_embeddings'
+    table = take(learned, num_axes=2)
+    weight = take(f'{prefix}.positions_projection.weight', num_axes=2)
+    bias = take(f'{prefix}.positions_projection.bias', num_axes=1)
     size = settings['image_size']
     # The projection of a learned table is a learned table.
     try:
@@ -292,12 +298,15 @@ def _convert(
       table = table.reshape(1, size, size, -1).astype(np.float32)
     except ValueError as error:
       raise WeightsError(
-        f'{folder}/{weight_files.TENSORS}: the learned positions do not fit'
-        f' image_size={size}: {error}'
+        f'{where}: the learned positions do not fit image_size={size}: {error}'
       ) from error
+    names['learned_positions/positions'] = learned
     ours['learned_positions/positions'] = table
-    names['learned_positions/positions'] = f'{prefix}.position_embeddings'
-  return ours | remaining, names
+  if remaining:
+    raise WeightsError(
+      f'{where} does not fit its config: unknown [{", ".join(remaining)}].'
+    )
+  return ours, names
 
 
 def _channel_order() -> np.ndarray:

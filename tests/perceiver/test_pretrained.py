@@ -318,7 +318,7 @@ def top_key(key, value):
     ('fourier', top_key('d_latents', 48), 'gives the shape'),
     ('fourier', top_key('id2label', {'0': 'a'}), 'final_layer.bias'),
     ('fourier', top_key('id2label', {'1': 'a'}), "id2label lacks '0'"),
-    ('fourier', top_key('num_self_attends_per_block', 3), 'missing tensors'),
+    ('fourier', top_key('num_self_attends_per_block', 3), r'missing \[perc'),
     ('fourier', top_key('num_self_attends_per_block', 10**30), 'too deep'),
     ('fourier', top_key('num_self_attends_per_block', 'x'), "='x' is no int"),
     ('learned', top_key('image_size', True), 'image_size=True is not supp'),
@@ -432,22 +432,54 @@ def test_tensors_that_do_not_fit_are_named(copy, change, message):
     perceiver.from_pretrained(folder)
 
 
-def test_tensors_of_transformers_are_named_as_there(copy):
-  folder = copy('fourier')
-  bias = 'perceiver.decoder.decoder.final_layer.bias'
-  for change, message in (
-    (set_tensor(bias, np.ones(4, 'f')), f'{bias}.*gives the shape'),
-    (lambda t: t.pop(bias), rf'missing tensors \[{bias}\]'),
-    (set_tensor(bias, np.ones((0,), 'f')), f'{bias}.*gives the shape'),
+HEAD = 'perceiver.decoder.decoder.final_layer.bias'
+NORM = 'perceiver.encoder.cross_attention.attention.self.layernorm2.weight'
+PIXELS = 'perceiver.input_preprocessor.convnet_1x1.weight'
+TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
+
+
+@pytest.mark.parametrize(
+  ('kind', 'change', 'message'),
+  [
+    ('fourier', lambda t: t.pop(HEAD), rf'missing \[{HEAD}\]'),
+    ('fourier', set_tensor(HEAD, np.ones(4, 'f')), f'{HEAD}.*gives the shape'),
+    ('fourier', set_tensor(HEAD, np.ones(0, 'f')), f'{HEAD}.*gives the shape'),
+    ('fourier', set_tensor(NORM, np.ones((), 'f')), f'{NORM}.*gives the shape'),
     (
-      set_tensor('perceiver.more.weight', np.ones(2, 'f')),
-      r'unknown tensors \[perceiver.more.weight\]',
+      'fourier',
+      set_tensor('perceiver.x.weight', np.ones(2, 'f')),
+      r'unknown \[perceiver.x.weight\]',
     ),
-  ):
-    shutil.copy(TRANSFORMERS / 'fourier' / weight_files.TENSORS, folder)
-    change_tensors(folder, change)
-    with pytest.raises(WeightsError, match=message):
-      perceiver.from_pretrained(folder)
+    (
+      'fourier',  # Ours have this name.
+      set_tensor('perceiver/latents', np.ones((8, 24), 'f')),
+      r'unknown \[perceiver/latents\]',
+    ),
+    (
+      'learned',
+      set_tensor(PIXELS, np.ones((256, 3, 2, 2), 'f')),
+      f'{PIXELS}.*is of shape',
+    ),
+    (
+      'learned',
+      set_tensor(PIXELS, np.ones((256, 3), 'f')),
+      f'{PIXELS}.*is of shape',
+    ),
+    ('learned', set_tensor(TABLE, np.ones(9, 'f')), f'{TABLE}.*is of shape'),
+    (
+      'learned',
+      set_tensor(TABLE, np.ones((100, 7), 'f')),
+      'learned positions do not fit image_size=10',
+    ),
+  ],
+)
+def test_tensors_of_transformers_are_named_as_there(
+  copy, kind, change, message
+):
+  folder = copy(kind)
+  change_tensors(folder, change)
+  with pytest.raises(WeightsError, match=message):
+    perceiver.from_pretrained(folder)
 
 
 def test_what_is_no_plain_file_in_the_folder_is_not_opened(copy, tmp_path):

@@ -30,7 +30,7 @@ NEEDS = {
   'data set': r'configs/fashion_mnist\.py|fashion\b',  # Debian's package.
   'gpu': r'cuda|xla_gpu',
   'installation': r'^(make|pip|source) ',
-  'minutes': r'audioset|events|scripts\.benchmark\b',
+  'minutes': r'scripts\.benchmark\b',
   'slurm': r'^(srun|sbatch) ',
   'tpu': r'jax\[tpu\]|/shared/',
   'weights': r'--from=vision-perceiver',  # The authors', from elsewhere.

@@ -1,0 +1,304 @@
+"""Folders of weights that lie, or do not fit: one clear error each."""
+
+import json
+import pathlib
+import shutil
+import struct
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import perceiver
+from perceiver import exports, weight_files
+from perceiver.weight_files import WeightsError
+from tests.perceiver.small_models import (
+  config_of,
+  INPUTS,
+  prepared,
+  random_batch,
+  random_params,
+  TRANSFORMERS,
+)
+
+
+@pytest.fixture
+def copy(tmp_path):
+  """Makes copies of a small folder, or of one of transformers'."""
+
+  def make(kind):
+    folder = tmp_path / kind
+    if kind in ('fourier', 'learned', 'conv'):
+      return pathlib.Path(shutil.copytree(TRANSFORMERS / kind, folder))
+    inputs = INPUTS['points']
+    params = random_params(inputs, prepared(inputs, random_batch(inputs)))
+    exports.write(folder, config_of(inputs), exports.as_tensors(params))
+    return folder
+
+  return make
+
+
+def change_config(folder, change):
+  path = folder / weight_files.CONFIG
+  data = json.loads(path.read_text())
+  change(data)
+  path.write_text(json.dumps(data))
+
+
+def model_key(key, value):
+  return lambda data: data['model'].update({key: value})
+
+
+def top_key(key, value):
+  return lambda data: data.update({key: value})
+
+
+@pytest.mark.parametrize(
+  ('kind', 'change', 'message'),
+  [
+    ('ours', top_key('format', 'other'), "format 'other', version 1; known is"),
+    ('ours', top_key('version', 2), 'version 2; known is'),
+    ('ours', top_key('extra', 1), r"unknown keys \['extra'\]"),
+    ('ours', lambda d: d.pop('scores'), r"missing keys \['scores'\]"),
+    ('ours', top_key('scores', 'max'), "'scores' must be one of"),
+    ('ours', top_key('classes', ['a', 'b']), '2 classes, but model.num_clas'),
+    ('ours', top_key('classes', 3), 'are of another type'),
+    ('ours', top_key('classes', [1, 2, 3]), 'are of another type'),
+    ('ours', top_key('model', []), 'are of another type'),
+    ('ours', top_key('input', {}), 'at least one modality'),
+    ('ours', top_key('input', {'x': {'type': 'x'}}), "'type' must be one of"),
+    ('ours', model_key('depth', 3), "unexpected keyword argument 'depth'"),
+    ('ours', model_key('mesh', None), r"unknown keys \['mesh'\] of the model"),
+    ('ours', model_key('num_latents', 0), r'num_latents=0 must be in \[1, inf'),
+    ('ours', model_key('num_latents', '4'), "num_latents='4' must be an int"),
+    ('ours', model_key('num_latents', 5), r"'perceiver/latents' .*\(5, 8\)"),
+    ('ours', model_key('num_latents', 10**12), 'perceiver/latents'),
+    (
+      'ours',
+      model_key('num_cross_attends', 10**9),
+      'a model of 2000000000 layers is too',
+    ),
+    ('ours', model_key('latent_channels', 16), 'gives the shape'),
+    ('ours', model_key('compute_dtype', 'float7'), 'float7'),
+    ('ours', model_key('head', 'query'), r'missing tensors \[perceiver/deco'),
+    ('conv', lambda d: None, 'not the convolutional one'),
+    ('fourier', top_key('architectures', ['PerceiverForMaskedLM']), 'nor oth'),
+    ('fourier', top_key('hidden_act', 'relu'), "hidden_act='relu' is not sup"),
+    ('fourier', top_key('use_query_residual', False), 'use_query_residual=F'),
+    ('fourier', top_key('qk_channels', 64), 'qk_channels=64 is not supported'),
+    (
+      'fourier',
+      top_key('num_blocks', 0.5),
+      'num_latent_transformers=0.5 is no integer',
+    ),
+    ('fourier', top_key('d_latents', 48), 'gives the shape'),
+    ('fourier', top_key('id2label', {'0': 'a'}), 'final_layer.bias'),
+    ('fourier', top_key('id2label', {'1': 'a'}), "id2label lacks '0'"),
+    ('fourier', top_key('num_self_attends_per_block', 3), r'missing \[perc'),
+    ('fourier', top_key('num_self_attends_per_block', 10**30), 'too deep'),
+    ('fourier', top_key('num_self_attends_per_block', 'x'), "='x' is no int"),
+    ('learned', top_key('image_size', True), 'image_size=True is not supp'),
+    ('learned', top_key('image_size', 11), 'do not fit image_size=11'),
+    ('learned', top_key('image_size', 'x'), "image_size='x' is not supported"),
+  ],
+)
+def test_a_config_that_does_not_fit_is_one_clear_error(
+  copy, kind, change, message
+):
+  folder = copy(kind)
+  change_config(folder, change)
+  with pytest.raises(WeightsError, match=message) as error:
+    perceiver.from_pretrained(folder)
+  assert str(folder) in str(error.value)
+
+
+def change_tensors(folder, change):
+  path = folder / weight_files.TENSORS
+  tensors = safetensors.numpy.load_file(path)
+  change(tensors)
+  path.write_bytes(safetensors.numpy.save(tensors))
+
+
+def change_header(folder, change):
+  """Rewrites the header: its length, then JSON, then the numbers."""
+  path = folder / weight_files.TENSORS
+  data = path.read_bytes()
+  (size,) = struct.unpack('<Q', data[:8])
+  header = json.loads(data[8 : 8 + size])
+  header.pop('__metadata__', None)
+  header = change(header)
+  text = header if isinstance(header, bytes) else json.dumps(header).encode()
+  path.write_bytes(struct.pack('<Q', len(text)) + text + data[8 + size :])
+
+
+def longer(header):
+  """A tensor says that it is larger than its numbers."""
+  name = sorted(header)[0]
+  header[name]['shape'] = [10**6, *header[name]['shape']]
+  return header
+
+
+def overlapping(header):
+  first, second, *_ = sorted(header)
+  header[first]['data_offsets'] = header[second]['data_offsets']
+  header[first]['shape'] = header[second]['shape']
+  return header
+
+
+def behind_the_end(header):
+  last = max(header, key=lambda x: header[x]['data_offsets'])
+  header[last]['data_offsets'][1] += 4
+  header[last]['shape'] = [header[last]['shape'][0] + 1]
+  return header
+
+
+def set_tensor(name, value):
+  return lambda tensors: tensors.update({name: value})
+
+
+def spoil(number):
+  def change(tensors):
+    tensors['perceiver/latents'][1, 2] = number
+
+  return change
+
+
+@pytest.mark.parametrize('kind', ['ours', 'fourier'])
+@pytest.mark.parametrize(
+  'change', [longer, overlapping, behind_the_end, lambda h: b'{' * 9]
+)
+def test_a_header_that_lies_is_refused(copy, kind, change):
+  folder = copy(kind)
+  change_header(folder, change)
+  with pytest.raises(WeightsError, match='is damaged'):
+    perceiver.from_pretrained(folder)
+
+
+def test_a_length_that_lies_is_refused(copy):
+  folder = copy('ours')
+  path = folder / weight_files.TENSORS
+  data = path.read_bytes()
+  for content in (struct.pack('<Q', 1 << 62) + data[8:], data[:-3], data[:5]):
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match='is damaged'):
+      perceiver.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda t: t.pop('perceiver/head/b'), r'missing tensors \[perceiver/head'),
+    (set_tensor('x/y', np.ones(3, 'f')), r'unknown tensors \[x/y\]'),
+    (
+      set_tensor('perceiver/head/b', np.ones(4, 'f')),
+      r"'perceiver/head/b' gives the shape \(4,\); the config asks for \(3,\)",
+    ),
+    (
+      set_tensor('perceiver/head/b', np.ones(3, np.int64)),
+      "'perceiver/head/b' is of int64",
+    ),
+    (spoil(np.nan), "'perceiver/latents' has values that are not finite"),
+    (spoil(np.inf), "'perceiver/latents' has values that are not finite"),
+  ],
+)
+def test_tensors_that_do_not_fit_are_named(copy, change, message):
+  folder = copy('ours')
+  change_tensors(folder, change)
+  with pytest.raises(WeightsError, match=message):
+    perceiver.from_pretrained(folder)
+
+
+HEAD = 'perceiver.decoder.decoder.final_layer.bias'
+NORM = 'perceiver.encoder.cross_attention.attention.self.layernorm2.weight'
+PIXELS = 'perceiver.input_preprocessor.convnet_1x1.weight'
+TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
+
+
+@pytest.mark.parametrize(
+  ('kind', 'change', 'message'),
+  [
+    ('fourier', lambda t: t.pop(HEAD), rf'missing \[{HEAD}\]'),
+    ('fourier', set_tensor(HEAD, np.ones(4, 'f')), f'{HEAD}.*gives the shape'),
+    ('fourier', set_tensor(HEAD, np.ones(0, 'f')), f'{HEAD}.*gives the shape'),
+    ('fourier', set_tensor(NORM, np.ones((), 'f')), f'{NORM}.*gives the shape'),
+    (
+      'fourier',
+      set_tensor('perceiver.x.weight', np.ones(2, 'f')),
+      r'unknown \[perceiver.x.weight\]',
+    ),
+    (
+      'fourier',  # Ours have this name.
+      set_tensor('perceiver/latents', np.ones((8, 24), 'f')),
+      r'unknown \[perceiver/latents\]',
+    ),
+    (
+      'learned',
+      set_tensor(PIXELS, np.ones((256, 3, 2, 2), 'f')),
+      f'{PIXELS}.*is of shape',
+    ),
+    (
+      'learned',
+      set_tensor(PIXELS, np.ones((256, 3), 'f')),
+      f'{PIXELS}.*is of shape',
+    ),
+    ('learned', set_tensor(TABLE, np.ones(9, 'f')), f'{TABLE}.*is of shape'),
+    (
+      'learned',
+      set_tensor(TABLE, np.ones((100, 7), 'f')),
+      'learned positions do not fit image_size=10',
+    ),
+  ],
+)
+def test_tensors_of_transformers_are_named_as_there(
+  copy, kind, change, message
+):
+  folder = copy(kind)
+  change_tensors(folder, change)
+  with pytest.raises(WeightsError, match=message):
+    perceiver.from_pretrained(folder)
+
+
+def test_what_is_no_plain_file_in_the_folder_is_not_opened(copy, tmp_path):
+  folder = copy('ours')
+  for name in (weight_files.CONFIG, weight_files.TENSORS):
+    path, elsewhere = folder / name, tmp_path / name
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    with pytest.raises(WeightsError, match='is a link out of the folder'):
+      perceiver.from_pretrained(folder)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=f'has no {name}; it has'):
+      perceiver.from_pretrained(folder)
+    path.mkdir()
+    with pytest.raises(WeightsError, match='is no file'):
+      perceiver.from_pretrained(folder)
+    path.rmdir()
+    elsewhere.rename(path)
+  for text, message in (
+    ('[1]', 'holds no JSON object'),
+    ('{', 'is no JSON'),
+    ('[' * 100_000, 'is no JSON'),
+    (' ' * (weight_files.MAX_JSON_BYTES + 1), 'has more than'),
+  ):
+    (folder / weight_files.CONFIG).write_text(text)
+    with pytest.raises(WeightsError, match=message):
+      perceiver.from_pretrained(folder)
+  with pytest.raises(FileNotFoundError, match='is no folder of weights'):
+    perceiver.from_pretrained(tmp_path / 'nowhere')
+
+
+def test_pickles_are_not_opened(tmp_path):
+  folder = tmp_path / 'pickled'
+  shutil.copytree(TRANSFORMERS / 'fourier', folder)
+  (folder / weight_files.TENSORS).rename(folder / 'pytorch_model.bin')
+  with pytest.raises(FileNotFoundError, match='Only safetensors are read'):
+    perceiver.from_pretrained(folder)
+
+
+def test_channels_that_are_named_may_be_the_latents_own(copy):
+  folder = copy('learned')
+  images = np.load(TRANSFORMERS / 'learned/expected.npz')['images_10x10']
+  expected = perceiver.from_pretrained(folder)(images)
+  change_config(folder, lambda d: d.update(qk_channels=16, v_channels=16))
+  model = perceiver.from_pretrained(folder)
+  np.testing.assert_array_equal(model(images), expected)

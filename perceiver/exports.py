@@ -67,7 +67,7 @@ def write(
 
   Args:
     folder: that does not exist yet, or is empty.
-    config: its keys but for those of `FORMAT`.
+    config: its keys; those of `FORMAT` may be left out.
     tensors: by name.
     **rest: as of `weight_files.write`.
 

@@ -90,8 +90,7 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
     dtype,
     _table(rows),
   )
-  rest = {key: config[key] for key in config.keys() - exports.FORMAT.keys()}
-  exports.write(folder, rest, tensors, dtype=dtype, files={'README.md': card})
+  exports.write(folder, config, tensors, dtype=dtype, files={'README.md': card})
 
 
 def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:

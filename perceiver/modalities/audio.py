@@ -9,66 +9,74 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from perceiver.inputs import Segment
 from perceiver.modalities import spectrogram
-from perceiver.modalities.base import Modality, on_grid
+from perceiver.modalities.base import Modality
 from perceiver.ops import hardware
 from perceiver.ranges import Count
 
 
 @dataclasses.dataclass(frozen=True)
-class RawAudio(Modality):
+class Audio(Modality):
+  """Sound [S], in one form or another."""
+
+  num_samples: Count
+  source = 'audio'
+  dtype = np.int16
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return (self.num_samples,)
+
+  def samples(self, array: jax.Array, normalized: bool) -> jax.Array:
+    """[B, S] floats from -1 to 1."""
+    samples = array.astype(jnp.float32)
+    return samples if normalized else samples / 32768
+
+  def check_divides(self, key: str) -> None:
+    """Raises ValueError if that many samples do not divide all of them."""
+    part = getattr(self, key)
+    if self.num_samples % part:
+      raise ValueError(
+        f'{key}={part} does not divide the {self.num_samples} samples.'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class RawAudio(Audio):
   """Sound [S], an element for some samples (section 4.2).
 
   The max resolution is the number of elements.
   """
 
-  num_samples: Count
   samples_per_element: Count
-  source = 'audio'
-  dtype = np.int16
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    _check_divides(self, 'samples_per_element')
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    return (self.num_samples,)
+    self.check_divides('samples_per_element')
 
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
   ) -> jax.Array:
     """Normalized: floats from -1 to 1, not 16-bit integers."""
     del mesh
-    samples = _samples(array, normalized)
+    samples = self.samples(array, normalized)
     return samples.reshape(len(samples), -1, self.samples_per_element)
-
-  def segment(self, content: jax.Array) -> Segment:
-    return on_grid(content, self.num_bands)
 
 
 @dataclasses.dataclass(frozen=True)
-class MelSpectrogram(Modality):
+class MelSpectrogram(Audio):
   """Sound [S], an element for a mel bin of a frame (section 4.2).
 
   The max resolutions are the bins and the frames.
   """
 
-  num_samples: Count
   num_mel_bins: Count
   mel_hop: Count  # Samples.
   sample_rate: Count = 48_000  # Hz
-  source = 'audio'
-  dtype = np.int16
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    _check_divides(self, 'mel_hop')
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    return (self.num_samples,)
+    self.check_divides('mel_hop')
 
   @property
   def grid(self) -> tuple[int, int]:
@@ -87,19 +95,5 @@ class MelSpectrogram(Modality):
     )
     # XLA would gather the sound of all devices for its Fourier transforms.
     log_mel = hardware.on_each_device(log_mel, mesh)
-    mel = log_mel(_samples(array, normalized))  # [B, F, frames]
+    mel = log_mel(self.samples(array, normalized))  # [B, F, frames]
     return ((mel - spectrogram.MEAN) / spectrogram.STDDEV)[..., None]
-
-  def segment(self, content: jax.Array) -> Segment:
-    return on_grid(content, self.num_bands)
-
-
-def _samples(audio: jax.Array, normalized: bool) -> jax.Array:
-  samples = audio.astype(jnp.float32)
-  return samples if normalized else samples / 32768
-
-
-def _check_divides(modality: Modality, key: str) -> None:
-  samples, part = modality.shape[0], getattr(modality, key)
-  if samples % part:
-    raise ValueError(f'{key}={part} does not divide the {samples} samples.')

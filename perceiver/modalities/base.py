@@ -96,11 +96,9 @@ class Modality(abc.ABC):
       [B, *grid, channels] float32.
     """
 
-  @abc.abstractmethod
   def segment(self, content: jax.Array) -> Segment:
-    """The content with its positions; may have parameters."""
+    """The content with its positions; may have parameters.
 
-
-def on_grid(content: jax.Array, num_bands: int) -> Segment:
-  """With Fourier features up to the grid's own resolution."""
-  return Segment(content, fourier_axes(content.shape[1:-1], num_bands))
+    By default they are Fourier features up to the grid's own resolution.
+    """
+    return Segment(content, fourier_axes(content.shape[1:-1], self.num_bands))

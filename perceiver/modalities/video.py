@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from perceiver.inputs import Segment
-from perceiver.modalities.base import Modality, on_grid
+from perceiver.modalities.base import Modality
 from perceiver.ranges import Count
 
 
@@ -64,9 +63,6 @@ class Video(Modality):
     del mesh
     content = array.astype(jnp.float32)
     return content if normalized else content / 127.5 - 1
-
-  def segment(self, content: jax.Array) -> Segment:
-    return on_grid(content, self.num_bands)
 
 
 def cut_patches(

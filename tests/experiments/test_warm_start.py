@@ -27,7 +27,6 @@ def other_classes(folder, target, count=10):
     name: x[..., :count] if name.startswith(warm_start.HEAD) else x
     for name, x in tensors.items()
   }
-  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
   config['classes'] = [f'letter {i}' for i in range(count)]
   config['model'] = {**config['model'], 'num_classes': count}
   exports.write(target, config, tensors)

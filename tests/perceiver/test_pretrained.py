@@ -104,7 +104,6 @@ def test_what_is_left_out_counts_as_absent(tmp_path):
 def test_halves_take_half_the_space(saved, tmp_path):
   folder, batch, logits, _ = saved
   config, tensors = exports.read(folder)
-  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
   for dtype in ('bfloat16', 'float16'):
     half = tmp_path / dtype
     exports.write(half, config, tensors, dtype=dtype)
@@ -121,7 +120,6 @@ def test_halves_take_half_the_space(saved, tmp_path):
 def test_nothing_is_written_over_or_left_half_written(saved, tmp_path):
   folder, *_ = saved
   config, tensors = exports.read(folder)
-  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
   before = (folder / weight_files.CONFIG).read_bytes()
   with pytest.raises(FileExistsError, match='exists already'):
     exports.write(folder, config, tensors)
@@ -170,7 +168,6 @@ def test_models_of_transformers_give_its_logits(kind):
 def test_a_converted_model_is_the_same(tmp_path):
   folder = TRANSFORMERS / 'learned'
   config, tensors = exports.read(folder)
-  config = {k: x for k, x in config.items() if k not in exports.FORMAT}
   exports.write(tmp_path / 'ours', config, tensors)
   images = np.load(folder / 'expected.npz')['images_10x10']
   np.testing.assert_array_equal(

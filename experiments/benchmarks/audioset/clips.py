@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import os
 import re
+from typing import NoReturn
 
 from experiments.benchmarks.audioset.csv_files import Segment, VIDEO_ID
 
@@ -39,6 +40,9 @@ def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
 
   Returns:
     The plan, the same for the same files and segments.
+
+  Raises:
+    OSError: if a folder cannot be read.
   """
   by_id = collections.defaultdict(list)
   for segment in segments:
@@ -65,12 +69,16 @@ def _media_files(folder: str) -> list[str]:
   """Of preferred suffixes first, by name then."""
   paths = [
     os.path.join(parent, name)
-    for parent, _, names in os.walk(folder)
+    for parent, _, names in os.walk(folder, onerror=_raise)
     for name in names
     if os.path.splitext(name)[1].lower() in SUFFIXES
   ]
   suffix = lambda path: os.path.splitext(path)[1].lower()
   return sorted(paths, key=lambda path: (SUFFIXES.index(suffix(path)), path))
+
+
+def _raise(error: OSError) -> NoReturn:
+  raise error
 
 
 def _find(name: str, by_id: dict[str, list[Segment]]) -> Segment | str:

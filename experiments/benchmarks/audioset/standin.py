@@ -7,7 +7,7 @@ kind: of these neither sound nor picture alone tells more than that they may be
 there. All goes on for the whole clip, so that each part of it shows its labels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 from fractions import Fraction
 import multiprocessing
@@ -104,13 +104,19 @@ CLASSES = (
 )
 
 
-def generate(output: str, num_processes: int, seed: int = 0) -> None:
+def generate(
+  output: str,
+  num_processes: int,
+  seed: int = 0,
+  sizes: Mapping[str, int] = SIZES,
+) -> None:
   """Writes clips/ and csv/; the same seed gives the same content.
 
   Args:
     output: directory to write; must not exist.
     num_processes: that draw and encode.
     seed: of all content.
+    sizes: clips by file of segments.
 
   Raises:
     FileExistsError: if `output` exists.
@@ -128,7 +134,7 @@ def generate(output: str, num_processes: int, seed: int = 0) -> None:
       file.write(f'{i},{_mid(i)},"{name}"\n')
   rng = np.random.default_rng(seed)
   jobs = []
-  for name, size in SIZES.items():
+  for name, size in sizes.items():
     rows = []
     for _ in range(size):
       video = ''.join(rng.choice(ALPHABET, 11))

@@ -21,6 +21,8 @@ from typing import Any
 import pebble
 
 MAX_MEMORY = 8 * 2**30  # Bytes of address space for each worker.
+# Others send these: a scheduler that ends a run, a machine out of memory.
+OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Job:
   argument: Any
   seconds: float = math.inf  # Of processor time; the worker is killed then.
   patience: float = math.inf  # Seconds by the clock, likewise.
+  tries: int = 3  # Where others kill the worker, which need not be its fault.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +97,10 @@ class Workers:
       done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
       for future in done:
         job = running.pop(future)
-        yield job, _result(future, job)
+        if job.tries > 1 and _is_killed(future):
+          self.submit(dataclasses.replace(job, tries=job.tries - 1))
+        else:
+          yield job, _result(future, job)
 
   def _schedule(self, job: Job) -> futures.Future:
     return self._pool.schedule(
@@ -102,6 +108,13 @@ class Workers:
       args=(job.function, job.argument, job.seconds),
       timeout=None if math.isinf(job.patience) else job.patience,
     )
+
+
+def _is_killed(future: futures.Future) -> bool:
+  error = future.exception()
+  return isinstance(error, pebble.ProcessExpired) and (
+    -error.exitcode in OUTSIDE
+  )
 
 
 def _result(future: futures.Future, job: Job) -> Any:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from experiments.benchmarks.audioset import preparation
+from experiments.benchmarks.audioset import parts
 
 RATE = 48_000
 
@@ -117,4 +117,4 @@ def decode_or_die(job):
   if job.clip.segment.id.endswith(('3', '6')):
     os.kill(os.getpid(), signal.SIGSEGV)
   # In a worker it is not replaced by this.
-  return preparation.decode_clip(job)
+  return parts.decode_clip(job)

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.benchmarks.audioset import media, preparation
+from experiments.benchmarks.audioset import media, parts, preparation
 from experiments.benchmarks.audioset import source as audioset
 from experiments.benchmarks.audioset.preparation import PreparationError
 from experiments.errors import DataNotFoundError
@@ -39,9 +39,9 @@ def write_sources(folder, clips, without_clip=0):
   (folder / 'eval_segments.csv').write_text(''.join(rows[-3:]))
 
 
-def prepare(folder, processes=2):
+def prepare(folder, **options):
   return preparation.prepare(
-    str(folder / 'clips'), str(folder), str(folder / 'data'), processes
+    str(folder / 'clips'), str(folder), str(folder / 'data'), 2, **options
   )
 
 
@@ -76,10 +76,9 @@ def good():
   }
 
 
-def test_records_are_what_was_decoded(tmp_path, good, monkeypatch):
-  monkeypatch.setattr(preparation, 'CLIPS_PER_FILE', 3)
+def test_records_are_what_was_decoded(tmp_path, good):
   write_sources(tmp_path, good, without_clip=2)
-  told = prepare(tmp_path)
+  told = prepare(tmp_path, clips_per_file=3)
   assert '7 clips for train, 3 clips for eval; 0 files skipped, 2 CSV' in told
   assert prepare(tmp_path).endswith('remove it to prepare it again.')
   source = audioset.open_source(
@@ -115,7 +114,7 @@ def test_clips_that_kill_or_hang_are_skipped_and_named(
   (tmp_path / 'clips' / 'holiday.mp4').touch()
   (tmp_path / 'clips' / os.fsdecode(b'caf\xe9.mp4')).touch()
   (tmp_path / 'clips' / 'hanging0000.wav').symlink_to('nothing')
-  monkeypatch.setattr(preparation, 'decode_clip', audioset_media.decode_or_die)
+  monkeypatch.setattr(parts, 'decode_clip', audioset_media.decode_or_die)
   monkeypatch.setattr(preparation, 'PATIENCE', 5.0)
   told = prepare(tmp_path)
   assert '6 clips for train, 2 clips for eval; 6 files skipped' in told
@@ -174,12 +173,11 @@ def interrupt(*args):
 KILLED = """
 import sys
 from experiments.benchmarks.audioset import preparation
-preparation.CLIPS_PER_FILE = 4
-preparation.prepare(*sys.argv[1:], 2)
+preparation.prepare(*sys.argv[1:], 2, clips_per_file=4)
 """
 
 
-def test_killed_at_random_moments_it_goes_on(tmp_path, good, monkeypatch):
+def test_killed_at_random_moments_it_goes_on(tmp_path, good):
   clips = {
     f'{name[:8]}{i}{name[9:]}': content
     for i in range(9)  # So many that no try comes to the end.
@@ -187,8 +185,7 @@ def test_killed_at_random_moments_it_goes_on(tmp_path, good, monkeypatch):
   }
   clips['damaged0000.mp4'] = b'no video'
   write_sources(tmp_path / 'whole', clips)
-  monkeypatch.setattr(preparation, 'CLIPS_PER_FILE', 4)
-  prepare(tmp_path / 'whole')
+  prepare(tmp_path / 'whole', clips_per_file=4)
   expected = records(tmp_path / 'whole')
   assert len(expected) == 90
 
@@ -225,7 +222,7 @@ def test_killed_at_random_moments_it_goes_on(tmp_path, good, monkeypatch):
     done |= spoil(folder / 'clips', begun)
   assert kills >= 5
   assert done
-  prepare(folder)
+  prepare(folder, clips_per_file=4)
   assert records(folder) == expected
   assert not begun.exists()
   assert listing(folder) == listing(tmp_path / 'whole')

@@ -9,7 +9,7 @@ import pytest
 
 from configs import digits
 from experiments import pipeline
-from experiments.benchmarks.audioset import preparation, source
+from experiments.benchmarks.audioset import parts, source
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
@@ -34,7 +34,7 @@ def data_dir(tmp_path):
   files = {'train-00000.array_record': 3, 'train-00001.array_record': 2}
   first = 0
   for name, size in files.items():
-    preparation._write_records(
+    parts.write_records(
       os.path.join(folder, name),
       [x for i in range(size) for x in source.encode(record(first + i))],
     )

@@ -6,12 +6,12 @@ import pytest
 from experiments.benchmarks.audioset import csv_files, preparation, standin
 from experiments.benchmarks.audioset import source as audioset
 
+SIZES = {name: 3 for name in standin.SIZES}
+
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-  sizes = {name: 3 for name in standin.SIZES}
-  monkeypatch.setattr(standin, 'SIZES', sizes)
-  standin.generate(str(tmp_path / 'events'), 2)
+def folder(tmp_path):
+  standin.generate(str(tmp_path / 'events'), 2, sizes=SIZES)
   return tmp_path / 'events'
 
 
@@ -27,7 +27,7 @@ def test_events_are_prepared_as_clips_are(folder, tmp_path):
     assert len(record['frames']) in (75, 76, 77)  # As AAC pads the sound.
     assert np.abs(record['audio'].astype(int)).max() > 500
   # The same seed gives the same files.
-  standin.generate(str(tmp_path / 'again'), 1)
+  standin.generate(str(tmp_path / 'again'), 1, sizes=SIZES)
   for path in folder.rglob('*.*'):
     again = tmp_path / 'again' / path.relative_to(folder)
     assert path.read_bytes() == again.read_bytes()

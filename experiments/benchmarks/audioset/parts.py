@@ -1,0 +1,168 @@
+"""What clips are decoded to, parts, and the files that parts are joined to.
+
+Any number of processes, on any machines, may be at the same clip or file: what
+a kill left behind goes on for a while. Each writes under a name of its own, and
+what is whole replaces what another wrote of the same bytes.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import dataclasses
+import os
+import secrets
+
+from array_record.python import array_record_module
+import numpy as np
+
+from experiments.benchmarks.audioset import media, source
+from experiments.benchmarks.audioset.clips import Clip
+from experiments.errors import PreparationError
+
+PARTS = 'parts'  # Their folder; it is removed in the end.
+SKIPPED = '.skipped'  # After a part's name: why it is not there.
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """Of array_record, with some consecutive clips of a split."""
+
+  path: str
+  split: str
+  clips: Sequence[Clip]
+  parts: Sequence[str]  # Of each clip: what it is decoded to.
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+  """A clip to be decoded, and where to."""
+
+  clip: Clip
+  part: str
+  file: int  # Number of the file that it will go to.
+
+
+def decode_clip(job: Decoding) -> str | None:
+  """Writes a clip's records to its part; or says why it is skipped.
+
+  Raises:
+    OSError: if the part cannot be written, or the clip is gone.
+  """
+  path = job.clip.path
+  try:
+    frames, audio = media.decode(os.path.abspath(path))
+  except Exception as error:  # Bad data leads to almost any.
+    # It was there, so this is the fault of a disk or a network: all clips from
+    # now on would be skipped.
+    if not os.path.exists(path):
+      raise FileNotFoundError(
+        f'{path} is gone, or cannot be reached. When it is there again, the'
+        ' same command goes on.'
+      ) from None
+    known = isinstance(error, media.MediaError)
+    return str(error) if known else f'{type(error).__name__}: {error}'
+  segment = job.clip.segment
+  record = source.Record(
+    id=segment.id,
+    labels=np.array(segment.labels),
+    frames=frames,
+    audio=audio,
+  )
+  with writing(job.part, os.path.dirname(job.part)) as temporary:
+    write_records(temporary, source.encode(record))
+  return None
+
+
+def join(file: File) -> None:
+  """Joins the parts of a file; those of clips that were skipped are not there.
+
+  Raises:
+    OSError: if it cannot be written.
+    PreparationError: if a part is damaged.
+  """
+  try:
+    with writing(file.path, os.path.dirname(file.parts[0])) as temporary:
+      write_records(temporary, _joined(file.parts))
+  except (OSError, PreparationError):
+    # Another process may have joined it, and removed the parts.
+    if not os.path.exists(file.path):
+      raise
+  remove(file.parts)
+
+
+def _joined(parts: Iterable[str]) -> Iterator[bytes]:
+  for part in parts:
+    if os.path.exists(part + SKIPPED):
+      continue
+    reader = array_record_module.ArrayRecordReader(part)
+    try:
+      records = reader.read_all()
+    except RuntimeError as error:  # As after a power failure.
+      remove([part])
+      raise PreparationError(
+        f'{part} was damaged, so it is removed ({error}). The same command'
+        ' makes it again.'
+      ) from None
+    finally:
+      reader.close()
+    yield from records
+
+
+@contextlib.contextmanager
+def writing(path: str, folder: str) -> Iterator[str]:
+  """Lets a file be there only when it is whole.
+
+  Args:
+    path: of the file.
+    folder: where it is until then.
+
+  Returns:
+    The name to write to.
+
+  Raises:
+    OSError: if it cannot be written; says what to do.
+  """
+  name = f'{os.path.basename(path)}.{secrets.token_hex(8)}.tmp'
+  temporary = os.path.join(folder, name)
+  try:
+    yield temporary
+    with open(temporary, 'rb') as file:
+      os.fsync(
+        file.fileno()
+      )  # Some file systems find out now that they're full.
+    os.replace(temporary, path)
+  except Exception as error:
+    with contextlib.suppress(OSError):
+      os.remove(temporary)
+    if not isinstance(error, OSError | RuntimeError):
+      raise
+    raise OSError(
+      f'{path} cannot be written ({error}). When it can be, the same command'
+      ' goes on.'
+    ) from error
+
+
+def write_records(path: str, records: Iterable[bytes]) -> None:
+  """Writes an array_record file; raises RuntimeError if it cannot."""
+  # JPEG cannot be compressed, and the sound hardly.
+  writer = array_record_module.ArrayRecordWriter(
+    path, 'group_size:1,uncompressed'
+  )
+  for record in records:
+    writer.write(record)
+  writer.close()
+
+
+def count_records(path: str) -> int:
+  """How many there are; none where there is no such file, or half of one."""
+  reader = array_record_module.ArrayRecordReader(path)
+  try:
+    return reader.num_records()
+  finally:
+    reader.close()
+
+
+def remove(paths: Iterable[str]) -> None:
+  """Removes files, where they are."""
+  for path in paths:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(path)

@@ -93,17 +93,16 @@ def _joined(parts: Iterable[str]) -> Iterator[bytes]:
   for part in parts:
     if os.path.exists(part + SKIPPED):
       continue
-    reader = array_record_module.ArrayRecordReader(part)
     try:
+      reader = array_record_module.ArrayRecordReader(part)
       records = reader.read_all()
+      reader.close()
     except RuntimeError as error:  # As after a power failure.
       remove([part])
       raise PreparationError(
         f'{part} was damaged, so it is removed ({error}). The same command'
         ' makes it again.'
       ) from None
-    finally:
-      reader.close()
     yield from records
 
 
@@ -126,9 +125,7 @@ def writing(path: str, folder: str) -> Iterator[str]:
   try:
     yield temporary
     with open(temporary, 'rb') as file:
-      os.fsync(
-        file.fileno()
-      )  # Some file systems find out now that they're full.
+      os.fsync(file.fileno())  # Only here do some find that a disk is full.
     os.replace(temporary, path)
   except Exception as error:
     with contextlib.suppress(OSError):
@@ -153,12 +150,14 @@ def write_records(path: str, records: Iterable[bytes]) -> None:
 
 
 def count_records(path: str) -> int:
-  """How many there are; none where there is no such file, or half of one."""
-  reader = array_record_module.ArrayRecordReader(path)
+  """How many there are; 0 or -1 in what is damaged, or not there."""
   try:
-    return reader.num_records()
-  finally:
+    reader = array_record_module.ArrayRecordReader(path)
+    count = reader.num_records()
     reader.close()
+  except RuntimeError:
+    return -1
+  return count
 
 
 def remove(paths: Iterable[str]) -> None:

@@ -55,6 +55,23 @@ def test_errors_are_the_callers(argument, error):
     list(workers.run(iter([Job(do, argument)])))
 
 
+def be_killed(path):
+  """Twice, or always where there is no such file to count in."""
+  with open(path, 'a') as file:
+    file.write('x')
+  if os.path.getsize(path) < 3 or path == os.devnull:
+    os.kill(os.getpid(), signal.SIGKILL)
+  return 'done'
+
+
+def test_who_is_killed_from_outside_is_tried_again(tmp_path):
+  jobs = [Job(be_killed, path) for path in (str(tmp_path / 'x'), os.devnull)]
+  with Workers(1, __name__) as workers:
+    results = {job.argument: x for job, x in workers.run(iter(jobs))}
+  killed = Lost('Its process died (SIGKILL).')
+  assert results == {str(tmp_path / 'x'): 'done', os.devnull: killed}
+
+
 def test_what_a_worker_imports_is_without_jax():
   """With the commands that are its main module: it may die often."""
   modules = 'scripts.prepare_audioset, scripts.predict'

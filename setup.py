@@ -37,9 +37,11 @@ DOCS = [
   'mkdocs-material>=9.7',
   'mkdocstrings-python>=2.0',
 ]
+GCS = ['gcsfs>=2026.6']  # Workdirs and data on gs://.
 MODELNET40 = ['h5py>=3.13', 'plyfile>=1.1', 'tqdm>=4.67']
 TEST = [
   'build>=1.3',
+  'gcp-storage-emulator>=2026.7',
   'hypothesis>=6.130',
   'import-linter>=2.5',
   'librosa>=0.11',
@@ -84,8 +86,9 @@ setuptools.setup(
     'audioset': AUDIOSET,
     'docs': DOCS,
     'experiments': EXPERIMENTS,
+    'gcs': GCS,
     'modelnet40': MODELNET40,
-    'test': EXPERIMENTS + AUDIOSET + MODELNET40 + DOCS + TEST,
+    'test': EXPERIMENTS + AUDIOSET + GCS + MODELNET40 + DOCS + TEST,
     'peers': ['perceiver-pytorch>=0.8.8', 'torch>=2.6', 'transformers>=4.56'],
   },
 )

@@ -42,6 +42,13 @@ SECTIONS = {
     'keep_checkpoints': 2,  # The latest; the best one is kept besides.
     'init_from': config_dict.placeholder(str),  # A folder of weights.
     'model_parallel': 1,  # Devices that share one copy of the weights.
+    'max_skipped_steps': 3,  # In a row, whose loss or gradient is not finite.
+    # Seconds without progress that end the process: in a step, a batch of an
+    # evaluation, a save or the data; while it compiles; while it starts and
+    # restores. 0: it waits for ever.
+    'watchdog_seconds': 1800.0,
+    'watchdog_compile_seconds': 3600.0,
+    'watchdog_restore_seconds': 3600.0,
     # Steps to trace, 'START:COUNT'; where compiled programs are kept, for the
     # next start: in the workdir, if not absolute; None: nowhere.
     'profile_steps': config_dict.placeholder(str),

@@ -6,10 +6,11 @@ manifest of SHA-256 sums, and one without a seal, or with a broken one, is never
 restored: the one before it is.
 """
 
-from collections.abc import Iterator
+from concurrent import futures
 import hashlib
 import json
 import logging
+import math
 from typing import Any
 
 from etils import epath
@@ -18,44 +19,44 @@ from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments import storage
+
 log = logging.getLogger(__name__)
 
 MANIFEST = 'manifest.json'
 DAMAGED = 'damaged'  # Where damaged checkpoints are moved to.
 DELETING = 'deleting'  # Where Orbax moves what is to be deleted.
 SCORE = 'metrics'  # Orbax's name for the item that has them.
+READERS = 8  # Files that are read at once for their sums.
 
 
 class CheckpointMismatchError(ValueError):
   """A checkpoint's arrays do not have the shapes that the config asks for."""
 
 
-def _files(directory: epath.Path) -> Iterator[epath.Path]:
-  """All files below a directory (glob cannot recurse on gs://)."""
-  for path in directory.iterdir():
-    if path.is_dir():
-      yield from _files(path)
-    else:
-      yield path
-
-
 def _sums(directory: epath.Path) -> dict[str, str]:
   """SHA-256 of each file below a directory, by its relative path."""
-  sums = {}
-  for path in _files(directory):
-    if path.name != MANIFEST:
-      with path.open('rb') as f:
-        digest = hashlib.file_digest(f, 'sha256').hexdigest()
-      sums[str(path.relative_to(directory))] = digest
-  return sums
+
+  def digest(path: epath.Path) -> str:
+    with path.open('rb') as f:
+      return hashlib.file_digest(f, 'sha256').hexdigest()
+
+  paths = [
+    path
+    for path in storage.files(directory)
+    if path.name not in (MANIFEST, f'{MANIFEST}.tmp')
+  ]
+  # Side by side: an object in a store takes several round trips.
+  with futures.ThreadPoolExecutor(READERS) as readers:
+    digests = readers.map(digest, paths)
+    names = (str(path.relative_to(directory)) for path in paths)
+    return dict(zip(names, digests, strict=True))
 
 
 def seal(directory: epath.Path) -> None:
-  """Writes the manifest of a finished checkpoint."""
-  temporary = directory / f'{MANIFEST}.tmp'
+  """Writes the manifest of a finished checkpoint, which is read for it."""
   sums = _sums(directory)
-  temporary.write_text(json.dumps(sums, indent=1))
-  temporary.replace(directory / MANIFEST)
+  storage.write(directory / MANIFEST, json.dumps(sums, indent=1))
 
 
 def damage(directory: epath.Path) -> str | None:
@@ -110,10 +111,7 @@ def _sound_steps(directory: epath.Path, *, set_aside: bool) -> list[int]:
     )
     if set_aside:
       target = directory.parent / DAMAGED / str(step)
-      target.parent.mkdir(parents=True, exist_ok=True)
-      if target.exists():
-        target.rmtree()
-      (directory / str(step)).rename(target)
+      storage.move(directory / str(step), target)
       log.warning('It was moved to %s.', target)
   return sound
 
@@ -142,8 +140,11 @@ class Checkpoints:
     self._is_main = is_main
 
     def metric(metrics: dict[str, float]) -> float:
-      return metrics[best_metric]
+      # Orbax sorts by it, which NaN would spoil.
+      value = metrics[best_metric]
+      return value if math.isfinite(value) else -math.inf
 
+    self._metric = metric
     policies = ocp.checkpoint_managers
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policies.AnyPreservationPolicy(
@@ -177,12 +178,20 @@ class Checkpoints:
     return _directory(workdir).exists()
 
   def step(self, which: str) -> int | None:
-    """The step of the 'latest' or the 'best' intact checkpoint, if any."""
+    """The step of the 'latest' or the 'best' intact checkpoint, if any.
+
+    Of several that are equally good, the best is the latest; where none has a
+    finite score, it is the latest of all.
+    """
+    there = set(self._manager.all_steps())
+    sound = [step for step in self._sound_steps if step in there]
     if which == 'best':
-      best = self._manager.best_step()
-      if best in self._sound_steps:
-        return best
-    return self._sound_steps[0] if self._sound_steps else None
+      scores = {step: self._manager.metrics(step) for step in sound}
+      values = [(self._metric(x), step) for step, x in scores.items() if x]
+      best, step = max(values, default=(-math.inf, None))
+      if best > -math.inf:
+        return step
+    return max(sound, default=None)
 
   def restore(self, step: int, state: Any) -> tuple[Any, int]:
     """Reads a checkpoint.
@@ -275,6 +284,8 @@ class Checkpoints:
       # Moved there at once, so that no kill leaves half a checkpoint.
       if (self._directory / DELETING).exists():
         (self._directory / DELETING).rmtree()
+    if self._unsealed is not None:
+      self._sound_steps.append(self._unsealed)
     self._unsealed = None
 
 
@@ -301,4 +312,4 @@ def _broadcast_list(values: list[int]) -> list[int]:
 
 
 def _directory(workdir: str) -> epath.Path:
-  return epath.Path(workdir).absolute() / 'checkpoints'
+  return storage.absolute(storage.path(workdir)) / 'checkpoints'

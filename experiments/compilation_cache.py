@@ -7,6 +7,8 @@ import zlib
 from etils import epath
 import jax
 
+from experiments import storage
+
 log = logging.getLogger(__name__)
 _ZLIB = b'\x78'  # What JAX compresses with, if it has nothing better.
 
@@ -14,16 +16,21 @@ _ZLIB = b'\x78'  # What JAX compresses with, if it has nothing better.
 def use(workdir: str, place: str | None) -> None:
   """Lets JAX keep all that it compiles from now on, and look there first.
 
-  JAX makes the directory when it first writes to it. What the user told JAX of
-  a cache, by JAX_COMPILATION_CACHE_DIR, holds instead.
+  JAX makes the directory when it first writes to it; where it cannot, it warns
+  and compiles. What the user told JAX of a cache, by JAX_COMPILATION_CACHE_DIR,
+  holds instead.
 
   Args:
     workdir: the run's directory.
     place: a directory, within the workdir if it is not absolute; None for none.
+
+  Raises:
+    OSError: if it is in a store that cannot be used.
   """
   if not place or jax.config.values['jax_compilation_cache_dir']:
     return
-  directory = epath.Path(workdir) / place
+  is_url = '://' in place
+  directory = storage.path(place) if is_url else storage.path(workdir) / place
   if jax.default_backend() == 'cpu':
     directory /= _cpu()
   if jax.process_index() == 0:
@@ -46,13 +53,13 @@ def _cpu() -> str:
 
 def _remove_damaged(directory: epath.Path) -> None:
   """Removes what a kill cut off: JAX would neither read nor replace it."""
-  if not directory.exists():
-    return
+  if not storage.is_local(directory) or not directory.exists():
+    return  # Objects in a store are whole.
   for path in directory.glob('*-cache'):
-    content = path.read_bytes()
     try:
+      content = path.read_bytes()
       if not content or content.startswith(_ZLIB):
         zlib.decompress(content)
     except zlib.error:
       log.warning('%s is damaged, and removed.', path)
-      path.unlink()
+      path.unlink(missing_ok=True)  # Another run may have been faster.

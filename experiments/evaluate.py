@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import pipeline, preemption, sharding, telemetry
+from experiments import pipeline, preemption, sharding, telemetry, watchdog
 from experiments.experiment import Experiment, TrainState
 from experiments.task import Task
 
@@ -127,9 +127,11 @@ def evaluate(
     preemption.PreemptedError: after SIGTERM, between two batches.
   """
   results: list[BatchResult] = []
+  watchdog.begin('an evaluation')
   for batch in batches:
     batch = sharding.put_batch(batch, experiment.mesh)
     results.append(eval_step(params, model_state, batch))
+    watchdog.begin('an evaluation')
     # One batch waits on the device while another is computed, no more.
     results[-2:-1] = jax.device_get(results[-2:-1])
     if preemption.is_told_to_stop():

@@ -22,7 +22,14 @@ from experiments.errors import DataNotFoundError
 from experiments.task import Batch, Task
 import perceiver
 from perceiver import baselines, cost, ranges
-from perceiver.ranges import Count, CountOrZero, Fraction, Positive, Range
+from perceiver.ranges import (
+  Count,
+  CountOrZero,
+  Fraction,
+  Positive,
+  PositiveOrZero,
+  Range,
+)
 
 MODELS: dict[str, Callable[..., hk.Module]] = {
   'perceiver': perceiver.Perceiver,
@@ -51,6 +58,10 @@ class Train(TypedDict):
   checkpoint_every: Count
   keep_checkpoints: Count
   model_parallel: Count
+  max_skipped_steps: CountOrZero
+  watchdog_seconds: PositiveOrZero
+  watchdog_compile_seconds: PositiveOrZero
+  watchdog_restore_seconds: PositiveOrZero
 
 
 class Eval(TypedDict):

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from experiments import storage
+
 log = logging.getLogger(__name__)
 
 
@@ -37,18 +39,18 @@ class Profiler:
 
   def __init__(self, workdir: str, steps: range):
     """Writes to the workdir's plugins/profile, where TensorBoard looks."""
-    self._workdir = str(workdir)
+    self._workdir = workdir
+    self._mirror: storage.Mirror | None = None  # What a trace is written to.
     self._steps = steps
     self._annotation: Any = None  # Of the step that is traced at the moment.
-    self._is_tracing = False
 
   def start(self, step: int) -> None:
     """Before a step, and before its data is asked for."""
     if step not in self._steps:
       return
-    if not self._is_tracing:
-      jax.profiler.start_trace(self._workdir)
-      self._is_tracing = True
+    if self._mirror is None:
+      self._mirror = storage.Mirror(storage.path(self._workdir))
+      jax.profiler.start_trace(self._mirror.local)
     self._annotation = jax.profiler.StepTraceAnnotation('train', step_num=step)
     self._annotation.__enter__()
 
@@ -57,13 +59,14 @@ class Profiler:
     if self._annotation is not None:
       self._annotation.__exit__(None, None, None)
       self._annotation = None
-    if self._is_tracing and step + 1 not in self._steps:
+    if self._mirror is not None and step + 1 not in self._steps:
       jax.block_until_ready(metrics)
       self.close()
 
   def close(self) -> None:
     """Writes what has been traced."""
-    if self._is_tracing:
-      self._is_tracing = False
+    if self._mirror is not None:
+      mirror, self._mirror = self._mirror, None
       jax.profiler.stop_trace()
+      mirror.close()
       log.info('The trace is in %s/plugins/profile.', self._workdir)

@@ -3,9 +3,14 @@
 python -m experiments.run --config=configs/digits.py --workdir=runs/digits
 """
 
+from collections.abc import Iterator
+import contextlib
+import os
 import signal
 import socket
 import sys
+from types import FrameType
+from typing import Any
 
 from absl import app, flags
 import jax
@@ -19,7 +24,9 @@ from experiments import (
   logs,
   preemption,
   saved,
+  telemetry,
   train,
+  watchdog,
 )
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -34,21 +41,97 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'eval'], 'Train, or evaluate a checkpoint.'
 )
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'HOST:PORT of process 0, where no scheduler tells the processes of each'
+  ' other; the same for all.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many there are, with --coordinator.', 1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which one this is, from 0, with --coordinator.', 0
+)
+
+
+@flags.multi_flags_validator(
+  ['coordinator', 'num_processes', 'process_id'],
+  '--coordinator=HOST:PORT, --num_processes and --process_id go together.',
+)
+def _are_complete(values: dict[str, Any]) -> bool:
+  if set(values.values()) == {None}:
+    return True
+  if None in values.values():
+    return False
+  host, _, port = values['coordinator'].rpartition(':')
+  if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+    raise flags.ValidationError(
+      f'--coordinator={values["coordinator"]} is not HOST:PORT.'
+    )
+  if values['process_id'] >= values['num_processes']:
+    raise flags.ValidationError(
+      f'--process_id={values["process_id"]} is not below'
+      f' --num_processes={values["num_processes"]}.'
+    )
+  return True
 
 
 def initialize_distributed() -> None:
-  """Joins the processes that the cluster's environment tells of.
+  """Joins the processes that the flags or the cluster's environment tell of.
 
   A single process joins too, by itself: only so does SIGTERM end a run with a
   checkpoint instead of killing it.
   """
+  if _COORDINATOR.value is not None:
+    assert _NUM_PROCESSES.value is not None
+    assert _PROCESS_ID.value is not None
+    join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    return
   try:
     jax.distributed.initialize()
   except (ValueError, RuntimeError):  # No cluster found.
     with socket.socket() as s:
       s.bind(('127.0.0.1', 0))
       address = f'127.0.0.1:{s.getsockname()[1]}'
-    jax.distributed.initialize(address, 1, 0, coordinator_bind_address=address)
+    join(address, 1, 0)
+
+
+def join(coordinator: str, num_processes: int, process_id: int) -> None:
+  """Joins the processes that meet at an address.
+
+  Args:
+    coordinator: HOST:PORT, where process 0 listens.
+    num_processes: how many there are.
+    process_id: which one this is.
+
+  Raises:
+    OSError: if they do not find each other within JAX's five minutes.
+  """
+  host, _, port = coordinator.rpartition(':')
+  bind = None
+  # It listens there alone, unless the name is not of this machine, as behind
+  # another's address: then on all interfaces.
+  with contextlib.suppress(OSError), socket.socket() as s:
+    s.bind((host, 0))
+    bind = f'{s.getsockname()[0]}:{port}'
+  try:
+    jax.distributed.initialize(
+      coordinator, num_processes, process_id, coordinator_bind_address=bind
+    )
+  except (RuntimeError, ValueError) as error:
+    raise OSError(
+      f'Process {process_id} of {num_processes} found no others at'
+      f' {coordinator}: {error}'
+    ) from error
+
+
+def _take_for_sigterm(number: int, frame: FrameType | None) -> None:
+  """Ctrl-C stops a run as a scheduler does; the second time at once."""
+  del frame
+  print('Stopping with a checkpoint. Ctrl-C again: at once.', file=sys.stderr)
+  signal.signal(number, signal.default_int_handler)
+  os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(argv: list[str]) -> None:
@@ -58,8 +141,35 @@ def main(argv: list[str]) -> None:
   # Grain leaves the batches that workers had ready to Python's tracker, which
   # frees them but warns of a leak.
   sys.warnoptions.append('ignore:resource_tracker')
-  initialize_distributed()
+  with _watched():
+    _run()
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+  settings = _CONFIG.value.train
+  limits = watchdog.Limits(
+    settings.watchdog_seconds,
+    settings.watchdog_compile_seconds,
+    settings.watchdog_restore_seconds,
+  )
+
+  def on_end(reason: str) -> None:
+    if _MODE.value == 'train':
+      telemetry.record_ending(_WORKDIR.value, reason)
+
+  with watchdog.watching(limits, on_end):
+    try:
+      yield
+    finally:
+      watchdog.begin('the end')
+      jax.distributed.shutdown()  # It waits for the other processes.
+
+
+def _run() -> None:
   try:
+    initialize_distributed()
+    signal.signal(signal.SIGINT, _take_for_sigterm)
     run = experiment.create(_CONFIG.value)
     compilation_cache.use(_WORKDIR.value, run.config.train.compilation_cache)
     if _MODE.value == 'eval':
@@ -69,7 +179,7 @@ def main(argv: list[str]) -> None:
   except preemption.PreemptedError as error:
     print(error, file=sys.stderr)
     sys.exit(128 + signal.SIGTERM)
-  except (ValueError, FloatingPointError, FileNotFoundError) as error:
+  except (ValueError, FloatingPointError, OSError) as error:
     sys.exit(f'Error: {error}')
   if jax.process_index() == 0:
     for split in run.task.eval_splits:

@@ -5,11 +5,17 @@ import json
 import logging
 from typing import Any
 
-from etils import epath
 import jax
 from ml_collections import ConfigDict
 
-from experiments import evaluate, experiment, sharding, telemetry
+from experiments import (
+  evaluate,
+  experiment,
+  sharding,
+  storage,
+  telemetry,
+  watchdog,
+)
 from experiments.checkpoint import Checkpoints
 from experiments.experiment import Experiment, TrainState
 
@@ -23,7 +29,7 @@ def read_config(workdir: str) -> ConfigDict:
     FileNotFoundError: if the directory is not a run's.
     ValueError: if the file is no config.
   """
-  path = epath.Path(workdir) / telemetry.CONFIG
+  path = storage.path(workdir) / telemetry.CONFIG
   if not path.exists():
     raise FileNotFoundError(
       f'{workdir} is not the workdir of a run: it has no {telemetry.CONFIG}.'
@@ -63,7 +69,7 @@ def open_run(
 
 def class_names(run: Experiment, workdir: str) -> Sequence[str]:
   """What people call the classes: as the run stored it, or as its data says."""
-  path = epath.Path(workdir) / telemetry.CLASSES
+  path = storage.path(workdir) / telemetry.CLASSES
   if path.exists():
     names = json.loads(path.read_text())
     if len(names) == run.task.num_classes:
@@ -79,6 +85,7 @@ def restore(experiment: Experiment, workdir: str) -> TrainState:
     checkpoint.CheckpointMismatchError: if it is of another model.
   """
   task, config = experiment.task, experiment.config
+  watchdog.begin('restoring')
   if not Checkpoints.exist(workdir):
     raise FileNotFoundError(
       f'No checkpoints in --workdir={workdir}: train first (--mode=train).'
@@ -104,7 +111,7 @@ def evaluate_checkpoint(
   """Evaluates what `restore` restores; raises what both may raise."""
   sources = evaluate.open_sources(experiment)
   state = restore(experiment, workdir)
-  eval_step = evaluate.make_eval_step(experiment)
+  eval_step = watchdog.compiles_first(evaluate.make_eval_step(experiment))
   return evaluate.evaluate_splits(
     experiment, eval_step, state, sources, workdir
   )

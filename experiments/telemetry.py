@@ -14,6 +14,8 @@ from etils import epath
 import jax
 import tensorboardX
 
+from experiments import storage
+
 log = logging.getLogger(__name__)
 
 METRICS = 'metrics.jsonl'
@@ -21,6 +23,7 @@ CONFIG = 'config.json'
 CLASSES = 'classes.json'
 LAUNCHES = 'launches.jsonl'
 ENDINGS = 'endings.jsonl'  # Of launches, but those that were killed.
+SKIPPED_STEPS = 'nonfinite_steps.jsonl'
 FINISHED = 'finished'
 PROGRESS_SECONDS = 5.0  # Between progress lines.
 PACKAGES = (
@@ -64,15 +67,16 @@ class Telemetry:
     self._enabled = jax.process_index() == 0
     if not self._enabled:
       return
-    path = epath.Path(workdir) / METRICS
-    if path.exists():
+    folder = storage.path(workdir)
+    self._path = folder / METRICS
+    if self._path.exists():
       records = [r for r in read_metrics(workdir) if r['step'] <= start_step]
-      temporary = path.with_name(f'{METRICS}.tmp')
-      temporary.write_text(''.join(json.dumps(r) + '\n' for r in records))
-      temporary.replace(path)
-    self._file = path.open('a')
+      text = ''.join(json.dumps(r) + '\n' for r in records)
+      storage.write(self._path, text)
+    self._mirror = storage.Mirror(folder)
+    self._pace = storage.Pace()
     self._events = tensorboardX.SummaryWriter(
-      str(workdir), purge_step=start_step + 1
+      self._mirror.local, purge_step=start_step + 1
     )
 
   def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
@@ -81,10 +85,25 @@ class Telemetry:
       return
     record = {'step': step, 'split': split, **metrics}
     record['time'] = round(time.time(), 3)
-    self._file.write(json.dumps(record) + '\n')
-    self._file.flush()
+    storage.append(self._path, json.dumps(record) + '\n')
     for name, value in metrics.items():
       self._events.add_scalar(f'{split}/{name}', value, step)
+    if self._pace.is_due():
+      self.flush()
+
+  def flush(self) -> None:
+    """Writes what waits to be written to a store; a disk has it already.
+
+    Before a checkpoint is sealed, so that it never has steps that the records
+    lack. In between `write` does it, for `storage.Pace`'s share of the time.
+    All processes call it: each has a file of the records that it skipped.
+    """
+    begin = time.monotonic()
+    storage.flush()
+    if self._enabled:
+      self._events.flush()
+      self._mirror.flush()
+      self._pace.took(time.monotonic() - begin)
 
   def progress(self, step: int, metrics: Mapping[str, float]) -> None:
     """Logs rate and remaining time, at most every few seconds."""
@@ -113,9 +132,13 @@ class Telemetry:
     )
 
   def close(self) -> None:
-    if self._enabled:
-      self._file.close()
-      self._events.close()
+    """Writes what waits, also where the run has failed."""
+    try:
+      storage.flush()
+    finally:
+      if self._enabled:
+        self._events.close()
+        self._mirror.close()
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
@@ -126,7 +149,7 @@ def read_metrics(workdir: str) -> list[dict[str, Any]]:
 def read_records(workdir: str, name: str) -> list[dict[str, Any]]:
   """A file's lines of JSON, without a last one that a kill cut off."""
   records = []
-  for line in (epath.Path(workdir) / name).read_text().splitlines():
+  for line in (storage.path(workdir) / name).read_text().splitlines():
     try:
       records.append(json.loads(line))
     except ValueError:
@@ -136,22 +159,17 @@ def read_records(workdir: str, name: str) -> list[dict[str, Any]]:
 
 def write_files(workdir: str, files: Mapping[str, str | bytes]) -> None:
   """Writes files by name, each whole or not at all; only process 0 does."""
+  storage.flush()  # What was skipped on the way.
   if jax.process_index() != 0:
     return
   for name, content in files.items():
-    path = epath.Path(workdir) / name
-    temporary = path.with_name(f'{name}.tmp')
-    if isinstance(content, str):
-      temporary.write_text(content)
-    else:
-      temporary.write_bytes(content)
-    temporary.replace(path)
+    storage.write(storage.path(workdir) / name, content)
 
 
 def _append(workdir: str, name: str, record: Mapping[str, Any]) -> None:
   time = datetime.datetime.now(datetime.UTC).isoformat()
-  with (epath.Path(workdir) / name).open('a') as f:
-    f.write(json.dumps({'time': time, **record}) + '\n')
+  line = json.dumps({'time': time, **record}) + '\n'
+  storage.append(storage.path(workdir) / name, line)
 
 
 def record_skipped(workdir: str, split: str, record: int, reason: str) -> None:
@@ -163,16 +181,31 @@ def record_skipped(workdir: str, split: str, record: int, reason: str) -> None:
 def read_skipped(workdir: str) -> dict[tuple[str, int], str]:
   """Why records were skipped, by split and index, in all launches."""
   skipped = {}
-  for path in sorted(epath.Path(workdir).glob('skipped_*.jsonl')):
+  for path in sorted(storage.path(workdir).glob('skipped_*.jsonl')):
     for line in read_records(workdir, path.name):
       skipped[line['split'], line['record']] = line['reason']
   return skipped
+
+
+def record_skipped_step(workdir: str, step: int, reason: str) -> None:
+  """Adds a line on a step that changed nothing, as it was not finite."""
+  if jax.process_index() == 0:
+    _append(workdir, SKIPPED_STEPS, {'step': step, 'reason': reason})
+
+
+def read_skipped_steps(workdir: str) -> dict[int, str]:
+  """Why steps changed nothing, in all launches."""
+  if not (storage.path(workdir) / SKIPPED_STEPS).exists():
+    return {}
+  lines = read_records(workdir, SKIPPED_STEPS)
+  return {line['step']: line['reason'] for line in lines}
 
 
 def record_ending(workdir: str, reason: str) -> None:
   """Adds a line on how a launch ended: `FINISHED`, or what stopped it."""
   if jax.process_index() == 0:
     _append(workdir, ENDINGS, {'reason': reason})
+    storage.flush()
 
 
 def record_launch(
@@ -194,6 +227,7 @@ def record_launch(
     'processes': jax.process_count(),
   }
   _append(workdir, LAUNCHES, launch)
+  storage.flush()
 
 
 def commit() -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import functools
 import logging
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from experiments import (
   sharding,
   telemetry,
   warm_start,
+  watchdog,
 )
 from experiments.checkpoint import Checkpoints
 from experiments.experiment import Experiment, TrainState
@@ -27,13 +28,16 @@ log = logging.getLogger(__name__)
 
 
 class NonFiniteError(FloatingPointError):
-  """The loss or its gradient is NaN or infinite."""
+  """Losses, gradients or parameters are NaN or infinite."""
 
 
 def make_train_step(
   experiment: Experiment,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
-  """A jitted (state, batch) -> (new state, metrics); the state is donated."""
+  """A jitted (state, batch) -> (new state, metrics); the state is donated.
+
+  A step whose loss or gradient is not finite changes nothing but `state.step`.
+  """
   task, config, mesh = experiment.task, experiment.config, experiment.mesh
   accumulate = config.train.accumulate
 
@@ -45,7 +49,7 @@ def make_train_step(
     mask = batch['mask']  # [B]
     sums = jax.tree.map(
       lambda x: jnp.sum(jnp.where(mask, x, 0.0)),
-      {'loss': losses, **task.metrics(logits, batch)},
+      {'loss': losses, 'count': 1.0, **task.metrics(logits, batch)},
     )
     return sums['loss'], (model_state, sums)
 
@@ -90,7 +94,7 @@ def make_train_step(
     key, augment_key = jax.random.split(key)
     batch = task.augment_batch(batch, augment_key)
     grads, model_state, sums = gradient(state, batch, key)
-    count = jnp.maximum(jnp.sum(batch['mask']), 1).astype(jnp.float32)
+    count = jnp.maximum(sums.pop('count'), 1)
     grads, metrics = jax.tree.map(lambda x: x / count, (grads, sums))
     updates, opt_state = experiment.optimizer.update(
       grads, state.opt_state, state.params
@@ -100,7 +104,17 @@ def make_train_step(
       'learning_rate': experiment.schedule(state.step),
     }
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, model_state, opt_state), metrics
+    is_finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(
+      metrics['grad_norm']
+    )
+    return TrainState(
+      state.step + 1,
+      *jax.tree.map(
+        functools.partial(jnp.where, is_finite),
+        (params, model_state, opt_state),
+        state[1:],
+      ),
+    ), metrics
 
   shardings = sharding.state_shardings(mesh, experiment.state_shapes)
   return jax.jit(
@@ -125,8 +139,9 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     errors.DataNotFoundError: before anything is written.
     checkpoint.CheckpointMismatchError: likewise.
     ValueError: likewise, if `train.init_from` does not fit.
-    NonFiniteError: at the first step whose loss or gradient is not finite; no
-      checkpoint holds that step.
+    NonFiniteError: if more than `train.max_skipped_steps` in a row have a loss
+      or a gradient that is not finite, or the parameters are not; the
+      checkpoints are from before.
     errors.DamagedDataError: if too many records turn out to be damaged.
     preemption.PreemptedError: after SIGTERM; the same command goes on from
       there. An evaluation that it cut off is done first.
@@ -172,18 +187,39 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   profiler = profiling.Profiler(
     workdir, profiling.parse_steps(config.train.profile_steps, total_steps)
   )
-  train_step = make_train_step(experiment)
-  eval_step = evaluate.make_eval_step(experiment)
+  train_step = watchdog.compiles_first(make_train_step(experiment))
+  eval_step = watchdog.compiles_first(evaluate.make_eval_step(experiment))
+  all_finite = jax.jit(
+    lambda tree: jnp.all(
+      jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)])
+    )
+  )
+  skipped = 0  # Steps in a row.
+
+  def fail(what: str) -> NoReturn:
+    good = checkpoints.step('latest')
+    raise NonFiniteError(
+      f'{what}. The last good checkpoint in {workdir} is'
+      f' {"none" if good is None else f"that of step {good}"}; a lower'
+      ' optimizer.learning_rate may help.'
+    )
 
   def record(step: int, metrics: dict[str, jax.Array]) -> None:
     """Reads a step's metrics: waits until the step is done."""
+    nonlocal skipped
     values = {name: float(x) for name, x in jax.device_get(metrics).items()}
     if not np.isfinite([values['loss'], values['grad_norm']]).all():
-      raise NonFiniteError(
+      skipped += 1
+      said = (
         f'Step {step} has loss {values["loss"]} and gradient norm'
-        f' {values["grad_norm"]}. Checkpoints of earlier steps are in'
-        f' {workdir}; a lower optimizer.learning_rate may help.'
+        f' {values["grad_norm"]}'
       )
+      telemetry.record_skipped_step(workdir, step, said)
+      if skipped > config.train.max_skipped_steps:
+        fail(f'{said}, and train.max_skipped_steps={skipped - 1}')
+      log.warning('%s: skipped.', said)
+      return
+    skipped = 0
     if step % config.train.log_every == 0 or step == total_steps:
       records.write(step, 'train', values)
     records.progress(step, values)
@@ -212,7 +248,9 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
       checkpoints.add_score(start_step, eval_metrics[scored_split])
     for step in range(start_step + 1, total_steps + 1):
       profiler.start(step)
+      watchdog.begin(f'waiting for the data of step {step}')
       batch = sharding.put_batch(next(batches), mesh)
+      watchdog.begin(f'step {step}')
       state, metrics = train_step(state, batch)
       profiler.stop(step, metrics)
       position += config.train.batch_size
@@ -229,9 +267,11 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
       )
       score = None
       if saves:
-        # Nothing is evaluated or saved before its loss is known to be finite.
+        # Nothing is evaluated or saved that is not known to be finite.
         record(*pending)
         pending = None
+        if not all_finite((state.params, state.model_state)):
+          fail(f'After step {step} the parameters are not finite')
       if is_evaluated(step) and not is_told_to_stop:
         try:
           eval_metrics = evaluate_and_record(step, state)
@@ -239,6 +279,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
         except preemption.PreemptedError:
           is_told_to_stop = True
       if saves:
+        watchdog.begin(f'saving step {step}')
         checkpoints.save(step, state, position, score)
       if is_told_to_stop:
         raise preemption.PreemptedError(
@@ -249,6 +290,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     telemetry.record_ending(workdir, str(error) or type(error).__name__)
     raise
   finally:
+    watchdog.begin('the last save')
     profiler.close()
     batches.close()
     checkpoints.close()
@@ -271,6 +313,7 @@ def _restore_or_init(
 
   `weights` are those of `train.init_from`, if they have been read.
   """
+  watchdog.begin('restoring')
   step = checkpoints.step('latest')
   if step is not None:
     log.info('Going on from the checkpoint of step %d.', step)

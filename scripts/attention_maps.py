@@ -22,7 +22,7 @@ from absl import app, flags
 from etils import epath
 import numpy as np
 
-from experiments import saved
+from experiments import saved, storage
 from experiments.errors import DamagedRecordError
 from experiments.experiment import Experiment
 from experiments.task import Batch
@@ -100,7 +100,7 @@ def write(
   inputs = list(_open(run, files, examples, window))
   names = saved.class_names(run, workdir)
   mapper = Mapper(run, saved.restore(run, workdir), **choice)
-  folder = epath.Path(output or epath.Path(workdir) / 'attention_maps')
+  folder = storage.path(output or storage.path(workdir) / 'attention_maps')
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for stem, load, is_labelled in inputs:
@@ -112,12 +112,12 @@ def write(
       is_timed = segment.view.kind in ('video', 'sound')
       sheet = drawing.sheet(panels(segment, title), in_rows=not is_timed)
       paths.append(folder / f'{stem}{suffix}.png')
-      paths[-1].write_bytes(drawing.png(sheet))
+      storage.write(paths[-1], drawing.png(sheet))
     if arrays:
       paths.append(folder / f'{stem}.npz')
       stream = io.BytesIO()
       np.savez(stream, **_arrays(mapper, segments))
-      paths[-1].write_bytes(stream.getvalue())
+      storage.write(paths[-1], stream.getvalue())
     log.info('%s: %d maps.', stem, len(mapper.latents))
   return paths
 

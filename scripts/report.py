@@ -16,7 +16,7 @@ from absl import app, flags
 from etils import epath
 import jinja2
 
-from experiments import telemetry
+from experiments import storage, telemetry
 from scripts import command
 from scripts.reporting import history as histories
 from scripts.reporting import page, plots
@@ -81,11 +81,9 @@ def write(
         f' more than {MAX_BYTES}: ask for fewer runs.'
       )
     text = template.render(context)
-  alone = epath.Path(workdirs[0]) / FILE
-  path = epath.Path(output or (alone if len(workdirs) == 1 else FILE))
-  temporary = path.with_name(f'{path.name}.tmp')
-  temporary.write_text(text)
-  temporary.replace(path)
+  alone = storage.path(workdirs[0]) / FILE
+  path = storage.path(output or (alone if len(workdirs) == 1 else FILE))
+  storage.write(path, text)
   return path
 
 

@@ -17,7 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 import numpy as np
 
-from experiments import benchmarks, experiment, saved, telemetry
+from experiments import benchmarks, experiment, saved, storage, telemetry
 
 Record = dict[str, Any]
 # Of the time since the first launch.
@@ -177,7 +177,7 @@ def read(workdir: str) -> History:
     ValueError: if its config is none.
   """
   config = saved.read_config(workdir)
-  folder = epath.Path(workdir)  # It may be on a bucket.
+  folder = storage.path(workdir)  # It may be on a bucket.
 
   def lines(name: str) -> list[Record]:
     if not (folder / name).exists():

@@ -9,16 +9,18 @@ from experiments import saved, telemetry, train
 from tests.experiments.smoke import create
 
 
-def test_a_run_is_opened_again_with_another_checkpoint(tmp_path):
-  run = create(**{'train.eval_every': 5, 'optimizer.learning_rate': 0.3})
+def test_a_run_is_opened_again_with_another_checkpoint(tmp_path, monkeypatch):
+  run = create(**{'train.eval_every': 5})
+  # What falls as it learns: the best is not the latest.
+  monkeypatch.setattr(type(run.task), 'best_metric', 'loss')
   train.train(run, str(tmp_path))
   scores = {
-    r['step']: r['top1']
+    r['step']: r['loss']
     for r in telemetry.read_metrics(str(tmp_path))
     if r['split'] == 'test'
   }
   best = max(scores, key=lambda step: scores[step])
-  assert best < 20  # It learns too fast to become better.
+  assert best < 20
   for checkpoint_name, step in (('latest', 20), ('best', best)):
     again = saved.open_run(str(tmp_path), checkpoint=checkpoint_name)
     assert int(saved.restore(again, str(tmp_path)).step) == step

@@ -199,16 +199,113 @@ def test_a_checkpoint_of_another_model_is_refused(copy):
   assert sorted(copy.rglob('*')) == before
 
 
-def test_nan_stops_the_run_before_it_is_saved(tmp_path):
-  run = create(**{'optimizer.learning_rate': 1e30, 'optimizer.name': 'adamw'})
-  with pytest.raises(train.NonFiniteError, match=r'Step \d+ has loss'):
-    train.train(run, str(tmp_path))
-  # What was saved is finite.
-  steps = [int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*')]
-  if steps:
-    leaves = jax.tree.leaves(final_params(run, tmp_path))
-    assert all(np.isfinite(x).all() for x in leaves)
+def spoil_losses(run, steps):
+  """Lets the losses of some steps be NaN."""
+  loss, augment = run.task.loss, run.task.augment_batch
+
+  def count(batch, key):
+    # The keys of the steps tell which one it is.
+    is_bad = jnp.stack(
+      [
+        jnp.all(jax.random.key_data(key) == jax.random.key_data(bad))
+        for bad in keys
+      ]
+    ).any()
+    mask = batch['mask']
+    return {**augment(batch, key), 'is_bad': jnp.full(mask.shape, is_bad)}
+
+  keys = [
+    jax.random.split(
+      jax.random.fold_in(jax.random.key(run.config.seed), step - 1)
+    )[1]
+    for step in steps
+  ]
+  run.task.augment_batch = count
+  run.task.loss = lambda logits, batch: (
+    loss(logits, batch) + jnp.where(batch.get('is_bad', False), jnp.nan, 0.0)
+  )
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, caplog):
+  run = create()
+  spoil_losses(run, [4, 10, 11, 12, 14])
+  train.train(run, str(tmp_path))
+  skipped = telemetry.read_skipped_steps(str(tmp_path))
+  assert list(skipped) == [4, 10, 11, 12, 14]
+  assert 'Step 4 has loss nan' in skipped[4]
+  assert 'Step 4 has loss nan' in caplog.text
+  assert len(losses(tmp_path)) == 15
   assert np.isfinite(losses(tmp_path)).all()
+  # Nothing but the count of steps has changed.
+  step = train.make_train_step(run)
+  batch = jax.tree.map(
+    lambda x: jnp.ones(x.shape, x.dtype), run.task.batch_spec(64)
+  )
+  state = run.init_state(jax.random.key(0))._replace(step=jnp.int32(3))
+  new, metrics = step(jax.tree.map(jnp.copy, state), batch)
+  assert np.isnan(metrics['loss'])
+  assert new.step == 4
+  jax.tree.map(np.testing.assert_array_equal, new[1:], state[1:])
+
+
+@pytest.mark.parametrize(('most', 'last'), [(0, 4), (2, 12)])
+def test_too_many_of_them_in_a_row_end_the_run(tmp_path, most, last):
+  run = create(**{'train.max_skipped_steps': most})
+  spoil_losses(run, [4, 10, 11, 12, 14])
+  good = 'none' if last < 5 else r'that of step \d+'
+  with pytest.raises(
+    train.NonFiniteError,
+    match=rf'Step {last} has .*max_skipped_steps={most}\. The .* is {good};',
+  ):
+    train.train(run, str(tmp_path))
+  steps = [int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*')]
+  assert max(steps, default=0) <= last
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+  # The first update overflows, after a loss and a gradient that are finite.
+  run = create(
+    **{
+      'optimizer.learning_rate': 1e38,
+      'optimizer.name': 'adamw',
+      'optimizer.weight_decay': 1e3,
+      'train.checkpoint_every': 1,
+    }
+  )
+  with pytest.raises(train.NonFiniteError, match='After step 1 the parameters'):
+    train.train(run, str(tmp_path))
+  assert not list((tmp_path / 'checkpoints').glob('[0-9]*'))
+
+
+NAN, INF = float('nan'), float('inf')
+
+
+@pytest.mark.parametrize(
+  ('scores', 'best'),
+  [
+    ([0.2, NAN, 0.1], 1),
+    ([NAN, 0.2, NAN, NAN], 2),
+    ([NAN, NAN], 2),  # None is: the latest.
+    ([INF, 0.3, 0.3, None, 0.1], 3),
+    ([-INF, None, 0.0], 3),
+  ],
+)
+def test_no_order_of_scores_loses_the_best(tmp_path, scores, best):
+  checkpoints = checkpoint.Checkpoints(
+    str(tmp_path), best_metric='top1', keep=1, read_only=False
+  )
+  for step, score in enumerate(scores, 1):
+    metrics = None if score is None else {'top1': score}
+    checkpoints.save(step, {'x': jnp.float32(step)}, 0, metrics)
+  checkpoints.close()
+  reader = checkpoint.Checkpoints(
+    str(tmp_path), best_metric='top1', keep=1, read_only=True
+  )
+  for which, step in (('latest', len(scores)), ('best', best)):
+    assert reader.step(which) == step
+    shape = {'x': jax.ShapeDtypeStruct((), jnp.float32)}
+    assert reader.restore(step, shape)[0]['x'] == step
+  reader.close()
 
 
 def test_a_broken_last_line_is_forgotten(copy, caplog):

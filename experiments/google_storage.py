@@ -1,0 +1,139 @@
+"""gs:// for all that goes through fsspec: gcsfs, but patient.
+
+gcsfs tries a request six times, in half a minute. A store that is down, slow or
+asks for patience (429, 503) holds a run up for as long as `PATIENCE` and does
+not end it. tensorstore, which writes the arrays of checkpoints, tries as long
+by itself.
+"""
+
+import asyncio
+import logging
+import random
+import re
+import time
+from typing import Any
+import urllib.parse
+
+import aiohttp
+import gcsfs.core
+import gcsfs.retry
+import google.auth.exceptions
+import requests
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 900.0  # Seconds that a request is tried for.
+LONGEST_PAUSE = 32.0  # Seconds between two tries; at first it is one.
+# Of one try, seconds: without an answer, and in all.
+TIMEOUT = aiohttp.ClientTimeout(sock_connect=30, sock_read=60, total=300)
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # HTTP's.
+
+_request_once = gcsfs.core.GCSFileSystem._request.__wrapped__
+
+
+class FileSystem(gcsfs.core.GCSFileSystem):
+  """Google's store, as fsspec has file systems.
+
+  What cannot be had, raises an OSError that names it. This is gcsfs's own class
+  without what it adds for zonal buckets, which asks Google what kind of bucket
+  each is.
+  """
+
+  def __init__(self, **options: Any):
+    # A listing that was kept would hide what other processes write.
+    options |= {'use_listings_cache': False, 'requests_timeout': TIMEOUT}
+    super().__init__(**options)
+    self._is_waiting = False
+    self._patience = PATIENCE
+
+  async def _request(
+    self, method: str, path: str, *parts: str, **options: Any
+  ) -> Any:
+    start, pause, tries = time.monotonic(), 1.0, 0
+    while True:
+      tries += 1
+      try:
+        answer = await _request_once(self, method, path, *parts, **options)
+        break
+      except FileNotFoundError:
+        if method == 'DELETE' and tries > 1:  # Its first answer was lost.
+          return 204, {}, None, b''
+        raise
+      except Exception as error:
+        if not _may_pass(error):
+          if isinstance(error, gcsfs.retry.HttpError) and error.code != 416:
+            kind = PermissionError if error.code == 401 else OSError
+            raise kind(f'{_name(path, parts)}: {_told(error)}') from error
+          raise
+        if time.monotonic() - start + pause > self._patience:
+          self._patience = 0  # What still is to be written on the way out.
+          raise OSError(
+            f'{_name(path, parts)}: no answer in {PATIENCE:.0f} s; the last'
+            f' of {tries} tries: {_told(error)}'
+          ) from error
+        if tries == 2 and not self._is_waiting:
+          self._is_waiting = True
+          log.warning(
+            '%s: %s. Trying again, for %d minutes.',
+            *(_name(path, parts), _told(error), PATIENCE / 60),
+          )
+      await asyncio.sleep(pause * random.uniform(0.5, 1))
+      pause = min(2 * pause, LONGEST_PAUSE)
+    self._patience = PATIENCE
+    if self._is_waiting:
+      self._is_waiting = False
+      log.warning('The store answers again.')
+    return answer
+
+  async def _isdir(self, path: str) -> bool:
+    try:
+      return (await self._info(path))['type'] == 'directory'
+    except FileNotFoundError:  # Not, as in gcsfs, whenever there is no answer.
+      return False
+
+  async def _isfile(self, path: str) -> bool:
+    try:
+      return (await self._info(path))['type'] == 'file'
+    except FileNotFoundError:
+      return False
+
+  async def _delete_files(self, files: list[str], batchsize: int) -> list[Any]:
+    """One by one: in a batch each has a status, which has five tries."""
+    del batchsize
+    return await gcsfs.core.asyn._run_coros_in_chunks(
+      [self._rm_file(file) for file in files],
+      return_exceptions=True,
+      batch_size=16,
+    )
+
+  def check(self, bucket: str) -> None:
+    """Raises OSError if there is no such bucket, or we may not list it."""
+    self.call('GET', 'b/{}/o', bucket, maxResults=1)
+
+
+def _may_pass(error: Exception) -> bool:
+  """Whether the same request may succeed later."""
+  if isinstance(error, gcsfs.retry.HttpError):
+    return int(error.code or 0) in TRANSIENT
+  if isinstance(error, google.auth.exceptions.GoogleAuthError):
+    return error.retryable
+  return isinstance(
+    error,
+    aiohttp.ClientError
+    | requests.RequestException
+    | ConnectionError
+    | TimeoutError
+    | gcsfs.retry.ChecksumError,
+  )
+
+
+def _told(error: Exception) -> str:
+  return str(error).strip(' ,\n') or type(error).__name__
+
+
+def _name(path: str, parts: tuple[str, ...]) -> str:
+  """What a request is about: gs://BUCKET/OBJECT, or as much as it says."""
+  if path.startswith('b/') and parts:
+    return f'gs://{"/".join(map(str, parts))}'
+  bucket = re.search('/b/([^/]+)/o', path)
+  return f'gs://{urllib.parse.unquote(bucket[1])}' if bucket else path

@@ -1,0 +1,213 @@
+"""Files on a local disk, and in a store of objects such as gs://.
+
+A disk can append to a file and rename it. An object in a store is written
+whole, which replaces it at once or not at all; to append to it is to read it
+and to write all of it again. So what is appended there is kept until `flush`,
+and whoever appends says when that is: a `Pace` keeps it to a small share of the
+time.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import functools
+import os
+import pathlib
+import tempfile
+import time
+from typing import Any
+
+from etils import epath
+import fsspec
+
+# What to install, by scheme.
+STORES = {'gs': "pip install -e '.[gcs]'", 's3': 'pip install s3fs'}
+_ADVICE = {
+  errno.ENOSPC: ' Free some space there, and run the same command again.',
+  errno.EDQUOT: ' Free some of the quota, and run the same command again.',
+  errno.EFBIG: ' Raise the limit on the size of files (ulimit -f).',
+  errno.EROFS: ' Name a place that can be written.',
+  errno.EACCES: ' Name a place that you may write.',
+  errno.EIO: ' The disk fails; what was saved before is still there.',
+}
+for _name in ('gs', 'gcs'):  # Imported when it is first asked for.
+  fsspec.register_implementation(
+    _name, 'experiments.google_storage.FileSystem', clobber=True
+  )
+_pending: dict[epath.Path, list[str]] = {}  # Appended, and not yet written.
+
+
+def path(name: str | os.PathLike[str]) -> epath.Path:
+  """A file or a folder: a path, or a URL in a store.
+
+  Raises:
+    OSError: if a store cannot be used: a package is not installed, there is no
+      such bucket, or no right to list it.
+  """
+  name = os.fspath(name)
+  scheme, is_url, rest = name.partition('://')
+  if is_url:
+    _open_store(scheme, rest.partition('/')[0])
+  return epath.Path(name)
+
+
+def is_local(path: epath.Path) -> bool:
+  """Whether it is on a disk, and not in a store."""
+  return '://' not in str(path)
+
+
+def absolute(path: epath.Path) -> epath.Path:
+  """The same from whatever directory."""
+  return path.absolute() if is_local(path) else path
+
+
+@functools.cache
+def _open_store(scheme: str, bucket: str) -> None:
+  """Raises OSError if it cannot be used."""
+  place = f'{scheme}://{bucket}'
+  if scheme not in STORES:
+    raise OSError(
+      f'{place}: of stores, only {"://, ".join(STORES)}:// is read.'
+    )
+  try:
+    system = fsspec.filesystem(scheme)
+  except ImportError as error:
+    raise OSError(
+      f'{place} is read with a package that is not installed: {STORES[scheme]}'
+    ) from error
+  if scheme == 'gs':
+    try:
+      system.check(bucket)
+    except FileNotFoundError as error:
+      raise FileNotFoundError(f'There is no bucket {place}.') from error
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Errors of writing inside say where it was, and what may be done.
+
+  Raises:
+    OSError: instead of another.
+  """
+  try:
+    yield
+  except OSError as error:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    advice = _ADVICE.get(error.errno or 0, '')
+    raise OSError(f'{path} cannot be written: {reason}.{advice}') from error
+
+
+def write(path: epath.Path, content: str | bytes) -> None:
+  """Writes a file whole or not at all, over one that is there.
+
+  Raises:
+    OSError: as `writing`.
+  """
+  if isinstance(content, str):
+    content = content.encode()
+  with writing(path):
+    if is_local(path):
+      temporary = path.with_name(f'{path.name}.tmp')
+      temporary.write_bytes(content)
+      temporary.replace(path)
+    else:
+      path.write_bytes(content)
+  _pending.pop(path, None)
+
+
+def append(path: epath.Path, text: str) -> None:
+  """Adds to a file: now on a disk, with the next `flush` in a store.
+
+  Raises:
+    OSError: as `writing`; of a store, `flush` does.
+  """
+  if is_local(path):
+    with writing(path), open(path, 'ab+') as file:
+      if file.tell() and file.seek(-1, os.SEEK_END) and file.read() != b'\n':
+        text = f'\n{text}'  # The last one was cut off.
+      file.write(text.encode())
+  else:
+    _pending.setdefault(path, []).append(text)
+
+
+def flush() -> None:
+  """Writes what was appended to objects in stores."""
+  for path, texts in list(_pending.items()):
+    there = path.read_text() if path.exists() else ''
+    write(path, there + ''.join(texts))  # Takes it from `_pending`.
+
+
+def files(folder: epath.Path) -> list[epath.Path]:
+  """All files below a folder, in the order of their names."""
+  if is_local(folder):
+    found = sorted(x for x in pathlib.Path(folder).rglob('*') if x.is_file())
+    return list(map(epath.Path, found))
+  scheme, system = _system(folder)
+  return [epath.Path(f'{scheme}://{x}') for x in system.find(str(folder))]
+
+
+def _system(path: epath.Path) -> tuple[str, Any]:
+  scheme = str(path).partition('://')[0]
+  return scheme, fsspec.filesystem(scheme)
+
+
+def move(folder: epath.Path, target: epath.Path) -> None:
+  """Moves a folder, over one that is there; not at once in a store."""
+  if target.exists():
+    target.rmtree()
+  if is_local(folder):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    return
+  _, system = _system(folder)
+  for path in files(folder):
+    system.mv(str(path), str(target / path.relative_to(folder)))
+
+
+class Mirror:
+  """A folder for those who write to disks alone.
+
+  It is the folder itself, or, where that is in a store, a temporary one whose
+  files are copied to it, each over the one that is there.
+  """
+
+  def __init__(self, folder: epath.Path):
+    self._folder = folder
+    self._temporary = None
+    self.local = os.fspath(folder)  # The one to write to.
+    if not is_local(folder):
+      self._temporary = tempfile.TemporaryDirectory(prefix='to-store-')
+      self.local = self._temporary.name
+
+  def flush(self) -> None:
+    """Copies what there is; raises OSError as `writing`."""
+    if self._temporary:
+      for path in files(epath.Path(self.local)):
+        target = self._folder / path.relative_to(self.local)
+        write(target, path.read_bytes())
+
+  def close(self) -> None:
+    """Copies what there is, and removes the temporary folder."""
+    try:
+      self.flush()
+    finally:
+      if self._temporary:
+        self._temporary.cleanup()
+
+
+class Pace:
+  """Says when to do again what takes time, so that it takes little of it."""
+
+  SHARE = 0.01  # Of the time.
+  SECONDS = 10.0  # Between two times, at least.
+
+  def __init__(self) -> None:
+    self._next = time.monotonic() + self.SECONDS
+
+  def is_due(self) -> bool:
+    return time.monotonic() >= self._next
+
+  def took(self, seconds: float) -> None:
+    """Tells how long it took this time."""
+    wait = max(self.SECONDS, seconds / self.SHARE)
+    self._next = time.monotonic() + wait

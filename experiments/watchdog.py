@@ -1,0 +1,148 @@
+"""Ends a process that stands still, so that a scheduler can start it again.
+
+Python does not run while a library hangs with the interpreter's lock, nor does
+a signal's handler. So there are two clocks: a thread looks at what the run says
+it is doing, and faulthandler, which needs no lock, at that thread.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import faulthandler
+import functools
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import jax
+
+log = logging.getLogger(__name__)
+
+STATUS = os.EX_TEMPFAIL  # 75: what the process exits with; try again.
+_STDERR = 2  # Whatever Python has made of sys.stderr.
+_INTERVAL = 1.0  # Seconds between two looks.
+_GRACE = 5.0  # Seconds without a look, after the limit.
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Seconds that something may take; 0: for ever."""
+
+  step: float  # Also a batch of an evaluation, a save, the next data.
+  compilation: float
+  restoring: float  # Also all else before the first step.
+
+  def of(self, activity: str) -> float:
+    limits = {
+      'compilation': self.compilation,
+      'start': self.restoring,
+      'restoring': self.restoring,
+    }
+    limit = limits.get(activity, self.step)
+    return limit if limit > 0 else math.inf
+
+
+class _Watchdog:
+  def __init__(self, limits: Limits, on_end: Callable[[str], None]):
+    self._limits = limits
+    self._on_end = on_end
+    self._stopped = threading.Event()
+    self.begin('start')
+    self._look()
+    self._thread = threading.Thread(
+      target=self._watch, name='watchdog', daemon=True
+    )
+    self._thread.start()
+
+  def begin(self, activity: str) -> None:
+    self._current = activity, time.monotonic()
+
+  def stop(self) -> None:
+    self._stopped.set()
+    self._thread.join()
+
+  def _watch(self) -> None:
+    while not self._stopped.wait(_INTERVAL):
+      self._look()
+    faulthandler.cancel_dump_traceback_later()
+
+  def _look(self) -> None:
+    activity, since = self._current
+    elapsed = time.monotonic() - since
+    limit = self._limits.of(activity)
+    if limit < math.inf:
+      # Without another look until then, the process ends.
+      left = max(limit - elapsed, _INTERVAL) + _GRACE
+      faulthandler.dump_traceback_later(left, exit=True, file=_STDERR)
+    else:
+      faulthandler.cancel_dump_traceback_later()
+    if elapsed > limit:
+      self._end(activity, elapsed)
+
+  def _end(self, activity: str, elapsed: float) -> None:
+    reason = (
+      f'The watchdog ended the process: {activity} has taken {elapsed:.0f} s,'
+      f' and may take {self._limits.of(activity):g}. Run the same command to go'
+      ' on.'
+    )
+    faulthandler.dump_traceback(file=_STDERR)
+    print(f'Error: {reason}', file=sys.stderr, flush=True)
+    # It may hang as well: then faulthandler ends the process.
+    self._on_end(reason)
+    os._exit(STATUS)
+
+
+_current: _Watchdog | None = None
+
+
+@contextlib.contextmanager
+def watching(limits: Limits, on_end: Callable[[str], None]) -> Iterator[None]:
+  """Ends the process, if what is said to `begin` inside takes too long.
+
+  Args:
+    limits: of each activity, in seconds.
+    on_end: told why, just before the end.
+  """
+  global _current
+  _current = _Watchdog(limits, on_end)
+  try:
+    yield
+  finally:
+    _current.stop()
+    _current = None
+
+
+def begin(activity: str) -> None:
+  """What the process does from now on; its time starts anew.
+
+  Args:
+    activity: 'compilation', 'restoring', or anything that has the limit of a
+      step. Without `watching` nothing comes of it.
+  """
+  if _current is not None:
+    _current.begin(activity)
+
+
+def compiles_first(function: Callable[..., Any]) -> Callable[..., Any]:
+  """A jitted function, whose first call may take as long as a compilation.
+
+  That call waits for its result: processes that compile faster than others
+  wait for them there.
+  """
+  is_compiled = False
+
+  @functools.wraps(function)
+  def call(*arguments: Any) -> Any:
+    nonlocal is_compiled
+    if is_compiled:
+      return function(*arguments)
+    begin('compilation')
+    result = jax.block_until_ready(function(*arguments))
+    is_compiled = True
+    return result
+
+  return call

@@ -1,0 +1,115 @@
+"""Processes that stand still."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from experiments import telemetry, watchdog
+from tests.conftest import ROOT
+from tests.experiments.smoke import losses
+
+SLEEP = """
+import {library}, time
+from experiments import watchdog
+
+def stand_still():
+  {hang}
+
+limits = watchdog.Limits(step=0.1, compilation=0.0, restoring=1.0)
+with watchdog.watching(limits, print):
+  watchdog.begin('step 3')
+  stand_still()
+"""
+
+
+def run(code):
+  return subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def test_a_process_that_stands_still_ends_and_says_where():
+  result = run(SLEEP.format(library='os', hang='time.sleep(1000)'))
+  assert result.returncode == watchdog.STATUS == 75
+  assert 'in stand_still' in result.stderr
+  assert 'Error: The watchdog ended the process: step 3 has' in result.stderr
+  assert 'and may take 0.1. Run the same' in result.stderr
+  assert result.stdout.startswith('The watchdog ended the process: step 3')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
+def test_one_in_which_not_even_python_runs_ends_too():
+  code = SLEEP.format(library='ctypes', hang='ctypes.PyDLL(None).sleep(1000)')
+  result = run(code)
+  assert result.returncode == 1
+  assert 'in stand_still' in result.stderr
+
+
+def test_compiling_and_restoring_have_limits_of_their_own():
+  limits = watchdog.Limits(step=1.0, compilation=2.0, restoring=3.0)
+  assert [
+    limits.of(x) for x in ('step 5', 'compilation', 'restoring', 'start')
+  ] == [1.0, 2.0, 3.0, 3.0]
+  for_ever = watchdog.Limits(step=0.0, compilation=0.0, restoring=0.0)
+  assert for_ever.of('step 5') == for_ever.of('start') == math.inf
+
+
+def test_the_first_call_may_take_as_long_as_a_compilation(monkeypatch):
+  begun = []
+  monkeypatch.setattr(watchdog, 'begin', begun.append)
+  double = watchdog.compiles_first(lambda x: 2 * x)
+  assert (double(3), double(4)) == (6, 8)
+  assert begun == ['compilation']
+
+
+# The data of one step never comes, the first time.
+STUCK = """
+import time
+from absl import app
+from experiments import pipeline, run
+
+batches = pipeline.train_batches
+
+def stuck(*arguments, position, **settings):
+  for number, batch in enumerate(
+    batches(*arguments, position=position, **settings)
+  ):
+    if position == 0 and number == 12:
+      time.sleep(10000)
+    yield batch
+
+pipeline.train_batches = stuck
+app.run(run.main, flags_parser=run._parse_flags)
+"""
+
+
+def test_a_run_without_data_ends_and_goes_on(trained, tmp_path):
+  def launch(code, *settings):
+    return subprocess.run(
+      [
+        *(sys.executable, '-c', code, '--config=configs/digits.py:smoke'),
+        *(f'--workdir={tmp_path}', *settings),
+      ],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+
+  result = launch(STUCK, '--config.train.watchdog_seconds=0.5')
+  assert result.returncode == watchdog.STATUS, result.stderr
+  what = 'waiting for the data of step 13 has taken'
+  assert what in result.stderr
+  assert 'in stuck' in result.stderr
+  (ending,) = telemetry.read_records(str(tmp_path), telemetry.ENDINGS)
+  assert what in ending['reason']
+  result = launch(STUCK)
+  assert result.returncode == 0, result.stderr
+  assert 'Going on from the checkpoint of step' in result.stderr
+  assert losses(tmp_path) == losses(trained[1])

@@ -1,11 +1,18 @@
-"""A store of objects on this machine, which answers as Google's does."""
+"""A store of objects on this machine, which answers as Google's does.
+
+As a module it is imported; as a script it is the server: gcp-storage-emulator
+with what it lacks and tensorstore needs, generations of objects. Without those,
+two writers of the same object overwrite each other unseen.
+"""
 
 from collections.abc import Iterator
 import contextlib
+import re
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 
 BUCKET = 'runs'
 
@@ -24,6 +31,8 @@ class Store:
       'STORAGE_EMULATOR_HOST': url,
       'TENSORSTORE_GCS_HTTP_URL': url,
       'CLOUD_STORAGE_EMULATOR_ENDPOINT': url,
+      # Else tensorstore looks for somebody's own.
+      'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
     }
 
   def url(self, path: str) -> str:
@@ -37,7 +46,7 @@ def running() -> Iterator[Store]:
   host, port = free_address()
   process = subprocess.Popen(
     [
-      *(sys.executable, '-m', 'gcp_storage_emulator', 'start', '--quiet'),
+      *(sys.executable, __file__, 'start', '--quiet'),
       *(f'--host={host}', f'--port={port}', '--in-memory'),
       f'--default-bucket={BUCKET}',
     ],
@@ -68,3 +77,52 @@ def free_address() -> tuple[str, int]:
 def _answers(host: str, port: int) -> bool:
   with socket.socket() as s:
     return s.connect_ex((host, port)) == 0
+
+
+def _serve() -> None:
+  from gcp_storage_emulator import __main__, exceptions, server
+
+  class Handler(server.RequestHandler):
+    """Answers one request at a time, so nothing comes between its steps."""
+
+    def _query(self) -> dict[str, list[str]]:
+      return urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
+
+    def _generation(self) -> str:
+      """Of the object that is asked for; '0' if it is not there."""
+      path = urllib.parse.urlparse(self.path).path
+      found = re.search('/b/([^/]+)/o(?:/([^/]+))?$', path)
+      if found is None:
+        return '0'
+      name = urllib.parse.unquote(found[2] or '')
+      name = name or self._query().get('name', [''])[0]
+      try:
+        return self.storage.get_file_obj(found[1], name)['generation']
+      except exceptions.NotFound:
+        return '0'
+
+    def parse_request(self) -> bool:
+      """Whether to go on: False for what its conditions are not met."""
+      if not super().parse_request():
+        return False
+      query, there = self._query(), self._generation()
+      is_same = query.get('ifGenerationMatch', [there]) == [there]
+      if is_same and query.get('ifGenerationNotMatch') != [there]:
+        return True
+      self.rfile.read(int(self.headers.get('Content-Length', 0)))
+      self.send_response(304 if is_same and self.command == 'GET' else 412)
+      self.send_header('Content-Length', '0')
+      self.end_headers()
+      return False
+
+    def end_headers(self) -> None:
+      if self.command == 'GET' and (there := self._generation()) != '0':
+        self.send_header('x-goog-generation', there)
+      super().end_headers()
+
+  server.RequestHandler = Handler
+  __main__.main(sys.argv[1:])
+
+
+if __name__ == '__main__':
+  _serve()

@@ -264,12 +264,15 @@ class Checkpoints:
   def add_score(self, step: int, metrics: dict[str, float]) -> None:
     """Gives a sealed checkpoint the metrics that it was saved without.
 
-    They stand beside what the seal covers: a kill spoils nothing.
+    They stand beside what the seal covers until it is renewed: a kill spoils
+    nothing.
     """
     with ocp.Checkpointer(ocp.JsonCheckpointHandler(filename=SCORE)) as writer:
       writer.save(
         self._directory / str(step) / SCORE, ocp.args.JsonSave(metrics)
       )
+    if self._is_main:
+      seal(self._directory / str(step))
     self._manager.reload()
 
   def close(self) -> None:

@@ -13,5 +13,9 @@ class DamagedRecordError(ValueError):
   """A record cannot be decoded: it is skipped, counted and named."""
 
 
+class WorkersDiedError(OSError):
+  """Processes that decode data die, however often they are started."""
+
+
 class DamagedDataError(ValueError):
   """Too many records of a data set are damaged to go on."""

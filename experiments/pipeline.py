@@ -25,11 +25,17 @@ from typing import Any
 import grain
 import numpy as np
 
-from experiments.errors import DamagedDataError, DamagedRecordError
+from experiments.errors import (
+  DamagedDataError,
+  DamagedRecordError,
+  WorkersDiedError,
+)
 from experiments.task import Task
 
 log = logging.getLogger(__name__)
 
+MAX_DEATHS = 3  # Of workers, in a row.
+_DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
 ENDLESS = 2**31  # Epochs. Without a number, batches of one overflow a length.
 NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
 OnDamaged = Callable[[int, str], None]  # Told a record's index, and why.
@@ -67,6 +73,7 @@ def train_batches(
 
   Raises:
     DamagedDataError: from `next`, for too many damaged records.
+    WorkersDiedError: from `next`, if workers die again and again.
   """
 
   def example(index: int, rng: np.random.Generator) -> NumpyBatch:
@@ -77,10 +84,14 @@ def train_batches(
   spec = task.example_spec()
   indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()
   indices = indices.repeat(ENDLESS)
-  examples = indices.random_map(example)[
-    position + process_index :: process_count
-  ]
-  batches = _iterate(examples.batch(batch_size // process_count), num_workers)
+  examples = indices.random_map(example)
+
+  def start(done: int) -> grain.DatasetIterator:
+    first = position + done * batch_size + process_index
+    share = examples[first::process_count]
+    return _iterate(share.batch(batch_size // process_count), num_workers)
+
+  batches = _restarted(start)
   return _report_damaged(batches, task, source, max_damaged, on_damaged)
 
 
@@ -97,7 +108,8 @@ def eval_batches(
 ) -> Generator[NumpyBatch]:
   """Every example once, in order; the last batch is filled up, mask False.
 
-  'record' [batch] tells which of the split they are.
+  'record' [batch] tells which of the split they are. Raises what
+  `train_batches` raises.
   """
   count = len(source)
   padded = -(-count // batch_size) * batch_size
@@ -111,8 +123,12 @@ def eval_batches(
 
   spec = task.eval_spec()
   examples = grain.MapDataset.range(padded).map(example)
-  examples = examples[process_index::process_count]
-  batches = _iterate(examples.batch(batch_size // process_count), num_workers)
+
+  def start(done: int) -> grain.DatasetIterator:
+    share = examples[done * batch_size + process_index :: process_count]
+    return _iterate(share.batch(batch_size // process_count), num_workers)
+
+  batches = _restarted(start)
   return _report_damaged(batches, task, source, max_damaged, on_damaged)
 
 
@@ -130,8 +146,45 @@ def _example(
     return {**zeros, 'mask': np.False_, 'damaged': np.int64(index)}
 
 
+def _restarted(
+  start: Callable[[int], grain.DatasetIterator],
+) -> Generator[NumpyBatch]:
+  """Batches of workers that, if they die, are started again where they were.
+
+  Args:
+    start: starts them, to go on after so many batches.
+
+  Returns:
+    The batches, none lost and none twice.
+
+  Raises:
+    WorkersDiedError: if they die `MAX_DEATHS` times without a batch between.
+  """
+  done = deaths = 0
+  while True:
+    batches = start(done)
+    try:
+      for batch in _start(batches):
+        yield batch
+        done += 1
+        deaths = 0
+      return
+    except RuntimeError as error:
+      if _DEATH not in str(error):
+        raise
+      deaths += 1
+      if deaths == MAX_DEATHS:
+        raise WorkersDiedError(
+          f'Processes that decode data have died {deaths} times at the same'
+          f' place. Is memory short? Fewer data.num_workers need less. {error}'
+        ) from error
+      log.warning('%s They are started again.', error)
+    finally:
+      batches.close()  # Ends the worker processes.
+
+
 def _report_damaged(
-  batches: grain.DatasetIterator,
+  batches: Generator[NumpyBatch],
   task: Task,
   source: Sequence[Any],
   max_damaged: float,
@@ -140,7 +193,7 @@ def _report_damaged(
   """Names each damaged record once; stops when they are too many."""
   damaged: set[int] = set()
   try:
-    for batch in _start(batches):
+    for batch in batches:
       indices = batch.pop('damaged')
       for index in set(indices[indices >= 0].tolist()) - damaged:
         damaged.add(index)
@@ -158,7 +211,7 @@ def _report_damaged(
           )
       yield batch
   finally:
-    batches.close()  # Ends the worker processes.
+    batches.close()
 
 
 def _why_damaged(task: Task, source: Sequence[Any], index: int) -> str:

@@ -14,7 +14,11 @@ import pytest
 
 from configs import digits
 from experiments import benchmarks, pipeline
-from experiments.errors import DamagedDataError, DamagedRecordError
+from experiments.errors import (
+  DamagedDataError,
+  DamagedRecordError,
+  WorkersDiedError,
+)
 
 BATCH = 64
 
@@ -171,6 +175,58 @@ def test_worker_processes_change_nothing_but_who_works(source, workers):
   assert len(pids) == workers
   assert os.getpid() not in pids
   assert_same(threads, processes)
+
+
+def kill_workers(others):
+  for worker in set(multiprocessing.active_children()) - others:
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+def test_workers_that_die_are_replaced(task, source, caplog):
+  others = set(multiprocessing.active_children())
+  batches = pipeline.train_batches(
+    task, source, batch_size=BATCH, seed=3, position=64, num_workers=2
+  )
+  found = []
+  with contextlib.closing(batches):
+    for count in (3, 4):
+      found += itertools.islice(batches, count)
+      kill_workers(others)
+    found += itertools.islice(batches, 2)
+  assert_same(train(task, source, 9, position=64), found)
+  assert 'with exit code -9' in caplog.text
+  assert 'They are started again.' in caplog.text
+
+
+def test_so_are_those_of_an_evaluation(task):
+  source = task.source('test', None)
+  settings = {'batch_size': 128}
+  others = set(multiprocessing.active_children())
+  batches = pipeline.eval_batches(task, source, **settings, num_workers=1)
+  with contextlib.closing(batches):
+    found = [next(batches)]
+    kill_workers(others)
+    found += batches
+  assert_same(pipeline.eval_batches(task, source, **settings), found)
+
+
+class Deadly(type(benchmarks.create(**digits.get_config().task))):
+  """A record kills whoever decodes it."""
+
+  def eval_example(self, record):
+    if record['index'] == 30:
+      os._exit(7)
+    return super().eval_example(record)
+
+
+def test_a_record_that_kills_workers_ends_the_run(source):
+  settings = dict(digits.get_config().task)
+  del settings['name']
+  batches = pipeline.eval_batches(
+    Deadly(**settings), records(source, 40), batch_size=20, num_workers=1
+  )
+  with pytest.raises(WorkersDiedError, match=r'died 3 times .* exit code 7'):
+    list(batches)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])

@@ -146,8 +146,12 @@ def evaluate(
   count = sums.pop('count')
   means = {name: float(value / count) for name, value in sums.items()}
   mask = np.concatenate([r.mask for r in results])
+  record = np.concatenate([r.predictions['record'] for r in results])
+  # Several processes have them in another order.
+  kept = np.argsort(record, kind='stable')
+  kept = kept[mask[kept]]
   outputs, predictions = jax.tree.map(
-    lambda *x: np.concatenate(x)[mask],
+    lambda *x: np.concatenate(x)[kept],
     *((r.outputs, r.predictions) for r in results),
   )
   summary = experiment.task.summarize(outputs, experiment.class_names)

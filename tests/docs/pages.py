@@ -30,9 +30,10 @@ NEEDS = {
   'data set': r'configs/fashion_mnist\.py|fashion\b',  # Debian's package.
   'gpu': r'cuda|xla_gpu',
   'installation': r'^(make|pip|source) ',
+  'machines': r'--coordinator=',
   'minutes': r'scripts\.benchmark\b',
   'slurm': r'^(srun|sbatch) ',
-  'tpu': r'jax\[tpu\]|/shared/',
+  'tpu': r'jax\[tpu\]|gs://',
   'weights': r'--from=vision-perceiver',  # The authors', from elsewhere.
 }
 _FENCE = re.compile(r'( *)(```+)(.*)')

@@ -203,6 +203,7 @@ def test_eval_mode_evaluates_what_was_trained(undisturbed):
 
 
 DIGITS = '--config=configs/digits.py:smoke'
+JOINED = (DIGITS, '--num_processes=2')
 
 
 @pytest.mark.parametrize(
@@ -217,6 +218,15 @@ DIGITS = '--config=configs/digits.py:smoke'
     ([DIGITS, '--mode=eval'], 'No checkpoints in --workdir='),
     ([DIGITS, '--flag=1'], "Unknown command line flag 'flag'"),
     ([DIGITS, 'more'], "Unknown arguments: ['more']"),
+    ([DIGITS, '--num_processes=2'], 'and --process_id go together.'),
+    (
+      [*JOINED, '--coordinator=here', '--process_id=0'],
+      '--coordinator=here is not HOST:PORT.',
+    ),
+    (
+      [*JOINED, '--coordinator=here:80', '--process_id=2'],
+      '--process_id=2 is not below --num_processes=2.',
+    ),
     ([DIGITS, '--config.model.self_attend_heads=3'], 'not divisible by self'),
     ([DIGITS, '--config.train.accumulate=3'], 'is not divisible by'),
     (['--config=configs/imagenet.py'], 'No ImageNet (train) at data.dir='),

@@ -320,7 +320,8 @@ def test_sums_are_counted_not_averaged():
   totals = [{'top1': 3.0, 'count': 4}, {'top1': 0.0, 'count': 1}]
   run = create()
   steps = iter(
-    evaluate.BatchResult(x, np.ones(1, bool), {}, {}) for x in totals
+    evaluate.BatchResult(x, np.ones(1, bool), {}, {'record': np.array([i])})
+    for i, x in enumerate(totals)
   )
   means = evaluate.evaluate(run, lambda *_: next(steps), None, None, [{}, {}])
   assert means.metrics == {'top1': 0.6, 'count': 5}

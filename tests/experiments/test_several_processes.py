@@ -1,0 +1,96 @@
+"""A run that goes on with other numbers of processes and devices."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import telemetry, train
+from tests.conftest import ROOT
+from tests.experiments.smoke import create, losses
+
+# Steps that do not depend on how many there will be.
+SETTINGS = {
+  'train.batch_size': 48,
+  'train.eval_every': 5,
+  'eval.batch_size': 48,
+  'optimizer.schedule': 'constant',
+}
+
+
+def launch(workdir, processes, devices, **settings):
+  """Starts all processes of a run on this machine, by the flags; waits."""
+  settings = SETTINGS | settings
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{s.getsockname()[1]}'
+  started = [
+    subprocess.Popen(
+      [
+        *(sys.executable, '-m', 'experiments.run'),
+        *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
+        *(f'--config.{key}={value}' for key, value in settings.items()),
+        *(f'--coordinator={address}', f'--num_processes={processes}'),
+        f'--process_id={i}',
+      ],
+      cwd=ROOT,
+      env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(processes)
+  ]
+  results = [process.communicate(timeout=300) for process in started]
+  for process, (_, errors) in zip(started, results, strict=True):
+    assert process.returncode == 0, errors
+  # Process 0 alone says the result.
+  assert ['\ntest top1' in f'\n{output}' for output, _ in results] == [
+    i == 0 for i in range(processes)
+  ]
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  train.train(create(**SETTINGS), str(workdir))
+  return workdir
+
+
+def assert_same(workdir, undisturbed):
+  for split in ('train', 'test'):
+    # They differ by the order of float32 sums.
+    np.testing.assert_allclose(
+      losses(workdir, split), losses(undisturbed, split), rtol=1e-5
+    )
+  found, wanted = (
+    np.load(x / 'predictions_test.npz')['record']
+    for x in (workdir, undisturbed)
+  )
+  assert found.tolist() == wanted.tolist()
+
+
+def test_a_run_goes_on_with_fewer_and_fewer_devices(tmp_path, undisturbed):
+  for steps, devices, parallel in (
+    (5, 8, 2),
+    (10, 4, 1),
+    (15, 2, 2),
+    (20, 1, 1),
+  ):
+    settings = {'train.steps': steps, 'train.model_parallel': parallel}
+    train.train(create(devices, **SETTINGS | settings), str(tmp_path))
+  assert_same(tmp_path, undisturbed)
+
+
+def test_a_run_goes_on_in_other_numbers_of_processes(tmp_path, undisturbed):
+  launch(tmp_path, 3, 2, **{'train.steps': 5, 'train.model_parallel': 2})
+  launch(tmp_path, 1, 2, **{'train.steps': 10})
+  launch(tmp_path, 2, 1, **{'train.steps': 20})
+  assert_same(tmp_path, undisturbed)
+  launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
+  assert [x['processes'] for x in launches] == [3, 1, 2]
+  assert [len(x['devices']) for x in launches] == [6, 2, 2]
+  assert [x['start_step'] for x in launches] == [0, 5, 10]

@@ -240,20 +240,30 @@ class Checkpoints:
     position: int,
     metrics: dict[str, float] | None = None,
   ) -> None:
-    """Starts to write a checkpoint; `poll` or `close` seal it when done."""
+    """Starts to write a checkpoint; `poll` or `close` seal it when done.
+
+    Raises:
+      OSError: if it cannot be written, or the one before could not; the sealed
+        ones are as they were.
+    """
     self._finish()
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        data=ocp.args.JsonSave({'position': position}),
-      ),
-      metrics=metrics,
-    )
+    with storage.writing(self._directory / str(step)):
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          data=ocp.args.JsonSave({'position': position}),
+        ),
+        metrics=metrics,
+      )
     self._unsealed = step
 
   def poll(self) -> None:
-    """Seals the checkpoint being written, once it is finished. Never waits."""
+    """Seals the checkpoint being written, once it is finished. Never waits.
+
+    Raises:
+      OSError: if it could not be written.
+    """
     if self._unsealed is not None and not self._manager.is_saving_in_progress():
       self._finish()
 
@@ -267,29 +277,38 @@ class Checkpoints:
     They stand beside what the seal covers until it is renewed: a kill spoils
     nothing.
     """
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler(filename=SCORE)) as writer:
-      writer.save(
-        self._directory / str(step) / SCORE, ocp.args.JsonSave(metrics)
-      )
+    path = self._directory / str(step) / SCORE
+    with (
+      storage.writing(path),
+      ocp.Checkpointer(ocp.JsonCheckpointHandler(filename=SCORE)) as writer,
+    ):
+      writer.save(path, ocp.args.JsonSave(metrics))
     if self._is_main:
       seal(self._directory / str(step))
     self._manager.reload()
 
   def close(self) -> None:
-    """Waits for the checkpoint being written and seals it."""
-    self._finish()
-    self._manager.close()
+    """Waits for the checkpoint being written and seals it.
+
+    Raises:
+      OSError: if it could not be written.
+    """
+    try:
+      self._finish()
+    finally:
+      self._manager.close()
 
   def _finish(self) -> None:
-    self._manager.wait_until_finished()
-    if self._unsealed is not None and self._is_main:
-      seal(self._directory / str(self._unsealed))
-      # Moved there at once, so that no kill leaves half a checkpoint.
-      if (self._directory / DELETING).exists():
-        (self._directory / DELETING).rmtree()
-    if self._unsealed is not None:
-      self._sound_steps.append(self._unsealed)
-    self._unsealed = None
+    step, self._unsealed = self._unsealed, None
+    with storage.writing(self._directory / str(step)):
+      self._manager.wait_until_finished()
+      if step is not None and self._is_main:
+        seal(self._directory / str(step))
+        # Moved there at once, so that no kill leaves half a checkpoint.
+        if (self._directory / DELETING).exists():
+          (self._directory / DELETING).rmtree()
+    if step is not None:
+      self._sound_steps.append(step)
 
 
 def _shapes_by_name(tree: Any) -> dict[str, str]:

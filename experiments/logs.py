@@ -4,6 +4,8 @@ Without JAX: processes that decode clips import the command that started them.
 """
 
 import logging
+import sys
+import warnings
 
 from absl import logging as absl_logging
 
@@ -11,6 +13,7 @@ from absl import logging as absl_logging
 def initialize() -> None:
   """Shows what this project says, and of its libraries only the errors."""
   absl_logging.set_verbosity(absl_logging.ERROR)
+  _be_brief_of_failed_saves()
   for name in ('experiments', 'perceiver'):
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -23,6 +26,25 @@ def initialize() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _be_brief_of_failed_saves() -> None:
+  """What Orbax says of one it raises too; that will do.
+
+  tensorstore tells besides, of each write that was under way, that nobody waits
+  for it any more.
+  """
+  absl_logging.get_absl_handler().addFilter(
+    lambda record: 'orbax' not in record.pathname
+  )
+  logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
+
+  def hook(what: 'sys.UnraisableHookArgs') -> None:
+    if str(what.exc_value) != 'Event loop is closed':
+      sys.__unraisablehook__(what)
+
+  sys.unraisablehook = hook
 
 
 class _NotSaidBefore(logging.Filter):

@@ -13,6 +13,7 @@ import errno
 import functools
 import os
 import pathlib
+import re
 import tempfile
 import time
 from typing import Any
@@ -22,7 +23,7 @@ import fsspec
 
 # What to install, by scheme.
 STORES = {'gs': "pip install -e '.[gcs]'", 's3': 'pip install s3fs'}
-_ADVICE = {
+_ADVICE: dict[int | None, str] = {
   errno.ENOSPC: ' Free some space there, and run the same command again.',
   errno.EDQUOT: ' Free some of the quota, and run the same command again.',
   errno.EFBIG: ' Raise the limit on the size of files (ulimit -f).',
@@ -87,14 +88,23 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
   """Errors of writing inside say where it was, and what may be done.
 
   Raises:
-    OSError: instead of another.
+    OSError: instead of another, or of the ValueError that tensorstore raises.
   """
   try:
     yield
-  except OSError as error:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    advice = _ADVICE.get(error.errno or 0, '')
-    raise OSError(f'{path} cannot be written: {reason}.{advice}') from error
+  except (OSError, ValueError) as error:
+    if isinstance(error, _WriteError):
+      raise
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    number = int(found[1]) if found else getattr(error, 'errno', None)
+    reason = os.strerror(number) if number else str(error)
+    advice = _ADVICE.get(number, '')
+    message = f'{path} cannot be written: {reason}.{advice}'
+    raise _WriteError(message) from error
+
+
+class _WriteError(OSError):
+  """Says all there is to say."""
 
 
 def write(path: epath.Path, content: str | bytes) -> None:

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from typing import Any
 
 from etils import epath
 import jax
-import tensorboardX
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
 
 from experiments import storage
 
@@ -75,9 +77,7 @@ class Telemetry:
       storage.write(self._path, text)
     self._mirror = storage.Mirror(folder)
     self._pace = storage.Pace()
-    self._events = tensorboardX.SummaryWriter(
-      self._mirror.local, purge_step=start_step + 1
-    )
+    self._events = _Events(self._mirror.local, start_step + 1)
 
   def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
     """Records metrics, as they stand after a step."""
@@ -87,7 +87,7 @@ class Telemetry:
     record['time'] = round(time.time(), 3)
     storage.append(self._path, json.dumps(record) + '\n')
     for name, value in metrics.items():
-      self._events.add_scalar(f'{split}/{name}', value, step)
+      self._events.write(step, f'{split}/{name}', value)
     if self._pace.is_due():
       self.flush()
 
@@ -139,6 +139,42 @@ class Telemetry:
       if self._enabled:
         self._events.close()
         self._mirror.close()
+
+
+class _Events:
+  """TensorBoard's events, in a file of their own for each launch.
+
+  They are written here and now: tensorboardX's own writer does it in a thread,
+  and once that thread has failed, on a full disk, waits for it for ever.
+  """
+
+  def __init__(self, folder: str, first_step: int):
+    """Steps from the first on that are in earlier files hold no more."""
+    self._folder = folder
+    with storage.writing(folder):
+      os.makedirs(folder, exist_ok=True)
+      self._file = event_file_writer.EventsWriter(
+        os.path.join(folder, 'events')
+      )
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._write(event_pb2.Event(step=first_step, session_log=start))
+
+  def write(self, step: int, name: str, value: float) -> None:
+    scalar = summary.scalar(name, value)
+    self._write(event_pb2.Event(step=step, summary=scalar))
+
+  def _write(self, event: event_pb2.Event) -> None:
+    event.wall_time = time.time()
+    with storage.writing(self._folder):
+      self._file.write_event(event)
+
+  def flush(self) -> None:
+    with storage.writing(self._folder):
+      self._file.flush()
+
+  def close(self) -> None:
+    with storage.writing(self._folder):
+      self._file.close()
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
@@ -204,8 +240,11 @@ def read_skipped_steps(workdir: str) -> dict[int, str]:
 def record_ending(workdir: str, reason: str) -> None:
   """Adds a line on how a launch ended: `FINISHED`, or what stopped it."""
   if jax.process_index() == 0:
-    _append(workdir, ENDINGS, {'reason': reason})
-    storage.flush()
+    try:
+      _append(workdir, ENDINGS, {'reason': reason})
+      storage.flush()
+    except OSError as error:  # Which may be what ended it.
+      log.warning('%s', error)
 
 
 def record_launch(

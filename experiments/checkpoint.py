@@ -247,7 +247,7 @@ class Checkpoints:
         ones are as they were.
     """
     self._finish()
-    with storage.writing(self._directory / str(step)):
+    with storage.writing(self._directory / str(step), ValueError):
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -279,7 +279,7 @@ class Checkpoints:
     """
     path = self._directory / str(step) / SCORE
     with (
-      storage.writing(path),
+      storage.writing(path, ValueError),
       ocp.Checkpointer(ocp.JsonCheckpointHandler(filename=SCORE)) as writer,
     ):
       writer.save(path, ocp.args.JsonSave(metrics))
@@ -300,7 +300,7 @@ class Checkpoints:
 
   def _finish(self) -> None:
     step, self._unsealed = self._unsealed, None
-    with storage.writing(self._directory / str(step)):
+    with storage.writing(self._directory / str(step), ValueError):
       self._manager.wait_until_finished()
       if step is not None and self._is_main:
         seal(self._directory / str(step))

@@ -13,7 +13,6 @@ import errno
 import functools
 import os
 import pathlib
-import re
 import tempfile
 import time
 from typing import Any
@@ -23,7 +22,7 @@ import fsspec
 
 # What to install, by scheme.
 STORES = {'gs': "pip install -e '.[gcs]'", 's3': 'pip install s3fs'}
-_ADVICE: dict[int | None, str] = {
+_ADVICE = {
   errno.ENOSPC: ' Free some space there, and run the same command again.',
   errno.EDQUOT: ' Free some of the quota, and run the same command again.',
   errno.EFBIG: ' Raise the limit on the size of files (ulimit -f).',
@@ -50,6 +49,20 @@ def path(name: str | os.PathLike[str]) -> epath.Path:
   if is_url:
     _open_store(scheme, rest.partition('/')[0])
   return epath.Path(name)
+
+
+def local(name: str) -> str:
+  """The path of what only a disk can hold, while it is made.
+
+  Raises:
+    OSError: if it is in a store.
+  """
+  if '://' in name:
+    raise OSError(
+      f'{name} is in a store. Write to a disk, and copy that, as by: gcloud'
+      f' storage cp --recursive FOLDER {name}'
+    )
+  return name
 
 
 def is_local(path: epath.Path) -> bool:
@@ -84,21 +97,29 @@ def _open_store(scheme: str, bucket: str) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+def writing(
+  path: str | os.PathLike[str], *others: type[Exception]
+) -> Iterator[None]:
   """Errors of writing inside say where it was, and what may be done.
 
+  Args:
+    path: of what is written.
+    others: what else the writer raises for want of an OSError.
+
   Raises:
-    OSError: instead of another, or of the ValueError that tensorstore raises.
+    OSError: instead of another, or of those.
   """
+  errors: tuple[type[Exception], ...] = (OSError, *others)
   try:
     yield
-  except (OSError, ValueError) as error:
+  except errors as error:
     if isinstance(error, _WriteError):
       raise
-    found = re.search(r"os_error_code='(\d+)'", str(error))
-    number = int(found[1]) if found else getattr(error, 'errno', None)
+    number = getattr(error, 'errno', None) or next(
+      (x for x in _ADVICE if os.strerror(x) in str(error)), None
+    )
     reason = os.strerror(number) if number else str(error)
-    advice = _ADVICE.get(number, '')
+    advice = _ADVICE.get(number or 0, '')
     message = f'{path} cannot be written: {reason}.{advice}'
     raise _WriteError(message) from error
 

@@ -17,6 +17,7 @@ from typing import Any, overload, TypedDict
 
 import numpy as np
 
+from experiments import storage
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
 FPS = 25  # Frames a second.
@@ -174,7 +175,7 @@ def open_source(
   """The clips of a split.
 
   Args:
-    data_dir: as it was prepared to.
+    data_dir: as it was prepared to, or copied to on gs://.
     split: 'train' or 'eval'.
     num_examples: how many clips there must be; None: what there is.
     num_classes: how many classes there must be: 527 in the real one.
@@ -185,6 +186,7 @@ def open_source(
   Raises:
     DataNotFoundError: if it is not prepared there, or not wholly; says how.
     ValueError: if it has other numbers of clips or classes.
+    OSError: if it is in a store that cannot be used.
   """
   path = directory(data_dir or '')
   info = read_info(data_dir)
@@ -197,7 +199,8 @@ def open_source(
   source = Source(
     [os.path.join(path, name) for name in files], list(files.values())
   )
-  if lost := [name for name in source.paths if not os.path.isfile(name)]:
+  there = {file.name for file in storage.path(path).iterdir()}
+  if lost := [name for name in files if name not in there]:
     raise DataNotFoundError(
       f'{path} lacks {len(lost)} of its files, the first one {lost[0]}.'
     )
@@ -218,17 +221,16 @@ def read_info(data_dir: str | None) -> dict[str, Any]:
 
   Raises DataNotFoundError if nothing is.
   """
-  path = os.path.join(directory(data_dir or ''), INFO)
-  if not os.path.isfile(path):
+  path = storage.path(directory(data_dir or '')) / INFO
+  if not path.exists():
     begun = incomplete_directory(data_dir or '')
     state = (
       f'{begun} is half prepared: the same command goes on with it'
-      if os.path.isdir(begun)
+      if storage.path(begun).is_dir()
       else f'Make a stand-in ({GENERATE}), or take the clips that you have'
     )
     raise DataNotFoundError(
       f'No AudioSet at data.dir={data_dir!r}: there is no {path}. {state}, and'
       f' prepare it: {PREPARE}'
     )
-  with open(path) as file:
-    return json.load(file)
+  return json.loads(path.read_text())

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import venv
 
+from experiments import storage
 from experiments.benchmarks.imagenet.source import (
   open_source,
   prepared_folder,
@@ -42,9 +43,15 @@ manual_dir, data_dir = sys.argv[1:]
 builder = tfds.builder(
   'imagenet2012', data_dir=data_dir, file_format='array_record'
 )
-builder.download_and_prepare(
-  download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
-)
+try:
+  builder.download_and_prepare(
+    download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+  )
+except Exception as error:
+  is_tensorflows = type(error).__module__.startswith('tensorflow')
+  if not (isinstance(error, OSError) or is_tensorflows):
+    raise
+  sys.exit(f'{data_dir} cannot be written: {error}')
 """
 
 
@@ -76,8 +83,9 @@ def prepare(
     PreparationError: if anything is missing, or a step failed.
     DataNotFoundError: if what is prepared cannot be read.
     ValueError: if it has not the images that it should have.
+    OSError: if `data_dir` is not on a disk.
   """
-  folder = prepared_folder(data_dir)
+  folder = prepared_folder(storage.local(data_dir))
   if folder is not None:
     report(f'Already prepared: {folder}')
   else:

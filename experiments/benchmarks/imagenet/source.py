@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 import dataclasses
-import os
-import pathlib
 import re
 from typing import Any
 
+from experiments import storage
 from experiments.benchmarks.imagenet.folders import (
   check_classes,
   check_examples,
@@ -53,7 +52,7 @@ def open_source(
     * TFDS's imagenet2012 as array_record, `data_dir` being TFDS's own data_dir
       or the folder of a version. TFDS keeps 22 CMYK images and one PNG as RGB
       JPEGs; all other bytes are those of the original files.
-    * folders, see `folders`.
+    * folders, see `folders`: not on gs://, where each image would be a request.
   The order differs between them: TFDS shuffles when it prepares.
 
   Args:
@@ -68,14 +67,16 @@ def open_source(
   Raises:
     DataNotFoundError: if there is nothing to read; says how to get it.
     ValueError: if what is there has other numbers of examples or classes.
+    OSError: if it is in a store that cannot be used.
   """
   if data_dir:
+    is_local = storage.is_local(storage.path(data_dir))
     numbers = {'num_examples': num_examples, 'num_classes': num_classes}
     prepared = prepared_folder(data_dir)
     if prepared is not None:
       return _open_tfds(prepared, split, **numbers)
-    source = open_folders(data_dir, split, **numbers)
-    if source is not None:
+    source = is_local and open_folders(data_dir, split, **numbers)
+    if source:
       return source
   raise _not_found(data_dir, split, FOLDERS[split])
 
@@ -100,8 +101,9 @@ def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
       found = _tfds_builder(prepared).info.features['label'].names
       check_classes(prepared, found, num_classes)
       return found
-    wnids = find_classes(data_dir, num_classes)
-    if wnids is not None:
+    is_local = storage.is_local(storage.path(data_dir))
+    wnids = is_local and find_classes(data_dir, num_classes)
+    if wnids:
       return wnids
   raise _not_found(data_dir, 'any split', sum(FOLDERS.values(), ()))
 
@@ -120,8 +122,8 @@ def _not_found(
 
 def prepared_folder(data_dir: str) -> str | None:
   """The folder of the newest version that TFDS has prepared, if any."""
-  root = pathlib.Path(data_dir)
-  if (root / 'dataset_info.json').is_file():
+  root = storage.path(data_dir)
+  if (root / 'dataset_info.json').exists():
     return data_dir
   versions = [
     path.parent
@@ -172,7 +174,8 @@ def _open_tfds(
       f'{folder} has no split {split!r}; it has: {", ".join(splits)}.'
       f' Prepare it from both tars ({PREPARE}).'
     )
-  lost = [str(p) for p in splits[split].filepaths if not os.path.exists(p)]
+  there = {path.name for path in storage.path(folder).iterdir()}
+  lost = [p for p in splits[split].filepaths if p.name not in there]
   if lost:
     raise DataNotFoundError(
       f'{folder} lacks {len(lost)} of its files, the first one {lost[0]}.'

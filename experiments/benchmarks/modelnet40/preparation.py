@@ -12,6 +12,7 @@ import shutil
 import tensorflow_datasets as tfds
 from tqdm.contrib import logging as tqdm_logging
 
+from experiments import storage
 from experiments.benchmarks.modelnet40 import archives, shapes
 from experiments.benchmarks.modelnet40.builder.point_clouds import PointClouds
 from experiments.benchmarks.modelnet40.source import Dataset, directory, get
@@ -57,9 +58,10 @@ def prepare(name: str, source: str, data_dir: str) -> str:
     archives.ArchiveError: if it cannot be read.
     PreparationError: if it has other shapes than it should, or too many of
       them are damaged.
+    OSError: if it cannot be written.
   """
   expected = get(name)
-  path = directory(name, data_dir)
+  path = directory(name, storage.local(data_dir))
   if os.path.isdir(path):
     return f'{path} is prepared already; remove it to prepare it again.'
   with archives.open_archive(source) as archive:
@@ -80,6 +82,8 @@ def prepare(name: str, source: str, data_dir: str) -> str:
     with (
       contextlib.redirect_stdout(io.StringIO()),  # It speaks of downloads.
       tqdm_logging.logging_redirect_tqdm([logging.getLogger('experiments')]),
+      # array_record's writer raises the other.
+      storage.writing(path, RuntimeError),
     ):
       builder.download_and_prepare()
   return _summary(path)

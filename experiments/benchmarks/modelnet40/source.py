@@ -9,6 +9,7 @@ import dataclasses
 import os
 from typing import Any
 
+from experiments import storage
 from experiments.benchmarks.modelnet40 import standin
 from experiments.errors import DataNotFoundError
 
@@ -68,16 +69,17 @@ def open_source(name: str, split: str, data_dir: str | None) -> Sequence[Any]:
   Args:
     name: of the data set.
     split: 'train' or 'test'.
-    data_dir: as it was prepared to.
+    data_dir: as it was prepared to, or copied to on gs://.
 
   Returns:
     Records with 'points' [M, 3] float32, 'label' and 'name'.
 
   Raises:
     DataNotFoundError: if the data set is not prepared there.
+    OSError: if it is in a store that cannot be used.
   """
   path = directory(name, data_dir or '')
-  if not os.path.isdir(path):
+  if not storage.path(path).is_dir():
     raise DataNotFoundError(
       f'No data set {name!r} at {path} (data.dir={data_dir!r}). Prepare it:'
       f' python -m scripts.prepare_modelnet40 --dataset={name}'

@@ -29,8 +29,7 @@ def use(workdir: str, place: str | None) -> None:
   """
   if not place or jax.config.values['jax_compilation_cache_dir']:
     return
-  is_url = '://' in place
-  directory = storage.path(place) if is_url else storage.path(workdir) / place
+  directory = _directory(workdir, place)
   if jax.default_backend() == 'cpu':
     directory /= _cpu()
   if jax.process_index() == 0:
@@ -39,6 +38,11 @@ def use(workdir: str, place: str | None) -> None:
   # All of it, however small and soon compiled.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def _directory(workdir: str, place: str) -> epath.Path:
+  is_url = '://' in place  # Which a path cannot be joined with.
+  return storage.path(place) if is_url else storage.path(workdir) / place
 
 
 def _cpu() -> str:

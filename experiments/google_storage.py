@@ -7,6 +7,7 @@ by itself.
 """
 
 import asyncio
+import io
 import logging
 import random
 import re
@@ -23,7 +24,7 @@ import requests
 log = logging.getLogger(__name__)
 
 PATIENCE = 900.0  # Seconds that a request is tried for.
-LONGEST_PAUSE = 32.0  # Seconds between two tries; at first it is one.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 32.0  # Seconds between two tries.
 # Of one try, seconds: without an answer, and in all.
 TIMEOUT = aiohttp.ClientTimeout(sock_connect=30, sock_read=60, total=300)
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # HTTP's.
@@ -39,20 +40,27 @@ class FileSystem(gcsfs.core.GCSFileSystem):
   each is.
   """
 
+  # Of each try; gcsfs would set what it is given.
+  requests_timeout = property(lambda self: TIMEOUT, lambda self, value: None)
+
   def __init__(self, **options: Any):
     # A listing that was kept would hide what other processes write.
-    options |= {'use_listings_cache': False, 'requests_timeout': TIMEOUT}
-    super().__init__(**options)
+    super().__init__(**options | {'use_listings_cache': False})
     self._is_waiting = False
-    self._patience = PATIENCE
+    self._has_given_up = False
 
   async def _request(
     self, method: str, path: str, *parts: str, **options: Any
   ) -> Any:
-    start, pause, tries = time.monotonic(), 1.0, 0
+    data = options.get('data')
+    if not isinstance(data, bytes | memoryview):
+      data = None
+    start, pause, tries = time.monotonic(), FIRST_PAUSE, 0
     while True:
       tries += 1
       try:
+        if data is not None:  # As a stream, of which each try has its own.
+          options['data'] = io.BytesIO(data)
         answer = await _request_once(self, method, path, *parts, **options)
         break
       except FileNotFoundError:
@@ -65,10 +73,11 @@ class FileSystem(gcsfs.core.GCSFileSystem):
             kind = PermissionError if error.code == 401 else OSError
             raise kind(f'{_name(path, parts)}: {_told(error)}') from error
           raise
-        if time.monotonic() - start + pause > self._patience:
-          self._patience = 0  # What still is to be written on the way out.
+        waited = time.monotonic() - start
+        if self._has_given_up or waited + pause > PATIENCE:
+          self._has_given_up = True  # What is left to write is not waited for.
           raise OSError(
-            f'{_name(path, parts)}: no answer in {PATIENCE:.0f} s; the last'
+            f'{_name(path, parts)}: no answer in {waited:.0f} s; the last'
             f' of {tries} tries: {_told(error)}'
           ) from error
         if tries == 2 and not self._is_waiting:
@@ -79,7 +88,7 @@ class FileSystem(gcsfs.core.GCSFileSystem):
           )
       await asyncio.sleep(pause * random.uniform(0.5, 1))
       pause = min(2 * pause, LONGEST_PAUSE)
-    self._patience = PATIENCE
+    self._has_given_up = False
     if self._is_waiting:
       self._is_waiting = False
       log.warning('The store answers again.')

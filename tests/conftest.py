@@ -55,6 +55,17 @@ def copy(trained, tmp_path):
 
 
 @pytest.fixture(scope='session')
+def store():
+  """A store behind gs://runs, for this process and those that it starts."""
+  from scripts.torturing import emulator
+
+  with emulator.running() as running, pytest.MonkeyPatch.context() as patch:
+    for name, value in running.environment.items():
+      patch.setenv(name, value)
+    yield running
+
+
+@pytest.fixture(scope='session')
 def compilers():
   """Folders of the compilers for hardware elsewhere; kept from run to run."""
   from scripts.planning import environment

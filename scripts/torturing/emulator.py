@@ -1,8 +1,9 @@
 """A store of objects on this machine, which answers as Google's does.
 
 As a module it is imported; as a script it is the server: gcp-storage-emulator
-with what it lacks and tensorstore needs, generations of objects. Without those,
-two writers of the same object overwrite each other unseen.
+with what it lacks. tensorstore needs generations of objects: without those two
+writers of the same one overwrite each other unseen. array_record asks for the
+last bytes of one.
 """
 
 from collections.abc import Iterator
@@ -88,24 +89,27 @@ def _serve() -> None:
     def _query(self) -> dict[str, list[str]]:
       return urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
 
-    def _generation(self) -> str:
-      """Of the object that is asked for; '0' if it is not there."""
+    def _object(self) -> dict[str, str]:
+      """What there is of the object that is asked for."""
       path = urllib.parse.urlparse(self.path).path
       found = re.search('/b/([^/]+)/o(?:/([^/]+))?$', path)
       if found is None:
-        return '0'
+        return {'generation': '0'}
       name = urllib.parse.unquote(found[2] or '')
       name = name or self._query().get('name', [''])[0]
       try:
-        return self.storage.get_file_obj(found[1], name)['generation']
+        return self.storage.get_file_obj(found[1], name)
       except exceptions.NotFound:
-        return '0'
+        return {'generation': '0'}
 
     def parse_request(self) -> bool:
       """Whether to go on: False for what its conditions are not met."""
       if not super().parse_request():
         return False
-      query, there = self._query(), self._generation()
+      if last := re.fullmatch(r'bytes=-(\d+)', self.headers.get('Range', '')):
+        start = max(0, int(self._object().get('size', 0)) - int(last[1]))
+        self.headers.replace_header('Range', f'bytes={start}-')
+      query, there = self._query(), self._object()['generation']
       is_same = query.get('ifGenerationMatch', [there]) == [there]
       if is_same and query.get('ifGenerationNotMatch') != [there]:
         return True
@@ -116,7 +120,9 @@ def _serve() -> None:
       return False
 
     def end_headers(self) -> None:
-      if self.command == 'GET' and (there := self._generation()) != '0':
+      if (
+        self.command == 'GET' and (there := self._object()['generation']) != '0'
+      ):
         self.send_header('x-goog-generation', there)
       super().end_headers()
 

@@ -45,8 +45,13 @@ class Proxy(emulator.Store):
     """Each request takes so much longer."""
     self._meet(lambda handler: self._ended.wait(seconds))
 
+  def reset(self) -> None:
+    """Connections end without an answer."""
+    self._meet(lambda handler: True)
+
   def refuse(self) -> None:
     """Nobody listens any more."""
+    self.reset()  # Of connections that there are.
     self._stop()
 
   def heal(self) -> None:

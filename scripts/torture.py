@@ -26,17 +26,6 @@ NAMES = (
 )
 Test = Callable[[int, float, str], Iterator[Outcome]]  # Seed, scale, folder.
 
-_TESTS = flags.DEFINE_list('tests', list(NAMES), 'Which ones.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of kills, damages and scores.')
-_SCALE = flags.DEFINE_float(
-  'scale', 1.0, 'Multiplies the number of kills, damages and so on.', 0.0
-)
-_WORKDIR = flags.DEFINE_string(
-  'workdir',
-  None,
-  'A folder to work in; else a temporary one, kept if something was lost.',
-)
-
 
 def find(name: str) -> Test:
   """A test by its name; what it imports may need more than others do."""
@@ -84,25 +73,41 @@ def table(outcomes: list[Outcome]) -> str:
   return '\n'.join(f'| {line} |' for line in lines)
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}')
+def main(
+  names: list[str], seed: int, scale: float, workdir: str | None
+) -> None:
+  """Prints the table; exits with status 1 if anything was lost."""
   jax.config.update('jax_platforms', 'cpu')
   os.environ['JAX_PLATFORMS'] = 'cpu'  # Of the processes that tests start.
-  with command.running('test'):
-    _say(f'Seed {_SEED.value}, scale {_SCALE.value}.')
-    if _WORKDIR.value is None:
-      folder = tempfile.mkdtemp(prefix='torture-')
-    else:
-      folder = os.path.abspath(_WORKDIR.value)
-      os.makedirs(folder, exist_ok=True)
-    outcomes = torture(_TESTS.value, _SEED.value, _SCALE.value, folder)
+  _say(f'Seed {seed}, scale {scale}.')
+  folder = os.path.abspath(workdir or tempfile.mkdtemp(prefix='torture-'))
+  os.makedirs(folder, exist_ok=True)
+  outcomes = torture(names, seed, scale, folder)
   print(table(outcomes))
   if any(outcome.lost for outcome in outcomes):
     sys.exit(f'Something was lost: see {folder}.')
-  if _WORKDIR.value is None:
+  if workdir is None:
     shutil.rmtree(folder)
 
 
+def _run(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'Unknown arguments: {argv[1:]}')
+  arguments = _TESTS.value, _SEED.value, _SCALE.value, _WORKDIR.value
+  del flags.FLAGS.workdir  # experiments.run, which tests import, has one, too.
+  with command.running('test'):
+    main(*arguments)
+
+
 if __name__ == '__main__':
-  app.run(main)
+  _TESTS = flags.DEFINE_list('tests', list(NAMES), 'Which ones.')
+  _SEED = flags.DEFINE_integer('seed', 0, 'Of kills, damages and scores.')
+  _SCALE = flags.DEFINE_float(
+    'scale', 1.0, 'Multiplies the number of kills, damages and so on.', 0.0
+  )
+  _WORKDIR = flags.DEFINE_string(
+    'workdir',
+    None,
+    'A folder to work in; else a temporary one, kept if something was lost.',
+  )
+  app.run(_run)

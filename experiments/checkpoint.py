@@ -163,14 +163,15 @@ class Checkpoints:
       read_only=read_only,
       create=not read_only,
     )
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=options,
-      item_handlers={
-        'state': ocp.StandardCheckpointHandler(),
-        'data': ocp.JsonCheckpointHandler(),
-      },
-    )
+    with storage.writing(self._directory):
+      self._manager = ocp.CheckpointManager(
+        self._directory,
+        options=options,
+        item_handlers={
+          'state': ocp.StandardCheckpointHandler(),
+          'data': ocp.JsonCheckpointHandler(),
+        },
+      )
 
   @staticmethod
   def exist(workdir: str) -> bool:

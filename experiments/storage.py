@@ -27,6 +27,7 @@ _ADVICE = {
   errno.EDQUOT: ' Free some of the quota, and run the same command again.',
   errno.EFBIG: ' Raise the limit on the size of files (ulimit -f).',
   errno.EROFS: ' Name a place that can be written.',
+  errno.ENOTDIR: ' Name another: a part of this path is a file.',
   errno.EACCES: ' Name a place that you may write.',
   errno.EIO: ' The disk fails; what was saved before is still there.',
 }

@@ -40,10 +40,10 @@ import sys
 import tensorflow_datasets as tfds
 
 manual_dir, data_dir = sys.argv[1:]
-builder = tfds.builder(
-  'imagenet2012', data_dir=data_dir, file_format='array_record'
-)
 try:
+  builder = tfds.builder(
+    'imagenet2012', data_dir=data_dir, file_format='array_record'
+  )
   builder.download_and_prepare(
     download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
   )

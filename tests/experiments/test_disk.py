@@ -1,0 +1,185 @@
+"""A disk that is full or cannot be written: one line, and nothing is lost."""
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from experiments import checkpoint, storage, telemetry, train
+from experiments.benchmarks.imagenet import preparation as imagenet
+from experiments.benchmarks.modelnet40 import preparation
+from experiments.benchmarks.modelnet40 import source as modelnet40
+from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
+from tests.conftest import ROOT
+from tests.experiments.smoke import create
+
+FULL = 'No space left on device. Free some space there, and run the same'
+
+
+def run(workdir, *arguments):
+  return subprocess.run(
+    [
+      *(sys.executable, '-m', 'experiments.run'),
+      *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
+      *arguments,
+    ],
+    cwd=ROOT,
+    # What is compiled is read, and not written on top of what is tested.
+    env=os.environ | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '9999'},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def is_one_line(result, message):
+  lines = [x for x in result.stderr.splitlines() if x[2:3] != ':']  # Log's.
+  assert len(lines) == 1, result.stderr
+  assert lines[0].startswith('Error: ')
+  assert message in lines[0]
+  return result.returncode == 1
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+  """For this process, which as root may write anywhere else."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def latest(workdir):
+  reader = checkpoint.Checkpoints(
+    str(workdir), best_metric='top1', keep=2, read_only=True
+  )
+  step = reader.step('latest')
+  reader.close()
+  return step
+
+
+def test_after_a_save_that_failed_the_next_launch_goes_on(copy):
+  with files_of_at_most(30_000):  # Its children's, too.
+    result = run(copy, '--config.train.steps=22')
+  assert is_one_line(result, f'{copy}/checkpoints/22 cannot be written: File')
+  assert latest(copy) == 20
+  assert train.train(create(**{'train.steps': 22}), str(copy))
+  assert latest(copy) == 22
+  endings = telemetry.read_records(str(copy), telemetry.ENDINGS)
+  assert endings[-1]['reason'] == telemetry.FINISHED
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of 600 kB, for a checkpoint or two."""
+  folder = tmp_path / 'small'
+  folder.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=600k', 'tmpfs', folder]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('Mounting is not permitted here.')
+  yield folder
+  subprocess.run(['umount', '--lazy', folder], check=True)
+
+
+def test_a_full_disk_is_one_line(small_disk):
+  options = '--config.train.steps=12', '--config.train.checkpoint_every=4'
+  assert is_one_line(run(small_disk / 'run', *options), FULL)
+  last = latest(small_disk / 'run')
+  assert last in (4, 8)
+  remount = ['mount', '-o', 'remount,size=64m', small_disk]
+  subprocess.run(remount, check=True)
+  result = run(small_disk / 'run', *options)
+  assert result.returncode == 0, result.stderr
+  assert f'Going on from the checkpoint of step {last}.' in result.stderr
+
+
+def records_of(workdir):
+  return telemetry.Telemetry(
+    str(workdir), start_step=0, total_steps=9, batch_size=1, num_examples=1
+  )
+
+
+def test_records_that_cannot_be_written_are_an_error(tmp_path):
+  records = records_of(tmp_path)
+
+  def write_many():
+    for step in range(1000):
+      records.write(step, 'train', {'loss': 1.0, 'top1': 0.0})
+      records.flush()
+
+  message = f'{tmp_path}.* cannot be written: File too large'
+  with files_of_at_most(2000), pytest.raises(OSError, match=message):
+    write_many()
+  records.close()
+
+
+def test_a_line_that_does_not_fit_names_its_file(tmp_path):
+  (tmp_path / 'skipped_0.jsonl').symlink_to('/dev/full')
+  with pytest.raises(OSError, match=f'skipped_0.jsonl cannot.* {FULL}'):
+    telemetry.record_skipped(str(tmp_path), 'train', 1, 'damaged')
+  (tmp_path / 'endings.jsonl').symlink_to('/dev/full')
+  telemetry.record_ending(str(tmp_path), 'what ended it')  # It has been said.
+
+
+def test_a_workdir_that_cannot_be_made_is_an_error(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(OSError, match='file/run/checkpoints cannot be written'):
+    train.train(create(), str(tmp_path / 'file' / 'run'))
+
+
+def test_a_run_does_without_a_compilation_cache(tmp_path):
+  (tmp_path / 'file').write_text('')
+  code = (
+    'import jax; from experiments import compilation_cache as cache\n'
+    f'cache.use("{tmp_path}/file", "programs")\n'
+    'print(jax.jit(lambda x: x + 1)(1.0))'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT,
+    env=os.environ | {'JAX_COMPILATION_CACHE_DIR': ''},
+    capture_output=True,
+    text=True,
+  )
+  assert result.stdout == '2.0\n'
+  assert 'persistent compilation cache' in result.stderr
+
+
+def test_modelnet40_is_prepared_wholly_or_not(tmp_path, monkeypatch):
+  monkeypatch.setitem(modelnet40.DATASETS, 'tiny', TINY)
+  archive = write_zip(tmp_path / 'tiny.zip', meshes())
+  arguments = 'tiny', archive, str(tmp_path / 'data')
+  with (
+    files_of_at_most(9000),
+    pytest.raises(OSError, match=r'1\.0\.0 cannot be written: File too large'),
+  ):
+    preparation.prepare(*arguments)
+  assert not os.path.exists(modelnet40.directory(arguments[0], arguments[2]))
+  assert '12 for train' in preparation.prepare(*arguments)
+
+
+def test_imagenets_preparation_is_brief_on_a_full_disk(tmp_path):
+  """In the environment that has TensorFlow, for which this stands."""
+  (tmp_path / 'tensorflow_datasets.py').write_text(
+    'def builder(*_, **__): raise OSError(28, "No space left on device")\n'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', imagenet.BUILD, 'manual', 'data'],
+    env={'PYTHONPATH': str(tmp_path)},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 1
+  assert result.stderr.startswith('data cannot be written: [Errno 28] No space')
+  assert result.stderr.count('\n') == 1
+
+
+def test_data_is_prepared_on_a_disk():
+  assert storage.local('data') == 'data'
+  with pytest.raises(OSError, match=r'gcloud storage cp .* gs://runs/data'):
+    storage.local('gs://runs/data')

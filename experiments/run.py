@@ -186,7 +186,7 @@ def _run() -> None:
       print(evaluate.summary(split, metrics[split]))
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags and config; says in one line what is wrong with them."""
   flags.mark_flag_as_required('config')
   try:
@@ -204,4 +204,4 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 if __name__ == '__main__':
   host_memory.restart_with_large_pages()
-  app.run(main, flags_parser=_parse_flags)
+  app.run(main, flags_parser=parse_flags)

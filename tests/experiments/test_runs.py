@@ -155,7 +155,7 @@ def endless(*arguments):
     yield from batches(*arguments)
 
 evaluate.batches = endless
-app.run(run.main, flags_parser=run._parse_flags)
+app.run(run.main, flags_parser=run.parse_flags)
 """
 
 

@@ -85,7 +85,7 @@ def stuck(*arguments, position, **settings):
     yield batch
 
 pipeline.train_batches = stuck
-app.run(run.main, flags_parser=run._parse_flags)
+app.run(run.main, flags_parser=run.parse_flags)
 """
 
 

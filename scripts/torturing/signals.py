@@ -1,0 +1,129 @@
+"""SIGTERM and SIGINT to one of several processes, at any moment."""
+
+from collections.abc import Iterator
+import random
+import shutil
+import signal
+import time
+from typing import Any
+
+from scripts.torturing import kills, launches
+from scripts.torturing.launches import Case, Launch
+from scripts.torturing.outcome import Outcome
+
+COUNT = 20
+STATUS = 128 + signal.SIGTERM
+SECONDS = 15.0  # From the end of the step on, until all are gone.
+PROCESSES, DEVICES = 3, 2
+MOMENTS = ('step', 'step', 'compilation', 'an evaluation', 'saving')
+
+
+def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
+  """Stops a run of 3 processes x 2 devices by a signal to one of them.
+
+  Args:
+    seed: of the moments.
+    scale: of the number of signals.
+    folder: to work in.
+
+  Returns:
+    How many ended all processes with status 143 within `SECONDS`, and without
+    loss: the run that was stopped so often ends as one that was left alone.
+  """
+  rng = random.Random(seed)
+  case = launches.digit_case(PROCESSES, DEVICES)
+  expected = kills.undisturbed(case, folder)
+  count = max(1, round(scale * COUNT))
+  tried = survived = 0
+  slowest = 0.0
+  notes: list[str] = []
+  while tried < count:
+    place = launches.scratch(folder, 'signals')
+    good = bad = 0
+    is_running = True
+    while is_running and tried + good + bad < count:
+      stopped = _stop(case, place, rng)
+      is_running = stopped is not None
+      if stopped is not None:
+        seconds, problem = stopped
+        slowest = max(slowest, seconds)
+        good, bad = good + (not problem), bad + bool(problem)
+        notes += [f'{place}: {problem}'] if problem else []
+    try:
+      found = launches.finish(case, f'{place}/run', f'{place}/log')
+      problem = found.difference(expected)
+    except (RuntimeError, ValueError, OSError) as error:
+      problem = str(error)
+    tried += good + bad
+    if problem:
+      notes.append(f'{place}: {problem}')
+      tried += not good + bad
+    else:
+      survived += good
+      if not bad:
+        shutil.rmtree(place)
+  yield Outcome(
+    'SIGTERM and SIGINT to one of 3 processes',
+    tried,
+    survived,
+    tried - survived,
+    '; '.join([f'gone at most {slowest:.1f} s after the step', *notes[:3]]),
+  )
+
+
+def _stop(
+  case: Case, place: str, rng: random.Random
+) -> tuple[float, str] | None:
+  """Launches and stops; None: the run came to its end before.
+
+  Returns:
+    Seconds from the end of the step until all processes were gone, and what was
+    wrong with that.
+  """
+  rank = rng.randrange(case.processes)
+  number = rng.choice([signal.SIGTERM, signal.SIGINT])
+  activity, count = rng.choice(MOMENTS), rng.randint(1, 6)
+  with Launch(case, f'{place}/run', f'{place}/log') as launch:
+    launch.wait_for(
+      _Nth(activity, count if activity != 'compilation' else 1), rank
+    )
+    time.sleep(rng.uniform(0, 0.2))
+    if not launch.is_running():
+      return _judge(launch, launch.wait(), time.time())
+    launch.processes[rank].send_signal(number)
+    statuses = launch.wait()
+    return _judge(launch, statuses, time.time())
+
+
+def _judge(
+  launch: Launch, statuses: list[int | None], end: float
+) -> tuple[float, str] | None:
+  if set(statuses) == {0}:
+    return None
+  if set(statuses) != {STATUS}:
+    return 0.0, f'the statuses are {statuses}'
+  # What was begun last before the end, of all processes: the save.
+  saves = [
+    line['time']
+    for rank in range(len(statuses))
+    for line in launch.lines(rank)
+    if line.get('activity', '').startswith('saving')
+  ]
+  if not saves:
+    return 0.0, 'nothing was saved'
+  seconds = end - max(saves)
+  late = f'all were gone after {seconds:.1f} s' if seconds > SECONDS else ''
+  return seconds, late
+
+
+class _Nth:
+  """Says of what a process tells, whether an activity begins again."""
+
+  def __init__(self, activity: str, count: int):
+    self._activity, self._count = activity, count
+    self._seen: set[float] = set()
+
+  def __call__(self, line: dict[str, Any]) -> bool:
+    if line.get('activity', '').startswith(self._activity):
+      self._seen.add(line['time'])
+    return len(self._seen) >= self._count

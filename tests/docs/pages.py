@@ -25,6 +25,7 @@ from tests.conftest import ROOT
 LANGUAGES = ('bash', 'python', 'text')
 # What each of a marked fence's commands has in it, one way or another.
 NEEDS = {
+  'bucket': r'gs://',
   'compiler': r'scripts\.plan\b',  # 0.7 GB; tests/scripts/test_plan.py has it.
   'data': r'=/data\b|--manual_dir=/|runs/(imagenet|permuted|modelnet40)\b',
   'data set': r'configs/fashion_mnist\.py|fashion\b',  # Debian's package.

@@ -148,7 +148,7 @@ class Checkout:
         return self._problem_of_make(arguments)
       case 'pip':
         return _problem_of_pip(arguments)
-      case 'find' | 'source':
+      case 'find' | 'gcloud' | 'source':
         return None
     return f'{name!r} is not known here.'
 

@@ -1,13 +1,9 @@
-"""Runs and data in a store of objects, one that may fail; see emulator.py."""
+"""Runs in a store of objects, see emulator.py."""
 
-import json
 import os
 import subprocess
 import sys
-import threading
-import time
 
-import aiohttp
 import jax
 import numpy as np
 import pytest
@@ -16,22 +12,13 @@ from tensorboardX.proto import event_pb2
 from experiments import (
   checkpoint,
   compilation_cache,
-  google_storage,
   preemption,
   saved,
   storage,
   telemetry,
   train,
 )
-from experiments.benchmarks.audioset import source as audioset
-from experiments.benchmarks.imagenet import source as imagenet
-from experiments.benchmarks.modelnet40 import preparation
-from experiments.benchmarks.modelnet40 import source as modelnet40
-from experiments.errors import DataNotFoundError
 from scripts import attention_maps, export, report, tables
-from scripts.torturing import faulty_proxy
-from tests.benchmarks.audioset.test_source import record
-from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.conftest import ROOT
 from tests.experiments.smoke import create, final_params, losses
 
@@ -230,152 +217,3 @@ def test_without_gcsfs_it_is_one_error():
   said = python(f'import sys; sys.modules["gcsfs"] = None\n{code}')
   assert 'OSError: gs://runs is read with' in said
   assert "pip install -e '.[gcs]'" in said
-
-
-@pytest.fixture
-def proxy(store, monkeypatch):
-  """The same store, for this process alone, when it fails."""
-  with faulty_proxy.running(store.address) as running:
-    for name, value in running.environment.items():
-      monkeypatch.setenv(name, value)
-    monkeypatch.setattr(google_storage, 'FIRST_PAUSE', 0.01)
-    yield running
-
-
-@pytest.mark.parametrize('fault', ['503', '429', 'hang', 'reset'])
-def test_what_passes_is_waited_for(proxy, caplog, monkeypatch, fault):
-  monkeypatch.setattr(
-    google_storage, 'TIMEOUT', aiohttp.ClientTimeout(sock_read=0.05)
-  )
-  path = storage.path(proxy.url(f'waited/{fault}'))
-  storage.write(path, 'before')
-  if fault == 'hang':
-    proxy.hang()
-  elif fault == 'reset':
-    proxy.reset()
-  else:
-    proxy.fail(int(fault))
-  wrote = threading.Thread(target=storage.write, args=(path, 'after'))
-  wrote.start()
-  assert proxy.wait_for(4)
-  proxy.heal()
-  wrote.join()
-  assert path.read_text() == 'after'
-  said = [x.getMessage() for x in caplog.records if 'Trying' in x.getMessage()]
-  assert len(said) == 1
-  assert said[0].startswith('gs://runs')
-
-
-def test_nobody_waits_for_ever(proxy, monkeypatch):
-  path = storage.path(proxy.url('ever/a'))
-  storage.write(path, 'before')
-  monkeypatch.setattr(google_storage, 'PATIENCE', 0.05)
-  proxy.refuse()
-  for ask in (path.exists, path.is_dir, path.read_text):
-    with pytest.raises(OSError, match=r'gs://runs.*: no answer in '):
-      ask()
-  with pytest.raises(OSError, match=f'{path} cannot be written: gs://runs: no'):
-    storage.write(path, 'after')
-  monkeypatch.setattr(google_storage, 'PATIENCE', 900)
-  with pytest.raises(OSError, match='no answer'):  # At once, on the way out.
-    path.read_text()
-  proxy.heal()
-  assert path.read_text() == 'before'
-
-
-def test_a_refusal_is_not_waited_for(proxy):
-  path = storage.path(proxy.url('refused/a'))
-  proxy.fail(403)
-  with pytest.raises(OSError, match='Forbidden'):
-    path.exists()
-  proxy.fail(401)
-  with pytest.raises(PermissionError, match='gs://runs'):
-    path.exists()
-
-
-def test_a_run_outlasts_a_store_that_fails(store):
-  with faulty_proxy.running(store.address) as proxy:
-    workdir = proxy.url('outlasts')
-    process = subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'experiments.run'),
-        *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
-        *('--config.train.steps=4', '--config.train.checkpoint_every=2'),
-      ],
-      cwd=ROOT,
-      env=os.environ | proxy.environment,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    launches = storage.path(store.url('outlasts')) / telemetry.LAUNCHES
-    while process.poll() is None and not launches.exists():
-      time.sleep(0.05)
-    proxy.fail(503)
-    assert proxy.wait_for(3)
-    proxy.heal()
-    _, errors = process.communicate(timeout=300)
-  assert process.returncode == 0, errors
-  assert 'Traceback' not in errors
-  folder = launches.parent
-  assert checkpoint.damage(folder / 'checkpoints' / '4') is None
-  assert not (ROOT / 'gs:').exists()
-
-
-def put(store, folder):
-  """Copies a folder of data to the store; where it is there."""
-  for path in folder.rglob('*'):
-    if path.is_file():
-      target = store.url(f'data/{path.relative_to(folder)}')
-      storage.write(storage.path(target), path.read_bytes())
-  return store.url('data')
-
-
-def test_imagenet_is_read_there(store, mini_imagenet_dir):
-  data_dir = put(store, mini_imagenet_dir / 'tfds')
-  options = {'num_examples': 24, 'num_classes': 12}
-  local = imagenet.open_source(
-    str(mini_imagenet_dir / 'tfds'), 'train', **options
-  )
-  there = imagenet.open_source(data_dir, 'train', **options)
-  assert [there[i] for i in (0, 23)] == [local[i] for i in (0, 23)]
-  assert imagenet.classes(data_dir, 12) == imagenet.classes(
-    str(mini_imagenet_dir / 'tfds'), 12
-  )
-  with pytest.raises(DataNotFoundError, match=r"at data.dir='gs://runs/none'"):
-    imagenet.open_source(store.url('none'), 'train', **options)
-
-
-def test_audioset_is_read_there(store, tmp_path):
-  from experiments.benchmarks.audioset import parts
-
-  folder = tmp_path / audioset.directory('')
-  folder.mkdir(parents=True)
-  parts.write_records(
-    str(folder / 'a'), [x for i in range(2) for x in audioset.encode(record(i))]
-  )
-  info = {'classes': [['/m/0', 'A']], 'splits': {'train': {'a': 2}}}
-  (folder / audioset.INFO).write_text(json.dumps(info))
-  options = {'num_examples': 2, 'num_classes': 1}
-  source = audioset.open_source(put(store, tmp_path), 'train', **options)
-  assert source[1]['frames'][59] == record(1)['frames'][59]
-  np.testing.assert_array_equal(source[1]['audio'], record(1)['audio'])
-  storage.path(source.paths[0]).unlink()
-  with pytest.raises(DataNotFoundError, match='lacks 1 of its files'):
-    audioset.open_source(store.url('data'), 'train', **options)
-  with pytest.raises(DataNotFoundError, match=r"at data.dir='gs://runs/none'"):
-    audioset.open_source(store.url('none'), 'train', **options)
-
-
-def test_point_clouds_are_read_there(store, tmp_path, monkeypatch):
-  monkeypatch.setitem(modelnet40.DATASETS, 'tiny', TINY)
-  archive = write_zip(tmp_path / 'tiny.zip', meshes())
-  with pytest.raises(OSError, match='Write to a disk, and copy that'):
-    preparation.prepare('tiny', archive, store.url('data'))
-  preparation.prepare('tiny', archive, str(tmp_path / 'data'))
-  data_dir = put(store, tmp_path / 'data')
-  ours = modelnet40.open_source('tiny', 'test', str(tmp_path / 'data'))[0]
-  there = modelnet40.open_source('tiny', 'test', data_dir)[0]
-  np.testing.assert_array_equal(there['points'], ours['points'])
-  with pytest.raises(DataNotFoundError, match="'tiny' at gs://runs/none"):
-    modelnet40.open_source('tiny', 'test', store.url('none'))

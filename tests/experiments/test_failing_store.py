@@ -1,0 +1,109 @@
+"""What a store that fails does to those who use it: it holds them up."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import aiohttp
+import pytest
+
+from experiments import (
+  checkpoint,
+  google_storage,
+  storage,
+  telemetry,
+)
+from scripts.torturing import faulty_proxy
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def proxy(store, monkeypatch):
+  """The same store, for this process alone, when it fails."""
+  with faulty_proxy.running(store.address) as running:
+    for name, value in running.environment.items():
+      monkeypatch.setenv(name, value)
+    monkeypatch.setattr(google_storage, 'FIRST_PAUSE', 0.01)
+    yield running
+
+
+@pytest.mark.parametrize('fault', ['503', '429', 'hang', 'reset'])
+def test_what_passes_is_waited_for(proxy, caplog, monkeypatch, fault):
+  monkeypatch.setattr(
+    google_storage, 'TIMEOUT', aiohttp.ClientTimeout(sock_read=0.05)
+  )
+  path = storage.path(proxy.url(f'waited/{fault}'))
+  storage.write(path, 'before')
+  if fault == 'hang':
+    proxy.hang()
+  elif fault == 'reset':
+    proxy.reset()
+  else:
+    proxy.fail(int(fault))
+  wrote = threading.Thread(target=storage.write, args=(path, 'after'))
+  wrote.start()
+  assert proxy.wait_for(4)
+  proxy.heal()
+  wrote.join()
+  assert path.read_text() == 'after'
+  said = [x.getMessage() for x in caplog.records if 'Trying' in x.getMessage()]
+  assert len(said) == 1
+  assert said[0].startswith('gs://runs')
+
+
+def test_nobody_waits_for_ever(proxy, monkeypatch):
+  path = storage.path(proxy.url('ever/a'))
+  storage.write(path, 'before')
+  monkeypatch.setattr(google_storage, 'PATIENCE', 0.05)
+  proxy.refuse()
+  for ask in (path.exists, path.is_dir, path.read_text):
+    with pytest.raises(OSError, match=r'gs://runs.*: no answer in '):
+      ask()
+  with pytest.raises(OSError, match=f'{path} cannot be written: gs://runs: no'):
+    storage.write(path, 'after')
+  monkeypatch.setattr(google_storage, 'PATIENCE', 900)
+  with pytest.raises(OSError, match='no answer'):  # At once, on the way out.
+    path.read_text()
+  proxy.heal()
+  assert path.read_text() == 'before'
+
+
+def test_a_refusal_is_not_waited_for(proxy):
+  path = storage.path(proxy.url('refused/a'))
+  proxy.fail(403)
+  with pytest.raises(OSError, match='Forbidden'):
+    path.exists()
+  proxy.fail(401)
+  with pytest.raises(PermissionError, match='gs://runs'):
+    path.exists()
+
+
+def test_a_run_outlasts_a_store_that_fails(store):
+  with faulty_proxy.running(store.address) as proxy:
+    workdir = proxy.url('outlasts')
+    process = subprocess.Popen(
+      [
+        *(sys.executable, '-m', 'experiments.run'),
+        *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
+        *('--config.train.steps=4', '--config.train.checkpoint_every=2'),
+      ],
+      cwd=ROOT,
+      env=os.environ | proxy.environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    launches = storage.path(store.url('outlasts')) / telemetry.LAUNCHES
+    while process.poll() is None and not launches.exists():
+      time.sleep(0.05)
+    proxy.fail(503)
+    assert proxy.wait_for(3)
+    proxy.heal()
+    _, errors = process.communicate(timeout=300)
+  assert process.returncode == 0, errors
+  assert 'Traceback' not in errors
+  folder = launches.parent
+  assert checkpoint.damage(folder / 'checkpoints' / '4') is None
+  assert not (ROOT / 'gs:').exists()

@@ -1,6 +1,6 @@
 """kill -9 at random moments, and at those where most can go wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 import contextlib
 import os
@@ -57,14 +57,21 @@ def run(
       for case, number in zip(some, numbers(count), strict=True):
         jobs.setdefault(name, []).append(
           pool.submit(
-            kill, case, traces[case.name], rng.random(), moment, number, folder
+            kill,
+            case,
+            traces[case.name],
+            rng.random(),
+            [moment] * number,
+            folder,
           )
         )
     jobs['kills: workdir on gs://'] = [
       pool.submit(
         kill,
-        *(some[0], traces[some[0].name], rng.random(), ''),
-        max(1, round(scale * IN_A_STORE)),
+        some[0],
+        traces[some[0].name],
+        rng.random(),
+        [''] * max(1, round(scale * IN_A_STORE)),
         folder,
         store,
       )
@@ -103,8 +110,7 @@ def kill(
   case: Case,
   expected: Trace,
   seed: float,
-  moment: str,
-  count: int,
+  moments: Sequence[str],
   folder: str,
   store: emulator.Store | None = None,
 ) -> Outcome:
@@ -114,8 +120,8 @@ def kill(
     case: what is trained.
     expected: of a run that was left alone.
     seed: of the kills.
-    moment: to aim at, see `victim.MOMENTS`; '': at random.
-    count: of kills; where the run ends before, another one begins.
+    moments: of the kills, one after the other, see `victim.MOMENTS`; '': at
+      random. Where the run ends before, another one begins.
     folder: to work in.
     store: where the workdir is; None: in the folder.
 
@@ -125,8 +131,8 @@ def kill(
   rng = random.Random(seed)
   tried = survived = 0
   note = ''
-  while tried < count:
-    place = launches.scratch(folder, f'{case.name}-{moment or "random"}')
+  while tried < len(moments):
+    place = launches.scratch(folder, f'{case.name}-{moments[tried]}')
     workdir = f'{place}/run'
     environment = {}
     if store is not None:
@@ -135,9 +141,10 @@ def kill(
     log = f'{place}/log'
     kills = 0
     try:
-      if moment in ('restore', 'delete'):  # There has to be something.
-        _launch(case, workdir, log, {'moment': 'evaluation'}, environment)
-      while tried + kills < count:
+      for moment in moments[tried:]:
+        if moment in ('restore', 'delete') and not kills:
+          # There has to be something.
+          _launch(case, workdir, log, {'moment': 'evaluation'}, environment)
         if moment == 'compile':
           shutil.rmtree(f'{workdir}/compilation_cache', ignore_errors=True)
         if moment:

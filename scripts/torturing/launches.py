@@ -20,6 +20,8 @@ from experiments import saved, telemetry
 from experiments.benchmarks.audioset import preparation
 from experiments.benchmarks.audioset import standin as clips
 from experiments.benchmarks.imagenet import standin as images
+from experiments.benchmarks.modelnet40 import preparation as shapes
+from experiments.benchmarks.modelnet40 import standin as solids
 from scripts.torturing.victim import Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -57,7 +59,7 @@ def image_case(folder: str) -> Case:
   data = os.path.join(folder, 'images')
   if not os.path.exists(data):
     images.generate(data, 96, 24, seed=0)
-  own = (f'data.dir={data}', 'task.num_train=96', 'task.num_eval=24')
+  own = (f'data.dir={data}/tfds', 'task.num_train=96', 'task.num_eval=24')
   return Case('images', 'imagenet.py:tiny', (*own, *TINY))
 
 
@@ -81,14 +83,12 @@ def point_case(folder: str) -> Case:
   """Rotated solids."""
   data = os.path.join(folder, 'solids')
   if not os.path.exists(data):
-    subprocess.run(
-      [sys.executable, '-m', 'scripts.generate_solids', f'--data_dir={data}'],
-      cwd=ROOT,
-      check=True,
-      capture_output=True,
-    )
+    solids.generate(f'{data}.zip')
+    shapes.prepare('solids', f'{data}.zip', data)
   own = (f'data.dir={data}', 'task.num_bands=3', 'train.batch_size=8')
-  return Case('points', 'modelnet40.py:solids', (*own, *TINY))
+  # There are many to evaluate.
+  settings = (*own, *TINY, 'train.eval_every=20')
+  return Case('points', 'modelnet40.py:solids', settings)
 
 
 def digit_case(processes: int = 1, devices: int = 1, steps: int = 40) -> Case:

@@ -1,19 +1,15 @@
 """Whole runs, as processes: what a user types, and what may happen to them."""
 
-import random
 import signal
 import subprocess
 import sys
 import time
 
-import jax
-import numpy as np
 import psutil
 import pytest
 
 from experiments import telemetry
 from tests.conftest import ROOT
-from tests.experiments.smoke import create, final_params
 
 RUN = [sys.executable, '-m', 'experiments.run']
 STEPS = 240
@@ -81,36 +77,6 @@ def wait_for_steps(process, workdir, count, timeout=120):
     if first is not None and recorded(workdir) >= first + count:
       return
     time.sleep(0.001)
-
-
-def test_killed_at_ten_random_moments_the_run_ends_the_same(
-  undisturbed, tmp_path
-):
-  seed = random.randrange(10**6)
-  print(f'seed {seed}')  # Shown if the test fails.
-  rng = random.Random(seed)
-  for kill in range(10):
-    process = start(tmp_path)
-    # Some while they start up, the others at any point of some step: counted in
-    # steps, so that a fast machine comes no nearer to the end.
-    if rng.random() < 0.2:
-      wait_for_steps(process, tmp_path, 1, timeout=rng.uniform(0, 5))
-    else:
-      wait_for_steps(process, tmp_path, rng.randrange(1, 20))
-      time.sleep(rng.uniform(0, 0.005))
-    assert process.poll() is None, f'{kill} kills before the end'
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-  result = run(*LONG, f'--workdir={tmp_path}')
-  assert result.returncode == 0, result.stderr
-  assert losses(tmp_path) == losses(undisturbed)
-  assert len(losses(tmp_path)) == STEPS + 2
-  smoke = create()
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    final_params(smoke, tmp_path),
-    final_params(smoke, undisturbed),
-  )
 
 
 def test_told_to_stop_the_run_saves_and_goes_on(tmp_path):

@@ -31,7 +31,7 @@ SECTIONS = (
   ('mistakes', 'Mistakes'),
   ('maps', 'Attention maps'),
   ('config', 'What ran'),
-  ('skipped', 'Skipped data'),
+  ('skipped', 'What was skipped'),
 )
 
 

@@ -48,6 +48,7 @@ class History:
   endings: list[Record]
   metrics: list[Record]  # Of all steps that count, in their order.
   skipped: dict[tuple[str, int], str]  # Why, by split and index.
+  skipped_steps: dict[int, str]  # Why, by step.
   predictions: dict[str, dict[str, np.ndarray]]  # By split.
   average_precision: list[Record]  # A row for each class; empty if none.
   total_steps: int | None  # None: the config does not tell.
@@ -199,6 +200,7 @@ def read(workdir: str) -> History:
     lines(telemetry.ENDINGS),
     lines(telemetry.METRICS),
     telemetry.read_skipped(workdir),
+    telemetry.read_skipped_steps(workdir),
     predictions,
     list(csv.DictReader(io.StringIO(text))),
     _total_steps(config),

@@ -78,6 +78,7 @@ def of_run(
     'maps': _maps(history, opened, names, num_maps),
     'launches': _launches(history),
     'skipped': sorted(history.skipped.items()),
+    'skipped_steps': sorted(history.skipped_steps.items()),
   }
 
 

@@ -49,6 +49,7 @@ def test_time_is_shared_out():
       record(132, 50),
     ],
     skipped={},
+    skipped_steps={},
     predictions={},
     average_precision=[],
     total_steps=50,

@@ -43,7 +43,7 @@ def test_it_tells_what_ran_and_how_it_ended(trained, page):
   assert f'test loss {metrics["loss"]:.4f}' in text
   assert 'configs/digits.py:smoke , as it is.' in text
   assert '8 × cpu' in text
-  assert 'Data that was skipped None.' in text
+  assert 'What was skipped No damaged record.' in text
 
 
 @pytest.mark.parametrize('dark', [False, True])
@@ -214,6 +214,7 @@ def test_what_is_written_into_a_run_stays_text(browser, copy):
   names = [evil] * 10
   (copy / telemetry.CLASSES).write_text(json.dumps(names))
   telemetry.record_skipped(str(copy), evil, 3, evil)
+  telemetry.record_skipped_step(str(copy), 4, evil)
   launch = telemetry.read_records(str(copy), telemetry.LAUNCHES)[0]
   launch |= {'commit': evil, 'devices': [evil]}
   write_lines(copy / telemetry.LAUNCHES, [launch])

@@ -33,11 +33,9 @@ WARM_UP = 0.1  # Of the steps.
 MOST_GROWTH = 0.05  # Of memory.
 MOST_HELD_UP = 0.05  # Of the time, by saves.
 INTERVAL = 0.5  # Seconds between two looks.
-# So little that a step takes a few milliseconds, most of them Python's.
+# The smoke variant, whose steps take some milliseconds.
 TINY = (
-  *('model.num_latents=4', 'model.latent_channels=8', 'task.num_bands=1'),
-  *('model.num_latent_transformers=1', 'model.num_cross_attends=1'),
-  *('train.batch_size=8', 'data.num_workers=1', 'train.log_every=100'),
+  *('data.num_workers=1', 'train.log_every=100'),
   *('train.eval_every=1000000', f'train.checkpoint_every={SAVE_EVERY}'),
 )
 

@@ -32,7 +32,7 @@ NEEDS = {
   'gpu': r'cuda|xla_gpu',
   'installation': r'^(make|pip|source) ',
   'machines': r'--coordinator=',
-  'minutes': r'scripts\.benchmark\b',
+  'minutes': r'scripts\.(benchmark|torture)\b',
   'slurm': r'^(srun|sbatch) ',
   'tpu': r'jax\[tpu\]|gs://',
   'weights': r'--from=vision-perceiver',  # The authors', from elsewhere.

@@ -280,6 +280,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
           is_told_to_stop = True
       if saves:
         watchdog.begin(f'saving step {step}')
+        records.flush()  # All up to the step that a kill goes back to.
         checkpoints.save(step, state, position, score)
       if is_told_to_stop:
         raise preemption.PreemptedError(

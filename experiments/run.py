@@ -82,6 +82,9 @@ def initialize_distributed() -> None:
 
   A single process joins too, by itself: only so does SIGTERM end a run with a
   checkpoint instead of killing it.
+
+  Raises:
+    OSError: if they do not find each other within JAX's five minutes.
   """
   if _COORDINATOR.value is not None:
     assert _NUM_PROCESSES.value is not None
@@ -90,7 +93,11 @@ def initialize_distributed() -> None:
     return
   try:
     jax.distributed.initialize()
-  except (ValueError, RuntimeError):  # No cluster found.
+  except RuntimeError as error:
+    raise OSError(
+      f'The processes of this job have not found each other: {error}'
+    ) from error
+  except ValueError:  # No cluster found.
     with socket.socket() as s:
       s.bind(('127.0.0.1', 0))
       address = f'127.0.0.1:{s.getsockname()[1]}'
@@ -163,7 +170,8 @@ def _watched() -> Iterator[None]:
       yield
     finally:
       watchdog.begin('the end')
-      jax.distributed.shutdown()  # It waits for the other processes.
+      with contextlib.suppress(RuntimeError):  # They may have ended otherwise.
+        jax.distributed.shutdown()  # It waits for the other processes.
 
 
 def _run() -> None:
@@ -180,7 +188,9 @@ def _run() -> None:
     print(error, file=sys.stderr)
     sys.exit(128 + signal.SIGTERM)
   except (ValueError, FloatingPointError, OSError) as error:
-    sys.exit(f'Error: {error}')
+    # Now: where one of several processes fails, JAX may end it before its time.
+    print(f'Error: {error}', file=sys.stderr, flush=True)
+    sys.exit(1)
   if jax.process_index() == 0:
     for split in run.task.eval_splits:
       print(evaluate.summary(split, metrics[split]))

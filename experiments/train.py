@@ -1,6 +1,7 @@
 """The training loop: knows no benchmark and no model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import functools
 import logging
 from typing import Any, NoReturn
@@ -241,7 +242,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   scored_split = task.eval_splits[0]
   eval_metrics: evaluate.SplitMetrics = {}
   pending = None  # The step dispatched last, and its metrics on the device.
-  try:
+  with _closing(workdir, profiler, batches, checkpoints, records):
     if is_evaluated(start_step) and not checkpoints.has_score(start_step):
       log.info('The evaluation of step %d was cut off.', start_step)
       eval_metrics = evaluate_and_record(start_step, state)
@@ -287,15 +288,6 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
           f'Told to stop at step {step} of {total_steps}: the checkpoint is'
           ' saved. Run the same command to go on.'
         )
-  except BaseException as error:
-    telemetry.record_ending(workdir, str(error) or type(error).__name__)
-    raise
-  finally:
-    watchdog.begin('the last save')
-    profiler.close()
-    batches.close()
-    checkpoints.close()
-    records.close()
   if start_step >= total_steps and not eval_metrics:
     log.info('Nothing to train: step %d of %d.', start_step, total_steps)
     eval_metrics = evaluate.evaluate_splits(
@@ -303,6 +295,20 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     )
   telemetry.record_ending(workdir, telemetry.FINISHED)
   return eval_metrics
+
+
+@contextlib.contextmanager
+def _closing(workdir: str, *some: Any) -> Iterator[None]:
+  """Closes each, whichever of them fails; records what ended the run early."""
+  try:
+    with contextlib.ExitStack() as stack:
+      for x in reversed(some):
+        stack.callback(x.close)
+      stack.callback(watchdog.begin, 'the last save')
+      yield
+  except BaseException as error:
+    telemetry.record_ending(workdir, str(error) or type(error).__name__)
+    raise
 
 
 def _restore_or_init(

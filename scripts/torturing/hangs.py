@@ -129,7 +129,7 @@ def _ended(
   proxy: faulty_proxy.Proxy | None = None,
 ) -> Outcome:
   """A fault after which all processes have to end by themselves."""
-  tried = survived = 0
+  tried = survived = idle = 0
   slowest = 0.0
   notes: list[str] = []
   while tried < count:
@@ -147,12 +147,16 @@ def _ended(
       seconds = time.time() - (begun or 0)
     if proxy is not None:
       proxy.heal()
-    if begun is None or 0 in statuses:
-      continue  # The run was at its end before.
+    is_over = begun is None or 0 in statuses  # Before it was disturbed.
+    idle = idle + 1 if is_over else 0
+    if 0 < idle < launches.MOST_IDLE:
+      continue
     tried += 1
-    slowest = max(slowest, seconds)
+    slowest = max(slowest, seconds if begun is not None else 0.0)
     problem = ''
-    if None in statuses or seconds > LIMIT + GRACE:
+    if is_over:
+      problem = f'{idle} runs end as if nothing were wrong: {statuses}'
+    elif None in statuses or seconds > LIMIT + GRACE:
       problem = f'after {seconds:.0f} s the statuses are {statuses}'
     else:
       try:

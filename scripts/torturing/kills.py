@@ -129,7 +129,7 @@ def kill(
     How many kills it survived.
   """
   rng = random.Random(seed)
-  tried = survived = 0
+  tried = survived = idle = 0
   note = ''
   while tried < len(moments):
     place = launches.scratch(folder, f'{case.name}-{moments[tried]}')
@@ -160,6 +160,9 @@ def kill(
     except (RuntimeError, ValueError, OSError) as error:
       problem = str(error)
     tried += kills
+    idle = 0 if kills else idle + 1
+    if idle >= launches.MOST_IDLE:
+      problem = problem or f'{idle} runs end before {moments[tried]!r}'
     if problem:
       note = note or f'{place}: {problem}'
       tried += not kills  # A run that fails by itself is lost, too.

@@ -26,6 +26,9 @@ from scripts.torturing.victim import Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 TIMEOUT = 900.0  # Seconds: a run that takes longer stands still.
+# Runs in a row that end before they are disturbed. Chance alone makes one or
+# two; more mean that what was aimed at never happens.
+MOST_IDLE = 5
 # Little, but all that there is to go wrong: dropout, workers, augmentation.
 TINY = (
   *('model.num_latents=8', 'model.latent_channels=16'),

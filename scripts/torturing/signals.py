@@ -34,7 +34,7 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
   case = launches.digit_case(PROCESSES, DEVICES)
   expected = kills.undisturbed(case, folder)
   count = max(1, round(scale * COUNT))
-  tried = survived = 0
+  tried = survived = idle = 0
   slowest = 0.0
   notes: list[str] = []
   while tried < count:
@@ -55,9 +55,12 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
     except (RuntimeError, ValueError, OSError) as error:
       problem = str(error)
     tried += good + bad
+    idle = 0 if good + bad else idle + 1
+    if idle >= launches.MOST_IDLE:
+      problem = problem or f'{idle} runs end as if there were no signals'
     if problem:
       notes.append(f'{place}: {problem}')
-      tried += not good + bad
+      tried += not good + bad  # A run that fails by itself is lost, too.
     else:
       survived += good
       if not bad:

@@ -68,6 +68,8 @@ def test_after_a_save_that_failed_the_next_launch_goes_on(copy):
     result = run(copy, '--config.train.steps=22')
   assert is_one_line(result, f'{copy}/checkpoints/22 cannot be written: File')
   assert latest(copy) == 20
+  endings = telemetry.read_records(str(copy), telemetry.ENDINGS)
+  assert 'checkpoints/22 cannot be written' in endings[-1]['reason']
   assert train.train(create(**{'train.steps': 22}), str(copy))
   assert latest(copy) == 22
   endings = telemetry.read_records(str(copy), telemetry.ENDINGS)

@@ -17,6 +17,7 @@ import shutil
 
 import tqdm
 
+from experiments import storage
 from experiments.benchmarks.audioset import csv_files, parts, source
 from experiments.benchmarks.audioset.clips import (
   Clip,
@@ -68,7 +69,7 @@ def prepare(
     OSError: if something cannot be read or written, or if processes to decode
       in cannot start, or are killed.
   """
-  path = source.directory(data_dir)
+  path = source.directory(storage.local(data_dir))
   there = f'{path} is prepared already; remove it to prepare it again.'
   if os.path.isdir(path):
     shutil.rmtree(os.path.join(path, PARTS), ignore_errors=True)

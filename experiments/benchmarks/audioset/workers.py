@@ -50,9 +50,10 @@ class Workers:
     """`module`: of the functions; imported before a job's time begins."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([module])
-    self._pool = pebble.ProcessPool(
+    self._new_pool = lambda: pebble.ProcessPool(
       num_processes, initializer=_limit_memory, context=context
     )
+    self._pool = self._new_pool()
     self._max_running = 2 * num_processes  # The next job waits for each.
     self._queue: collections.deque[Job] = collections.deque()
 
@@ -103,6 +104,10 @@ class Workers:
           yield job, _result(future, job)
 
   def _schedule(self, job: Job) -> futures.Future:
+    if not self._pool.active:  # Its processes were killed as they began.
+      self._pool.stop()
+      self._pool.join()
+      self._pool = self._new_pool()
     return self._pool.schedule(
       _call,
       args=(job.function, job.argument, job.seconds),
@@ -112,9 +117,9 @@ class Workers:
 
 def _is_killed(future: futures.Future) -> bool:
   error = future.exception()
-  return isinstance(error, pebble.ProcessExpired) and (
-    -error.exitcode in OUTSIDE
-  )
+  if isinstance(error, pebble.ProcessExpired):
+    return -error.exitcode in OUTSIDE
+  return isinstance(error, process.BrokenProcessPool)
 
 
 def _result(future: futures.Future, job: Job) -> Any:

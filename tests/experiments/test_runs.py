@@ -148,7 +148,7 @@ def test_told_to_stop_in_an_evaluation_the_run_saves_and_goes_on(tmp_path):
   for line in process.stderr:
     if 'Using the checkpoint of step 4' in line:
       break
-  process.send_signal(signal.SIGTERM)
+  process.send_signal(signal.SIGINT)  # Ctrl-C is taken in the same way.
   _, errors = process.communicate(timeout=120)
   assert process.returncode == 128 + signal.SIGTERM, errors
   assert 'Told to stop during an evaluation' in errors

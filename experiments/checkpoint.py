@@ -116,6 +116,17 @@ def _sound_steps(directory: epath.Path, *, set_aside: bool) -> list[int]:
   return sound
 
 
+class _Manager(ocp.CheckpointManager):
+  """It reads the scores of all checkpoints, damaged ones too, when it opens."""
+
+  def metrics(self, step: int) -> Any:
+    """None, too, where they cannot be read."""
+    try:
+      return super().metrics(step)
+    except ValueError:
+      return None
+
+
 class Checkpoints:
   """The checkpoints of one run: the latest ones and the best one are kept."""
 
@@ -164,7 +175,7 @@ class Checkpoints:
       create=not read_only,
     )
     with storage.writing(self._directory):
-      self._manager = ocp.CheckpointManager(
+      self._manager = _Manager(
         self._directory,
         options=options,
         item_handlers={

@@ -137,12 +137,17 @@ def remove_the_manifest(directory):
   (directory / checkpoint.MANIFEST).unlink()
 
 
+def truncate_score(directory):
+  (directory / 'metrics' / 'metrics').write_bytes(b'{"top1": 0.\xff')
+
+
 def truncate_metadata(directory):
   (directory / '_CHECKPOINT_METADATA').write_bytes(b'{')
 
 
 @pytest.mark.parametrize(
-  'spoil', [flip_a_bit, remove_the_manifest, truncate_metadata]
+  'spoil',
+  [flip_a_bit, remove_the_manifest, truncate_metadata, truncate_score],
 )
 def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil):
   run, workdir, _ = trained

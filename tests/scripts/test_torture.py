@@ -101,9 +101,9 @@ def digits(tmp_path_factory):
 def test_killed_at_each_moment_a_run_ends_the_same(digits, tmp_path):
   seed = random.random()
   print(f'seed {seed}')  # Shown if the test fails.
-  moments = ['', 'evaluation', '', *victim.MOMENTS, '']
+  moments = ['', *victim.MOMENTS]
   outcome = kills.kill(*digits, seed, moments, str(tmp_path))
-  assert (outcome.tried, outcome.lost) == (10, 0), outcome.note
+  assert (outcome.tried, outcome.lost) == (7, 0), outcome.note
 
 
 def test_a_moment_that_never_comes_is_lost(digits, tmp_path, monkeypatch):
@@ -129,15 +129,9 @@ def test_a_run_that_ends_otherwise_is_lost(digits, tmp_path):
   ):
     assert what in trace.difference(dataclasses.replace(trace, **changed))
   workdir, log = f'{tmp_path}/run', f'{tmp_path}/log'
-  arguments = ['seed=1', 'train.steps=3']
-  changed = dataclasses.replace(case, settings=(*case.settings, *arguments))
-  found = launches.finish(changed, workdir, log)
-  assert 'the batch of step 1' in trace.difference(found)
-  lines = launches.told(log, 0)
-  assert [x['step'] for x in lines if 'batch' in x] == [1, 2, 3]
   with pytest.raises(RuntimeError, match=r'cannot go on: statuses \[1\]'):
     launches.finish(
-      dataclasses.replace(changed, settings=('model.num_latents=9',)),
+      dataclasses.replace(case, settings=('data.num_workers=-1',)),
       workdir,
       log,
     )

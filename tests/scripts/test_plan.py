@@ -235,7 +235,7 @@ def test_training_steps_compile(compilers, target, num_devices, configs):
     # Mixup draws from a beta distribution, by rejection.
     is_drawn = plan['config'].startswith('imagenet')
     assert (plan['cost']['unknown_loops'] > 0) == is_drawn
-    assert plan['cost']['collectives']['all-reduce'] >= 2  # Sums; their count.
+    assert plan['cost']['collectives']['all-reduce'] >= 1  # Of all sums.
     if platform == 'gpu':
       assert plan['estimated_ms'] is None
       assert {kernel['name'] for kernel in plan['kernels']} == {

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-import contextlib
 import os
 import random
 import shutil
@@ -154,8 +153,8 @@ def kill(
         if not was_killed:
           break
         kills += 1
-      with _environment(environment):
-        found = launches.finish(case, workdir, log, environment)
+      os.environ.update(environment)  # The same for all that use a store here.
+      found = launches.finish(case, workdir, log, environment)
       problem = found.difference(expected)
     except (RuntimeError, ValueError, OSError) as error:
       problem = str(error)
@@ -185,9 +184,13 @@ def _launch(
     RuntimeError: if it ended in another way.
   """
   with Launch(case, workdir, log, {0: victim}, (), environment) as launch:
-    (status,) = launch.wait()
+    return _is_killed(launch)
+
+
+def _is_killed(launch: Launch) -> bool:
+  (status,) = launch.wait()
   if status not in (0, -signal.SIGKILL):
-    raise RuntimeError(f'{workdir} ended with {status}, see {log}.0.txt')
+    raise RuntimeError(f'It ended with {status}, see {launch.log}.0.txt')
   return status != 0
 
 
@@ -221,20 +224,7 @@ def _kill_at_random(
     if rng.random() < 0.2:
       time.sleep(rng.uniform(0, 5))
     else:
-      steps = rng.randint(1, MOST_STEPS)
-      seen = lambda: sum('batch' in line for line in launch.lines())
-      while launch.is_running() and seen() < steps:
-        time.sleep(0.005)
+      launch.wait_for(lambda x: 'batch' in x, rng.randint(1, MOST_STEPS))
       time.sleep(rng.uniform(0, 0.05))
     launch.processes[0].kill()
-    (status,) = launch.wait()
-  if status not in (0, -signal.SIGKILL):
-    raise RuntimeError(f'{workdir} ended with {status}, see {log}.0.txt')
-  return status != 0
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-  """Sets variables, which are the same for all that use a store here."""
-  os.environ.update(variables)
-  yield
+    return _is_killed(launch)

@@ -1,12 +1,11 @@
 """Runs to be tortured: what they are, how they are launched and compared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from experiments.benchmarks.audioset import standin as clips
 from experiments.benchmarks.imagenet import standin as images
 from experiments.benchmarks.modelnet40 import preparation as shapes
 from experiments.benchmarks.modelnet40 import standin as solids
+from scripts.torturing import emulator
 from scripts.torturing.victim import Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -94,11 +94,10 @@ def point_case(folder: str) -> Case:
   return Case('points', 'modelnet40.py:solids', settings)
 
 
-def digit_case(processes: int = 1, devices: int = 1, steps: int = 40) -> Case:
+def digit_case(processes: int = 1, devices: int = 1) -> Case:
   """Digits, which need no data, in one process or several."""
   own = ('train.batch_size=48', 'eval.batch_size=48')
-  settings = (*own, *TINY, f'train.steps={steps}')
-  return Case('digits', 'digits.py:smoke', settings, processes, devices)
+  return Case('digits', 'digits.py:smoke', (*own, *TINY), processes, devices)
 
 
 class Launch:
@@ -124,17 +123,14 @@ class Launch:
       settings: of the config, beside the case's.
       environment: variables beside this process's.
     """
-    self.workdir = workdir
     self.log = log
-    with socket.socket() as s:
-      s.bind(('127.0.0.1', 0))
-      address = f'127.0.0.1:{s.getsockname()[1]}'
+    host, port = emulator.free_address()
     self.told = [len(told(log, rank)) for rank in range(case.processes)]
     self.processes = []
     for rank in range(case.processes):
       victim = Settings(f'{log}.{rank}.jsonl', **(victims or {}).get(rank, {}))
       joining = [
-        *(f'--coordinator={address}', f'--num_processes={case.processes}'),
+        *(f'--coordinator={host}:{port}', f'--num_processes={case.processes}'),
         f'--process_id={rank}',
       ]
       with open(f'{log}.{rank}.txt', 'a') as said:
@@ -172,11 +168,16 @@ class Launch:
     """What a process of this launch has told."""
     return told(self.log, rank)[self.told[rank] :]
 
-  def wait_for(self, is_there: Any, rank: int = 0) -> bool:
-    """Until a told line is as it should be; False: a process ended before."""
+  def wait_for(
+    self,
+    is_sought: Callable[[dict[str, Any]], bool],
+    number: int = 1,
+    rank: int = 0,
+  ) -> bool:
+    """Until so many lines are as sought; False: a process ended before."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-      if any(map(is_there, self.lines(rank))):
+      if sum(map(is_sought, self.lines(rank))) >= number:
         return True
       if not self.is_running():
         return False

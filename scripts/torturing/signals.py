@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import time
-from typing import Any
 
 from scripts.torturing import kills, launches
 from scripts.torturing.launches import Case, Launch
@@ -88,7 +87,9 @@ def _stop(
   activity, count = rng.choice(MOMENTS), rng.randint(1, 6)
   with Launch(case, f'{place}/run', f'{place}/log') as launch:
     launch.wait_for(
-      _Nth(activity, count if activity != 'compilation' else 1), rank
+      lambda line: line.get('activity', '').startswith(activity),
+      1 if activity == 'compilation' else count,
+      rank,
     )
     time.sleep(rng.uniform(0, 0.2))
     if not launch.is_running():
@@ -117,16 +118,3 @@ def _judge(
   seconds = end - max(saves)
   late = f'all were gone after {seconds:.1f} s' if seconds > SECONDS else ''
   return seconds, late
-
-
-class _Nth:
-  """Says of what a process tells, whether an activity begins again."""
-
-  def __init__(self, activity: str, count: int):
-    self._activity, self._count = activity, count
-    self._seen: set[float] = set()
-
-  def __call__(self, line: dict[str, Any]) -> bool:
-    if line.get('activity', '').startswith(self._activity):
-      self._seen.add(line['time'])
-    return len(self._seen) >= self._count

@@ -75,8 +75,8 @@ def open_source(
     prepared = prepared_folder(data_dir)
     if prepared is not None:
       return _open_tfds(prepared, split, **numbers)
-    source = is_local and open_folders(data_dir, split, **numbers)
-    if source:
+    source = open_folders(data_dir, split, **numbers) if is_local else None
+    if source is not None:
       return source
   raise _not_found(data_dir, split, FOLDERS[split])
 
@@ -102,8 +102,8 @@ def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
       check_classes(prepared, found, num_classes)
       return found
     is_local = storage.is_local(storage.path(data_dir))
-    wnids = is_local and find_classes(data_dir, num_classes)
-    if wnids:
+    wnids = find_classes(data_dir, num_classes) if is_local else None
+    if wnids is not None:
       return wnids
   raise _not_found(data_dir, 'any split', sum(FOLDERS.values(), ()))
 

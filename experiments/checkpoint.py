@@ -147,7 +147,8 @@ class Checkpoints:
     if is_main:
       sound = _sound_steps(self._directory, set_aside=not read_only)
     self._sound_steps = _broadcast_list(sound)
-    self._unsealed: int | None = None
+    self._sealing: tuple[int, futures.Future[None]] | None = None
+    self._sealer = futures.ThreadPoolExecutor(1, 'seal')
     self._is_main = is_main
 
     def metric(metrics: dict[str, float]) -> float:
@@ -252,7 +253,7 @@ class Checkpoints:
     position: int,
     metrics: dict[str, float] | None = None,
   ) -> None:
-    """Starts to write a checkpoint; `poll` or `close` seal it when done.
+    """Starts to write a checkpoint and to seal it, after the one before.
 
     Raises:
       OSError: if it cannot be written, or the one before could not; the sealed
@@ -268,15 +269,15 @@ class Checkpoints:
         ),
         metrics=metrics,
       )
-    self._unsealed = step
+    self._sealing = step, self._sealer.submit(self._seal, step)
 
   def poll(self) -> None:
-    """Seals the checkpoint being written, once it is finished. Never waits.
+    """Looks whether the checkpoint being written is sealed. Never waits.
 
     Raises:
       OSError: if it could not be written.
     """
-    if self._unsealed is not None and not self._manager.is_saving_in_progress():
+    if self._sealing and self._sealing[1].done():
       self._finish()
 
   def has_score(self, step: int) -> bool:
@@ -300,7 +301,7 @@ class Checkpoints:
     self._manager.reload()
 
   def close(self) -> None:
-    """Waits for the checkpoint being written and seals it.
+    """Waits for the checkpoint being written, and for its seal.
 
     Raises:
       OSError: if it could not be written.
@@ -308,19 +309,26 @@ class Checkpoints:
     try:
       self._finish()
     finally:
+      self._sealer.shutdown()
       self._manager.close()
 
+  def _seal(self, step: int) -> None:
+    """Seals what is being written; beside the training, it takes a while."""
+    self._manager.wait_until_finished()
+    if self._is_main:
+      seal(self._directory / str(step))
+      # Moved there at once, so that no kill leaves half a checkpoint.
+      if (self._directory / DELETING).exists():
+        (self._directory / DELETING).rmtree()
+
   def _finish(self) -> None:
-    step, self._unsealed = self._unsealed, None
+    if self._sealing is None:
+      return
+    (step, sealed), self._sealing = self._sealing, None
     with storage.writing(self._directory / str(step), ValueError):
-      self._manager.wait_until_finished()
-      if step is not None and self._is_main:
-        seal(self._directory / str(step))
-        # Moved there at once, so that no kill leaves half a checkpoint.
-        if (self._directory / DELETING).exists():
-          (self._directory / DELETING).rmtree()
-    if step is not None:
-      self._sound_steps.append(step)
+      self._manager.wait_until_finished()  # Raises once in each thread.
+      sealed.result()
+    self._sound_steps.append(step)
 
 
 def _shapes_by_name(tree: Any) -> dict[str, str]:

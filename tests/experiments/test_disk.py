@@ -1,6 +1,7 @@
 """A disk that is full or cannot be written: one line, and nothing is lost."""
 
 import contextlib
+import errno
 import os
 import resource
 import subprocess
@@ -74,6 +75,20 @@ def test_after_a_save_that_failed_the_next_launch_goes_on(copy):
   assert latest(copy) == 22
   endings = telemetry.read_records(str(copy), telemetry.ENDINGS)
   assert endings[-1]['reason'] == telemetry.FINISHED
+
+
+def test_a_seal_that_cannot_be_written_ends_the_run(copy, monkeypatch):
+  def fail(directory):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr('experiments.checkpoint.seal', fail)
+  run = create(**{'train.steps': 24, 'train.checkpoint_every': 1})
+  with pytest.raises(
+    OSError, match=f'checkpoints/21 cannot be written: {FULL}'
+  ):
+    train.train(run, str(copy))
+  monkeypatch.undo()
+  assert latest(copy) == 20
 
 
 @pytest.fixture

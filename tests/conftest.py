@@ -15,6 +15,7 @@ CONFIGS = sorted(
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # Nor is a step worth them.
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402

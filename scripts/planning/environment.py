@@ -88,6 +88,7 @@ def variables(folder: Path) -> dict[str, str]:
     'PYTHONPATH': path,
     'JAX_PLATFORMS': 'cpu',
     'JAX_ENABLE_COMPILATION_CACHE': 'false',  # It would leave nothing to read.
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': 'false',  # What trains has them.
     'TPU_SKIP_MDS_QUERY': '1',  # No cloud is asked what machine this is.
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # It takes no device: no lock needed.

@@ -190,19 +190,19 @@ def check_against_plain(problem, methods):
     assert_same_gradients(others, gradients, 1e-4)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(problems())
 def test_all_forms_agree_on_any_input(problem):
   check_against_plain(problem, [('no_kv', None), ('factored', None)])
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(problems())
 def test_the_tpu_kernel_agrees_on_any_input(problem):
   check_against_plain(problem, [('factored', TPU_KERNEL)])
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(problems(only_narrow_grids=True))
 def test_the_gpu_kernel_agrees_on_any_grid(problem):
   check_against_plain(problem, [('factored', GPU_KERNEL)])

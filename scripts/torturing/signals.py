@@ -106,15 +106,15 @@ def _judge(
     return None
   if set(statuses) != {STATUS}:
     return 0.0, f'the statuses are {statuses}'
-  # What was begun last before the end, of all processes: the save.
-  saves = [
-    line['time']
-    for rank in range(len(statuses))
-    for line in launch.lines(rank)
-    if line.get('activity', '').startswith('saving')
+  lines = [x for rank in range(len(statuses)) for x in launch.lines(rank)]
+  begun = lambda what: [
+    x['time'] for x in lines if x.get('activity', '').startswith(what)
   ]
-  if not saves:
+  # What was begun last before the end, of all processes: the save. Where an
+  # evaluation is made up for, before the first step, there is none to be made.
+  last = begun('saving') if begun('step') else begun('an evaluation')
+  if not last:
     return 0.0, 'nothing was saved'
-  seconds = end - max(saves)
+  seconds = end - max(last)
   late = f'all were gone after {seconds:.1f} s' if seconds > SECONDS else ''
   return seconds, late

@@ -17,6 +17,7 @@ from scripts.torturing import (
   launches,
   scores,
   shares,
+  signals,
   soak,
   victim,
 )
@@ -135,6 +136,24 @@ def test_a_run_that_ends_otherwise_is_lost(digits, tmp_path):
       workdir,
       log,
     )
+
+
+@pytest.mark.parametrize(
+  ('activities', 'statuses', 'judgement'),
+  [
+    (['step 3', 'an evaluation', 'saving step 3'], [143, 143], (2.0, '')),
+    (['step 3', 'an evaluation'], [143, 143], (0.0, 'nothing was saved')),
+    (['restoring', 'an evaluation'], [143, 143], (2.0, '')),
+    (['saving step 3'], [143, 1], (0.0, 'the statuses are [143, 1]')),
+    (['step 3'], [0, 0], None),
+  ],
+)
+def test_what_a_signal_may_come_to(activities, statuses, judgement):
+  class Launch:
+    def lines(self, rank):
+      return [{'activity': x, 'time': 8.0} for x in activities]
+
+  assert signals._judge(Launch(), statuses, 10.0) == judgement
 
 
 def sample(steps, **more):

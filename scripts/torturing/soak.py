@@ -239,7 +239,7 @@ def count(settings: Settings) -> None:
   records = telemetry.Telemetry
   told = {'seconds': 0.0, 'held_up': 0.0, 'saves': 0, 'steps': 0}
   begun: list[float] = []  # The first step's end: it took its time to compile.
-  steps, held_up = 0, 0.0
+  held_up = 0.0
 
   def holds_up(function: Callable[..., None]) -> Callable[..., None]:
     def call(*arguments: Any) -> None:
@@ -258,17 +258,16 @@ def count(settings: Settings) -> None:
     told['saves'] += 1
 
   def polled(*arguments: Any) -> None:  # After each step.
-    nonlocal steps, told
-    steps += 1
+    told['steps'] += 1
     os.write(file, b'.')
-    if steps == settings.kill_after:
+    if told['steps'] == settings.kill_after:
       os.kill(os.getpid(), signal.SIGKILL)
     poll(*arguments)
     now = time.perf_counter()
     if not begun:
       begun.append(now)
     # The last evaluation and its save do not count.
-    told |= {'seconds': now - begun[0], 'held_up': held_up, 'steps': steps}
+    told['seconds'], told['held_up'] = now - begun[0], held_up
 
   def closed(*arguments: Any) -> None:
     pathlib.Path(settings.saves).write_text(json.dumps(told))

@@ -1,15 +1,10 @@
 """Checkpoints of the state and of the position in the data.
 
-Orbax writes them; it commits a checkpoint by renaming it, but does not notice
-later damage to its files. So each finished checkpoint is sealed with a
-manifest of SHA-256 sums, and one without a seal, or with a broken one, is never
-restored: the one before it is.
+Orbax writes them, and `seal` tells those that are as they were written: none
+without a seal, or with a broken one, is ever restored, but the one before it.
 """
 
 from concurrent import futures
-import hashlib
-import json
-import logging
 import math
 from typing import Any
 
@@ -19,101 +14,13 @@ from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import storage
+from experiments import seal, storage
 
-log = logging.getLogger(__name__)
-
-MANIFEST = 'manifest.json'
-DAMAGED = 'damaged'  # Where damaged checkpoints are moved to.
 DELETING = 'deleting'  # Where Orbax moves what is to be deleted.
-SCORE = 'metrics'  # Orbax's name for the item that has them.
-READERS = 8  # Files that are read at once for their sums.
 
 
 class CheckpointMismatchError(ValueError):
   """A checkpoint's arrays do not have the shapes that the config asks for."""
-
-
-def _sums(directory: epath.Path) -> dict[str, str]:
-  """SHA-256 of each file below a directory, by its relative path."""
-
-  def digest(path: epath.Path) -> str:
-    with path.open('rb') as f:
-      return hashlib.file_digest(f, 'sha256').hexdigest()
-
-  paths = [
-    path
-    for path in storage.files(directory)
-    if path.name not in (MANIFEST, f'{MANIFEST}.tmp')
-  ]
-  # Side by side: an object in a store takes several round trips.
-  with futures.ThreadPoolExecutor(READERS) as readers:
-    digests = readers.map(digest, paths)
-    names = (str(path.relative_to(directory)) for path in paths)
-    return dict(zip(names, digests, strict=True))
-
-
-def seal(directory: epath.Path) -> None:
-  """Writes the manifest of a finished checkpoint, which is read for it."""
-  sums = _sums(directory)
-  storage.write(directory / MANIFEST, json.dumps(sums, indent=1))
-
-
-def damage(directory: epath.Path) -> str | None:
-  """Says what is wrong with a checkpoint; None if it is as it was sealed."""
-  manifest = directory / MANIFEST
-  if not manifest.exists():
-    return 'it was never finished'
-  try:
-    expected = json.loads(manifest.read_text())
-  except ValueError:
-    return f'{MANIFEST} is unreadable'
-  found = _sums(directory)
-  changed = [
-    name
-    for name in sorted(expected.keys() | found.keys())
-    if expected.get(name) != found.get(name)
-    # See `Checkpoints.add_score`.
-    and (name in expected or not name.startswith(SCORE))
-  ]
-  if changed:
-    return f'{changed[0]} changed since it was written'
-  return None
-
-
-def _sound_steps(directory: epath.Path, *, set_aside: bool) -> list[int]:
-  """Steps with an intact checkpoint, the newest first.
-
-  Args:
-    directory: of all checkpoints.
-    set_aside: whether to move the others out of the way, so that training can
-      write their steps again.
-
-  Returns:
-    The steps; only what process 0 sees counts.
-  """
-  if not directory.exists():
-    return []
-  steps = sorted(
-    (int(p.name) for p in directory.iterdir() if p.name.isdecimal()),
-    reverse=True,
-  )
-  sound = []
-  for step in steps:
-    problem = damage(directory / str(step))
-    if problem is None:
-      sound.append(step)
-      continue
-    log.warning(
-      'Checkpoint %d is damaged (%s); falling back to the one before.',
-      step,
-      problem,
-    )
-    if set_aside:
-      target = directory.parent / DAMAGED / str(step)
-      storage.move(directory / str(step), target)
-      log.warning('It was moved to %s.', target)
-  return sound
 
 
 class _Manager(ocp.CheckpointManager):
@@ -145,7 +52,7 @@ class Checkpoints:
     is_main = jax.process_index() == 0
     sound = []
     if is_main:
-      sound = _sound_steps(self._directory, set_aside=not read_only)
+      sound = seal.sound_steps(self._directory, set_aside=not read_only)
     self._sound_steps = _broadcast_list(sound)
     self._sealing: tuple[int, futures.Future[None]] | None = None
     self._sealer = futures.ThreadPoolExecutor(1, 'seal')
@@ -290,14 +197,16 @@ class Checkpoints:
     They stand beside what the seal covers until it is renewed: a kill spoils
     nothing.
     """
-    path = self._directory / str(step) / SCORE
+    path = self._directory / str(step) / seal.SCORE
     with (
       storage.writing(path, ValueError),
-      ocp.Checkpointer(ocp.JsonCheckpointHandler(filename=SCORE)) as writer,
+      ocp.Checkpointer(
+        ocp.JsonCheckpointHandler(filename=seal.SCORE)
+      ) as writer,
     ):
       writer.save(path, ocp.args.JsonSave(metrics))
     if self._is_main:
-      seal(self._directory / str(step))
+      seal.write(self._directory / str(step))
     self._manager.reload()
 
   def close(self) -> None:
@@ -316,7 +225,7 @@ class Checkpoints:
     """Seals what is being written; beside the training, it takes a while."""
     self._manager.wait_until_finished()
     if self._is_main:
-      seal(self._directory / str(step))
+      seal.write(self._directory / str(step))
       # Moved there at once, so that no kill leaves half a checkpoint.
       if (self._directory / DELETING).exists():
         (self._directory / DELETING).rmtree()

@@ -37,7 +37,7 @@ from experiments import (
   host_memory,
   sharding,
   telemetry,
-  train,
+  train_step,
 )
 from perceiver import cost
 from perceiver.ops import cross_attention
@@ -126,7 +126,7 @@ def _prepare_model(contender: Contender, config: Any) -> Prepared:
   parameters = cost.count_parameters(state.params)
   if contender.mode == 'train':
     compiled, seconds, planned = _compile(
-      train.make_train_step(run), state, batch
+      train_step.make_train_step(run), state, batch
     )
     carried = {'state': state}  # Donated to each step.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from experiments import evaluate, experiment, saved, sharding, train
+from experiments import evaluate, experiment, saved, sharding, train_step
 
 MODES = ('train', 'eval')
 
@@ -38,7 +38,7 @@ def trace(
   state = saved.abstract_state(run)
   step: Any
   if mode == 'train':
-    step = train.make_train_step(run)
+    step = train_step.make_train_step(run)
     return step.trace(state, batch), run
   step = evaluate.make_eval_step(run)
   return step.trace(state.params, state.model_state, batch), run

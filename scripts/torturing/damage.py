@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from configs import digits
-from experiments import checkpoint, experiment, saved, sharding, train
+from experiments import checkpoint, experiment, saved, seal, sharding, train
 from experiments.experiment import Experiment
 from scripts.torturing.outcome import Outcome
 
@@ -128,7 +128,7 @@ def _problem(
   if not any(f'Checkpoint {damaged} is damaged' in text for text in said):
     return 'without a warning'
   is_there = (workdir / 'checkpoints' / str(damaged)).exists()
-  was_moved = (workdir / checkpoint.DAMAGED / str(damaged)).exists()
+  was_moved = (workdir / seal.DAMAGED / str(damaged)).exists()
   if (is_there, was_moved) != (not trains, trains):
     return 'it is in the wrong place'
   return ''

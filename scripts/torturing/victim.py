@@ -21,7 +21,14 @@ from unittest import mock
 
 from absl import app
 
-from experiments import checkpoint, host_memory, pipeline, run, watchdog
+from experiments import (
+  checkpoint,
+  host_memory,
+  pipeline,
+  run,
+  seal,
+  watchdog,
+)
 
 # Moments to aim at.
 MOMENTS = ('save', 'commit', 'delete', 'restore', 'compile', 'evaluation')
@@ -110,7 +117,7 @@ def _tell_batches(log: str) -> None:
 
 def _tell_activities(log: str, ending: _Ending) -> None:
   begin = watchdog.begin
-  restore, damage = checkpoint.Checkpoints.restore, checkpoint.damage
+  restore, damage = checkpoint.Checkpoints.restore, seal.damage
 
   def told(activity: str) -> None:
     begin(activity)
@@ -129,7 +136,7 @@ def _tell_activities(log: str, ending: _Ending) -> None:
 
   _replace(watchdog, 'begin', told)
   _replace(checkpoint.Checkpoints, 'restore', restored)
-  _replace(checkpoint, 'damage', looked_at)
+  _replace(seal, 'damage', looked_at)
 
 
 def _watch_files(ending: _Ending) -> None:

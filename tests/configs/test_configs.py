@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from configs import base, digits
-from experiments import benchmarks, experiment, optimizers, pipeline, sharding
+from experiments import (
+  benchmarks,
+  experiment,
+  optimizers,
+  pipeline,
+  sharding,
+  train_step,
+)
 from tests.configs.config_effects import OTHER_EFFECTS
 from tests.conftest import CONFIGS
 
@@ -116,9 +123,7 @@ def steps(config):
 
 def train_program(config):
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
-  from experiments import train
-
-  step = train.make_train_step(run)
+  step = train_step.make_train_step(run)
   batch = run.task.batch_spec(config.train.batch_size)
   return str(step.trace(run.state_shapes, batch).jaxpr)
 

@@ -81,7 +81,7 @@ def test_a_seal_that_cannot_be_written_ends_the_run(copy, monkeypatch):
   def fail(directory):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr('experiments.checkpoint.seal', fail)
+  monkeypatch.setattr('experiments.seal.write', fail)
   run = create(**{'train.steps': 24, 'train.checkpoint_every': 1})
   with pytest.raises(
     OSError, match=f'checkpoints/21 cannot be written: {FULL}'

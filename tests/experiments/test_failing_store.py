@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from experiments import (
-  checkpoint,
   google_storage,
+  seal,
   storage,
   telemetry,
 )
@@ -106,5 +106,5 @@ def test_a_run_outlasts_a_store_that_fails(store):
   assert process.returncode == 0, errors
   assert 'Traceback' not in errors
   folder = launches.parent
-  assert checkpoint.damage(folder / 'checkpoints' / '4') is None
+  assert seal.damage(folder / 'checkpoints' / '4') is None
   assert not (ROOT / 'gs:').exists()

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoint, preemption, saved, train
+from experiments import checkpoint, preemption, saved, seal, train
 from tests.experiments.smoke import final_params, losses
 
 
@@ -72,9 +72,9 @@ def test_a_score_that_was_half_written_spoils_no_checkpoint(copy):
   directory = copy / 'checkpoints' / '20'
   (directory / 'metrics.orbax-checkpoint-tmp-1').mkdir()
   (directory / 'metrics.orbax-checkpoint-tmp-1' / 'metrics').write_text('{')
-  assert checkpoint.damage(epath.Path(directory)) is None
+  assert seal.damage(epath.Path(directory)) is None
   (directory / 'other').write_text('')
-  assert checkpoint.damage(epath.Path(directory)) == (
+  assert seal.damage(epath.Path(directory)) == (
     'other changed since it was written'
   )
 

@@ -1,7 +1,6 @@
 """A run that goes on with other numbers of processes and devices."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import telemetry, train
+from scripts.torturing import emulator
 from tests.conftest import ROOT
 from tests.experiments.smoke import create, losses
 
@@ -24,16 +24,14 @@ SETTINGS = {
 def launch(workdir, processes, devices, **settings):
   """Starts all processes of a run on this machine, by the flags; waits."""
   settings = SETTINGS | settings
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    address = f'127.0.0.1:{s.getsockname()[1]}'
+  host, port = emulator.free_address()
   started = [
     subprocess.Popen(
       [
         *(sys.executable, '-m', 'experiments.run'),
         *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
         *(f'--config.{key}={value}' for key, value in settings.items()),
-        *(f'--coordinator={address}', f'--num_processes={processes}'),
+        *(f'--coordinator={host}:{port}', f'--num_processes={processes}'),
         f'--process_id={i}',
       ],
       cwd=ROOT,

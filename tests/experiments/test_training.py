@@ -8,7 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import checkpoint, evaluate, saved, sharding, telemetry, train
+from experiments import (
+  checkpoint,
+  evaluate,
+  saved,
+  seal,
+  sharding,
+  telemetry,
+  train,
+  train_step,
+)
 from tests.experiments.smoke import create, final_params, losses
 
 
@@ -44,14 +53,14 @@ def test_weights_are_split_over_the_model_axis():
   assert latents.addressable_shards[0].data.shape == (8, 8)  # Of [8, 16].
   batch = run.task.batch_spec(64)
   batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), batch)
-  state, _ = train.make_train_step(run)(state, batch)
+  state, _ = train_step.make_train_step(run)(state, batch)
   latents = state.params['perceiver']['latents']
   assert latents.addressable_shards[0].data.shape == (8, 8)
 
 
 def test_masked_examples_do_not_train(trained):
   run, _, _ = trained
-  step = train.make_train_step(run)
+  step = train_step.make_train_step(run)
   rng = np.random.default_rng(0)
   batch = {
     'index': np.arange(64, dtype=np.int32),
@@ -134,7 +143,7 @@ def flip_a_bit(directory):
 
 
 def remove_the_manifest(directory):
-  (directory / checkpoint.MANIFEST).unlink()
+  (directory / seal.MANIFEST).unlink()
 
 
 def truncate_score(directory):
@@ -242,7 +251,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, caplog):
   assert len(losses(tmp_path)) == 15
   assert np.isfinite(losses(tmp_path)).all()
   # Nothing but the count of steps has changed.
-  step = train.make_train_step(run)
+  step = train_step.make_train_step(run)
   batch = jax.tree.map(
     lambda x: jnp.ones(x.shape, x.dtype), run.task.batch_spec(64)
   )

@@ -40,7 +40,7 @@ def test_damaged_checkpoints_are_passed_over(tmp_path):
 
 
 def test_damage_that_goes_unseen_is_lost(tmp_path, monkeypatch):
-  monkeypatch.setattr('experiments.checkpoint.damage', lambda directory: None)
+  monkeypatch.setattr('experiments.seal.damage', lambda directory: None)
   # Of a bit that spoils no restore: where one fails, Orbax leaves coroutines
   # behind, which are warned of whenever they are collected.
   flip = lambda path, rng: f'a bit of {path.name} flipped'

@@ -9,7 +9,15 @@ import pytest
 
 from configs import imagenet
 from configs import modelnet40 as configs
-from experiments import benchmarks, experiment, pipeline, saved, sharding, train
+from experiments import (
+  benchmarks,
+  experiment,
+  pipeline,
+  saved,
+  sharding,
+  train,
+  train_step,
+)
 from experiments.benchmarks.modelnet40 import off, points, preparation, standin
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from perceiver import position_encoding
@@ -275,7 +283,7 @@ def test_the_full_model_takes_387_channels_of_2048_points():
   assert (inputs.num_elements, inputs.num_channels) == (2048, 387)
   assert params['perceiver']['latents'].shape == (512, 1024)
   run = create(config('', **{'train.batch_size': 2, 'eval.batch_size': 2}))
-  step = train.make_train_step(run)
+  step = train_step.make_train_step(run)
   state, metrics = jax.eval_shape(
     step, run.state_shapes, run.task.batch_spec(2)
   )

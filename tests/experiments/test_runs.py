@@ -12,8 +12,8 @@ from experiments import telemetry
 from tests.conftest import ROOT
 
 RUN = [sys.executable, '-m', 'experiments.run']
-STEPS = 240
-LONG = (
+STEPS = 24
+SETTINGS = (
   '--config=configs/digits.py:smoke',
   f'--config.train.steps={STEPS}',
   '--config.train.checkpoint_every=8',
@@ -28,8 +28,10 @@ def run(*arguments):
 
 
 def start(workdir, *arguments):
+  """A run that goes on for longer than what is done to it takes."""
+  settings = *SETTINGS, '--config.train.steps=5000'
   return subprocess.Popen(
-    [*RUN, *LONG, f'--workdir={workdir}', *arguments],
+    [*RUN, *settings, f'--workdir={workdir}', *arguments],
     cwd=ROOT,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
@@ -47,7 +49,7 @@ def losses(workdir):
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('undisturbed')
-  result = run(*LONG, f'--workdir={workdir}')
+  result = run(*SETTINGS, f'--workdir={workdir}')
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith('test ')
   assert f'step {STEPS}/{STEPS}' in result.stderr
@@ -80,15 +82,14 @@ def wait_for_steps(process, workdir, count, timeout=120):
 
 
 def test_told_to_stop_the_run_saves_and_goes_on(tmp_path):
-  # The processes agree on a step to stop after, which takes seconds.
-  process = start(tmp_path, '--config.train.steps=5000')
+  process = start(tmp_path)
   wait_for_steps(process, tmp_path, 5)
   process.send_signal(signal.SIGTERM)
   assert process.wait(timeout=60) == 128 + signal.SIGTERM
   last = max(step for step, _ in losses(tmp_path))
   assert (tmp_path / 'checkpoints' / str(last) / 'manifest.json').exists()
   steps = f'--config.train.steps={last + 3}'
-  result = run(*LONG, steps, f'--workdir={tmp_path}')
+  result = run(*SETTINGS, steps, f'--workdir={tmp_path}')
   assert f'Going on from the checkpoint of step {last}.' in result.stderr
   trained = [step for step, split in losses(tmp_path) if split == 'train']
   assert trained == [*range(1, last + 4)]
@@ -127,7 +128,7 @@ app.run(run.main, flags_parser=run.parse_flags)
 
 def endless(*arguments):
   return subprocess.Popen(
-    [sys.executable, '-c', ENDLESS, *LONG, *arguments],
+    [sys.executable, '-c', ENDLESS, *SETTINGS, *arguments],
     cwd=ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -142,7 +143,7 @@ def test_told_to_stop_in_an_evaluation_the_run_saves_and_goes_on(tmp_path):
   process.send_signal(signal.SIGTERM)
   _, errors = process.communicate(timeout=120)
   assert process.returncode == 128 + signal.SIGTERM, errors
-  assert 'Told to stop at step 4 of 240: the checkpoint is saved.' in errors
+  assert 'Told to stop at step 4 of 24: the checkpoint is saved.' in errors
   assert (tmp_path / 'checkpoints' / '4' / 'manifest.json').exists()
   process = endless(workdir, '--mode=eval')
   for line in process.stderr:
@@ -153,7 +154,7 @@ def test_told_to_stop_in_an_evaluation_the_run_saves_and_goes_on(tmp_path):
   assert process.returncode == 128 + signal.SIGTERM, errors
   assert 'Told to stop during an evaluation' in errors
   options = '--config.train.eval_every=4', '--config.train.steps=5'
-  result = run(*LONG, *options, workdir)
+  result = run(*SETTINGS, *options, workdir)
   assert result.returncode == 0, result.stderr
   assert 'The evaluation of step 4 was cut off.' in result.stderr
   steps = [(step, split) for step, split in losses(tmp_path) if split == 'test']
@@ -161,7 +162,7 @@ def test_told_to_stop_in_an_evaluation_the_run_saves_and_goes_on(tmp_path):
 
 
 def test_eval_mode_evaluates_what_was_trained(undisturbed):
-  result = run(*LONG, f'--workdir={undisturbed}', '--mode=eval')
+  result = run(*SETTINGS, f'--workdir={undisturbed}', '--mode=eval')
   assert result.returncode == 0, result.stderr
   records = telemetry.read_metrics(str(undisturbed))
   assert f'top1 {100 * records[-1]["top1"]:.2f} %' in result.stdout

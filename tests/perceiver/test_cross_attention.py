@@ -190,7 +190,7 @@ def check_against_plain(problem, methods):
     assert_same_gradients(others, gradients, 1e-4)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(problems())
 def test_all_forms_agree_on_any_input(problem):
   check_against_plain(problem, [('no_kv', None), ('factored', None)])

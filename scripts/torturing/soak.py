@@ -32,12 +32,6 @@ SAVE_EVERY, KILL_EVERY = 100, 200  # Steps.
 # Of the steps. Pools of threads are full once as many saves as they can have
 # happened to meet in them; a leak goes on.
 WARM_UP = {'memory': 0.1, 'files': 0.1, 'threads': 0.25}
-# A save opens files and starts threads, and some threads come and go.
-LEVELS: dict[str, Callable[[list[int]], float]] = {
-  'memory': statistics.median,
-  'files': min,
-  'threads': lambda values: min(statistics.multimode(values)),
-}
 MOST_GROWTH = 0.05  # Of memory.
 MOST_HELD_UP = 0.05  # Of the time, by saves.
 INTERVAL = 0.2  # Seconds between two looks.
@@ -173,7 +167,8 @@ def growth(
       found[name] = False, f'too short: looked at {len(some)} times'
       continue
     length = max(1, len(some) // 10)
-    first, last = map(LEVELS[name], (some[:length], some[-length:]))
+    level = statistics.median if name == 'memory' else _usual
+    first, last = level(some[:length]), level(some[-length:])
     if name == 'memory':
       ratio = last / first - 1
       found[name] = (
@@ -183,6 +178,11 @@ def growth(
     else:
       found[name] = last <= first, f'{first} to {last}'
   return found
+
+
+def _usual(values: Sequence[int]) -> int:
+  """What there is as a rule: a save opens files, starts threads, ends both."""
+  return min(statistics.multimode(values))
 
 
 def _held_up(workdir: pathlib.Path) -> tuple[bool, str]:

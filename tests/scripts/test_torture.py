@@ -184,6 +184,9 @@ def test_a_soak_sees_what_grows():
   assert soak.growth(ends, 1000) == steady
   pool = [sample(x, threads=8 + (x >= 200)) for x in range(0, 1000, 10)]
   assert soak.growth(pool, 1000) == steady
+  # Nor does a single look, as at something that is just replaced.
+  looks = [sample(x, files=8 if x == 120 else 9) for x in range(0, 1000, 10)]
+  assert soak.growth(looks, 1000) == steady
   assert not any(is_good for is_good, _ in soak.growth([], 1000).values())
 
 

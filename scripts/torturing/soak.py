@@ -167,16 +167,17 @@ def growth(
       found[name] = False, f'too short: looked at {len(some)} times'
       continue
     length = max(1, len(some) // 10)
-    level = statistics.median if name == 'memory' else _usual
-    first, last = level(some[:length]), level(some[-length:])
+    parts = some[:length], some[-length:]
     if name == 'memory':
+      first, last = map(statistics.median, parts)
       ratio = last / first - 1
       found[name] = (
         ratio < MOST_GROWTH,
         f'{first / 2**20:.0f} to {last / 2**20:.0f} MiB, {100 * ratio:+.1f} %',
       )
     else:
-      found[name] = last <= first, f'{first} to {last}'
+      few, then = map(_usual, parts)
+      found[name] = then <= few, f'{few} to {then}'
   return found
 
 

@@ -156,6 +156,7 @@ def test_the_command_prints_json_and_text():
   assert figures == tables.compare(4)
   assert {'row', 'quantity', 'paper', 'ours'} <= figures[0].keys()
   text = run('--table=6')
+  assert len(text.splitlines()) == 2 + 16  # Title, header; a line each.
   assert 'misprint' in text
   assert '707.2' in text
 

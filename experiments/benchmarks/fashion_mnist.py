@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import splits
 from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
-from perceiver.ranges import Range
+from perceiver.ranges import FractionBelowOne, Range
 
 SIZE = 28
 NAMES = (
@@ -60,20 +61,43 @@ def read_idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
 class FashionMnist(ImageTask):
   """Clothes in grey, flipped and shifted in training."""
 
-  max_shift: Annotated[int, Range(f'[0, {SIZE}]')]  # Pixels, along each axis.
+  # Of the file's pixels, along each axis.
+  max_shift: Annotated[int, Range(f'[0, {SIZE}]')]
   flip: bool
+  # Pixels along a side; each is the mean of a square of the file's.
+  image_size: Annotated[int, Range(f'[1, {SIZE}]')] = SIZE
+  # Of the training split: it is held out, and picks the best checkpoint.
+  validation_fraction: FractionBelowOne = 0.0
   num_classes = 10
+
+  def __post_init__(self) -> None:
+    if SIZE % self.image_size:
+      raise ValueError(
+        f'task.image_size={self.image_size} does not divide the {SIZE} pixels'
+        ' of the files.'
+      )
+    super().__post_init__()
+    if self.validation_fraction:
+      self.eval_splits = ('validation', 'test')
 
   def class_names(self, data_dir: str | None) -> Sequence[str]:
     del data_dir
     return NAMES
 
   def num_examples(self, split: str) -> int:
-    return NUM_EXAMPLES[split]
+    if split == 'test':
+      return NUM_EXAMPLES['test']
+    return len(self._indices(split))
+
+  def _indices(self, split: str) -> np.ndarray:
+    """Of 'train' or 'validation', in the published training split."""
+    size = NUM_EXAMPLES['train']
+    return splits.indices(split, size, self.validation_fraction)
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     directory = pathlib.Path(data_dir or '.')
-    paths = [directory / name for name in FILES[split]]
+    published = 'test' if split == 'test' else 'train'
+    paths = [directory / name for name in FILES[published]]
     for path in paths:
       if not path.exists():
         raise DataNotFoundError(
@@ -81,10 +105,13 @@ class FashionMnist(ImageTask):
           " Fashion-MNIST come with Debian's package dataset-fashion-mnist"
           ' (in /usr/share/datasets/fashion-mnist), or from its authors.'
         )
-    count = NUM_EXAMPLES[split]
+    count = NUM_EXAMPLES[published]
     images = read_idx(paths[0], (count, SIZE, SIZE))
     labels = read_idx(paths[1], (count,))
-    return _Records(images, labels)
+    records = _Records(images, labels)
+    if published == 'test' or not self.validation_fraction:
+      return records
+    return splits.Subset(records, self._indices(split))
 
   def read_file(self, path: str) -> Any:
     """An image of clothes, bright on dark as those of the data set.
@@ -106,14 +133,22 @@ class FashionMnist(ImageTask):
     return self.eval_example({**record, 'image': image})
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
+    side = SIZE // self.image_size
+    image = record['image'].reshape(
+      self.image_size, side, self.image_size, side
+    )
+    if side > 1:
+      image = np.rint(image.mean(axis=(1, 3))).astype(np.uint8)
     return {
-      'image': record['image'][..., None],  # [28, 28, 1], 0 to 255
+      'image': image.reshape(self.image_size, self.image_size, 1),  # 0 to 255
       'label': np.asarray(record['label'], np.int32),
     }
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     return {
-      'image': jax.ShapeDtypeStruct((SIZE, SIZE, 1), jnp.uint8),
+      'image': jax.ShapeDtypeStruct(
+        (self.image_size, self.image_size, 1), jnp.uint8
+      ),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
 

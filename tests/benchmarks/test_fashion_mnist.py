@@ -14,8 +14,8 @@ from experiments.errors import DataNotFoundError
 COUNT = 10_000
 
 
-def write(directory, images, labels):
-  for name, x in zip(FILES['test'], (images, labels), strict=True):
+def write(directory, images, labels, split='test'):
+  for name, x in zip(FILES[split], (images, labels), strict=True):
     header = struct.pack(f'>HBB{x.ndim}I', 0, 8, x.ndim, *x.shape)
     (directory / name).write_bytes(gzip.compress(header + x.tobytes(), 1))
 
@@ -49,6 +49,40 @@ def test_training_flips_and_shifts(task, data):
     for seed in range(300)
   }
   assert len(seen) == 2 * 3 * 3  # Flipped or not; 3 shifts along each axis.
+
+
+def test_a_part_of_the_training_images_is_held_out(task, tmp_path):
+  images = np.zeros((60_000, SIZE, SIZE), np.uint8)
+  images[:, 0, :4] = (
+    np.arange(60_000, dtype='>u4').view(np.uint8).reshape(-1, 4)
+  )
+  write(tmp_path, images, np.zeros(60_000, np.uint8), 'train')
+  number = lambda record: int(record['image'][0, :4].view('>u4')[0])
+  whole = task.source('train', str(tmp_path))
+  assert [number(whole[i]) for i in (0, 1, 59_999)] == [0, 1, 59_999]
+  config = fashion_mnist.get_config()
+  config.task.validation_fraction = 1 / 12
+  split = benchmarks.create(**config.task)
+  assert split.eval_splits == ('validation', 'test')
+  seen = []
+  for name, size in (('train', 55_000), ('validation', 5000)):
+    source = split.source(name, str(tmp_path))
+    assert len(source) == split.num_examples(name) == size
+    seen += [number(record) for record in source]
+  assert sorted(seen) == list(range(60_000))
+
+
+def test_a_smaller_image_has_the_means_of_squares(data):
+  config = fashion_mnist.get_config()
+  config.task.image_size = 14
+  task = benchmarks.create(**config.task)
+  image = task.eval_example({'image': data[0][0], 'label': 3})['image']
+  assert image.shape == task.example_spec()['image'].shape == (14, 14, 1)
+  expected = data[0][0][6:8, 2:4].mean()
+  assert abs(float(image[3, 1, 0]) - expected) <= 0.5
+  config.task.image_size = 15
+  with pytest.raises(ValueError, match=r'image_size=15 does not divide the 28'):
+    benchmarks.create(**config.task)
 
 
 def test_wrong_files_are_one_clear_error(task, data, tmp_path):

@@ -123,6 +123,8 @@ OTHER_EFFECTS = {
   },
   (fashion_mnist, 'task.max_shift'): (image_example, 3, {}),
   (fashion_mnist, 'task.flip'): (image_example, False, {}),
+  (fashion_mnist, 'task.image_size'): (image_example, 14, {}),
+  (fashion_mnist, 'task.validation_fraction'): (train_size, 0.1, {}),
   (imagenet, 'task.image_size'): (image_example, 17, {}),
   (imagenet, 'task.rand_augment_layers'): (image_example, 1, IMAGES),
   (imagenet, 'task.rand_augment_magnitude'): (image_example, 9.0, IMAGES),

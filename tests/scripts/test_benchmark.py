@@ -64,7 +64,7 @@ def test_a_baseline_is_measured():
     '--config.model.blocks=(1, 1, 1, 1)',
     '--mode=forward',
     '--repetitions=1',
-    config='configs/fashion_mnist.py:resnet',
+    config='configs/fashion_mnist.py:table2_resnet',
   )
   assert result.returncode == 0, result.stderr
   assert 'forward' in result.stdout

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import splits
 from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.task import Batch, Task
@@ -20,22 +21,6 @@ from perceiver.ranges import (
   PositiveOrZero,
   Range,
 )
-
-SPLIT_SEED = 0  # ModelNet40 has no validation split: ours is fixed by this.
-
-
-@dataclasses.dataclass(frozen=True)
-class Subset(Sequence[Any]):
-  """Some of a sequence's records."""
-
-  records: Sequence[Any]
-  indices: np.ndarray  # Of records, in the order to have them in.
-
-  def __len__(self) -> int:
-    return len(self.indices)
-
-  def __getitem__(self, index: Any) -> Any:
-    return self.records[int(self.indices[index])]
 
 
 @dataclasses.dataclass
@@ -96,13 +81,11 @@ class ModelNet40(Task):
     if split == 'test':
       return modelnet40.open_source(self.dataset, 'test', data_dir)
     records = modelnet40.open_source(self.dataset, 'train', data_dir)
-    return Subset(records, self._indices(split, len(records)))
+    return splits.Subset(records, self._indices(split, len(records)))
 
   def _indices(self, split: str, size: int) -> np.ndarray:
     """Of 'train' or 'validation', in the published training split."""
-    order = np.random.default_rng(SPLIT_SEED).permutation(size)
-    held_out = round(self.validation_fraction * size)
-    return {'validation': order[:held_out], 'train': order[held_out:]}[split]
+    return splits.indices(split, size, self.validation_fraction)
 
   def read_file(self, path: str) -> Any:
     return files.read(path)

@@ -1,0 +1,36 @@
+"""Parts of a training split: held out where a data set has none to pick by."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+SEED = 0  # The same examples are held out in all runs.
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset(Sequence[Any]):
+  """Some of a sequence's records."""
+
+  records: Sequence[Any]
+  indices: np.ndarray  # Of records, in the order to have them in.
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: Any) -> Any:
+    return self.records[int(self.indices[index])]
+
+
+def indices(split: str, size: int, validation_fraction: float) -> np.ndarray:
+  """Which records of the published training split are in a part of it.
+
+  Args:
+    split: 'train' or 'validation'.
+    size: of the published training split.
+    validation_fraction: how much of it is held out.
+  """
+  order = np.random.default_rng(SEED).permutation(size)
+  held_out = round(validation_fraction * size)
+  return {'validation': order[:held_out], 'train': order[held_out:]}[split]

@@ -1,0 +1,77 @@
+r"""Trains many variants alike and puts them beside the paper's figures.
+
+  python -m scripts.sweep --workdir=runs/small --devices=cpu:0,cpu:1
+  python -m scripts.sweep --config=configs/fashion_mnist.py --variants=table2 \
+      --workdir=runs/small
+
+Each variant is trained with each learning rate of its config's LEARNING_RATES,
+of which the examples that it holds out pick one, and then with other seeds.
+Every run has a directory of its own. Killed at any moment and started again,
+the sweep goes on: what is finished stays, and what was running resumes. A run
+that fails is named, and the others go on.
+"""
+
+import ast
+import functools
+import pathlib
+import sys
+from typing import Any
+
+from absl import app, flags
+
+from scripts import command
+from scripts.sweeping import plan, runner, stand_ins
+
+CONFIGS = ('fashion_mnist', 'modelnet40', 'audioset')
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+  """Of KEY=VALUE. Raises ValueError for what is none."""
+  settings = {}
+  for text in texts:
+    key, equals, value = text.partition('=')
+    if not equals:
+      raise ValueError(f'--set={text} is not KEY=VALUE.')
+    try:
+      settings[key] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      settings[key] = value
+  return settings
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  with command.running(
+    interrupted='Interrupted. The same command goes on where it was.'
+  ):
+    names = [pathlib.PurePath(name).stem for name in _CONFIG.value]
+    variants = plan.select(names, _VARIANTS.value, _settings(_SET.value))
+    devices = [runner.Device(name) for name in _DEVICES.value or ['']]
+    say = functools.partial(print, flush=True)  # Also into a file, at once.
+    runs = runner.Runner(variants, _WORKDIR.value, devices, say)
+    stand_ins.make(variants)
+    runs.run()
+  for run, reason in runs.failures.items():
+    print(f'Failed: {run.title}: {reason}', file=sys.stderr)
+  if runs.failures:
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  _CONFIG = flags.DEFINE_list('config', list(CONFIGS), 'Whose variants.')
+  _VARIANTS = flags.DEFINE_list(
+    'variants', [], "Names in a config's SWEEPS, or variants; none: all sweeps."
+  )
+  _WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where all runs have their directories.', required=True
+  )
+  _DEVICES = flags.DEFINE_list(
+    'devices',
+    [],
+    'A run at a time on each: cpu:0,cpu:1, or gpu:0,gpu:1; none: one run at a'
+    ' time, on all there is.',
+  )
+  _SET = flags.DEFINE_multi_string(
+    'set', [], 'KEY=VALUE of the config, for all runs; may be repeated.'
+  )
+  app.run(main)

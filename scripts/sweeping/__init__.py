@@ -1,0 +1,1 @@
+"""Many variants trained alike, and what came of them."""

@@ -1,0 +1,75 @@
+"""The generated data that a sweep's variants need, made where it is missing."""
+
+from collections.abc import Sequence
+import pathlib
+import subprocess
+import sys
+
+from ml_collections import ConfigDict
+
+from experiments import benchmarks
+from experiments.errors import DataNotFoundError
+from scripts.sweeping.plan import Variant
+
+
+def make(variants: Sequence[Variant]) -> None:
+  """Generates what is missing, and checks that all other data is there.
+
+  Raises:
+    DataNotFoundError: for data that cannot be generated.
+    ChildProcessError: if generating it fails.
+  """
+  seen = set()
+  for variant in variants:
+    config = variant.trials()[0].config()
+    place = (variant.config_name, config.data.dir)
+    if place in seen:
+      continue
+    seen.add(place)
+    task = benchmarks.create(**config.task)
+    try:
+      task.source('train', config.data.dir)
+    except DataNotFoundError:
+      commands = _commands(config)
+      if not commands:
+        raise
+      for command in commands:
+        _call(command)
+
+
+def _commands(config: ConfigDict) -> list[list[str]]:
+  """That make the data of a config; none where people have to get it."""
+  folder = pathlib.Path(config.data.dir)
+  if config.task.get('dataset') == 'solids':
+    archive = folder / 'solids.zip'
+    return [
+      ['scripts.generate_solids', f'--output={archive}'],
+      [
+        'scripts.prepare_modelnet40',
+        '--dataset=solids',
+        f'--source={archive}',
+        f'--data_dir={folder}',
+      ],
+    ]
+  if config.task.name == 'audioset' and folder.name == 'events':
+    return [
+      ['scripts.generate_audioset', f'--output={folder}'],
+      [
+        'scripts.prepare_audioset',
+        f'--clips={folder / "clips"}',
+        f'--csv={folder / "csv"}',
+        f'--data_dir={folder}',
+      ],
+    ]
+  return []
+
+
+def _call(command: list[str]) -> None:
+  print('python -m', *command)
+  try:
+    subprocess.run([sys.executable, '-m', *command], check=True)
+  except subprocess.CalledProcessError as error:
+    raise ChildProcessError(
+      f'python -m {" ".join(command)} failed with status {error.returncode};'
+      ' what it said is above.'
+    ) from error

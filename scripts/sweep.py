@@ -9,18 +9,31 @@ of which the examples that it holds out pick one, and then with other seeds.
 Every run has a directory of its own. Killed at any moment and started again,
 the sweep goes on: what is finished stays, and what was running resumes. A run
 that fails is named, and the others go on.
+
+At the end, and when it is stopped, the workdir has what is known by then:
+results.json, which `scripts.tables --small --results=…` reads, table.md, and a
+picture of each table and figure of the paper's that has been trained.
 """
 
 import ast
 import functools
 import pathlib
+import shlex
 import sys
 from typing import Any
 
 from absl import app, flags
 
+from experiments import storage
 from scripts import command
-from scripts.sweeping import plan, runner, stand_ins
+from scripts.sweeping import (
+  figures,
+  plan,
+  results,
+  runner,
+  small_tables,
+  stand_ins,
+)
 
 CONFIGS = ('fashion_mnist', 'modelnet40', 'audioset')
 
@@ -39,6 +52,21 @@ def _settings(texts: list[str]) -> dict[str, Any]:
   return settings
 
 
+def _write(variants: list[plan.Variant]) -> None:
+  """What is known so far, and pictures of what is complete."""
+  command = shlex.join(['python', '-m', 'scripts.sweep', *sys.argv[1:]])
+  found = results.collect(variants, _WORKDIR.value, command)
+  folder = pathlib.Path(_WORKDIR.value)
+  results.write(folder / 'results.json', found)
+  known = results.read(folder / 'results.json')
+  storage.write(
+    storage.path(folder / 'table.md'), small_tables.report(known) + '\n'
+  )
+  for name, picture in figures.all_of(known).items():
+    storage.write(storage.path(folder / name), picture)
+  print(f'{folder}/table.md has {len(found)} of {len(variants)} variants.')
+
+
 def main(argv: list[str]) -> None:
   del argv
   with command.running(
@@ -50,7 +78,10 @@ def main(argv: list[str]) -> None:
     say = functools.partial(print, flush=True)  # Also into a file, at once.
     runs = runner.Runner(variants, _WORKDIR.value, devices, say)
     stand_ins.make(variants)
-    runs.run()
+    try:
+      runs.run()
+    finally:
+      _write(variants)
   for run, reason in runs.failures.items():
     print(f'Failed: {run.title}: {reason}', file=sys.stderr)
   if runs.failures:

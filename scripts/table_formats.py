@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.paper_tables import COST_TABLES, METRICS, Row, TABLES
+from scripts.sweeping import small_tables
 
 Figure = Mapping[str, Any]  # As `tables.compare` has them.
 
@@ -21,12 +22,17 @@ def text(figures: Sequence[Figure]) -> str:
   return '\n'.join(line.rstrip() for line in lines)
 
 
-def markdown(table: int, by_row: Sequence[tuple[Row, list[Any]]]) -> str:
+def markdown(
+  table: int,
+  by_row: Sequence[tuple[Row, list[Any]]],
+  small: small_tables.Results,
+) -> str:
   """See `tables.as_markdown`.
 
   Args:
     table: its number.
     by_row: its rows, each with its figures.
+    small: results of small models, for tables without costs.
 
   Returns:
     What the columns are, the table, and the notes on its figures.
@@ -39,7 +45,7 @@ def markdown(table: int, by_row: Sequence[tuple[Row, list[Any]]]) -> str:
   has_costs = table in COST_TABLES
   found = dict.fromkeys(f['quantity'] for _, fs in by_row for f in fs)
   quantities = [q for q in found if has_costs or q in METRICS]
-  columns = quantities if has_costs else ['Paper', 'Ours']
+  columns = quantities if has_costs else ['Paper', 'Ours', 'In small']
   config = f'`--config=configs/{TABLES[table][0]}.py:VARIANT`'
   what = ', paper / ours' if has_costs else f', {quantities[0]}'
   printed = [
@@ -55,6 +61,8 @@ def markdown(table: int, by_row: Sequence[tuple[Row, list[Any]]]) -> str:
     else:
       here = line[0][0].variant is not None
       values = [_paper(cells[0]), _ours(cells[0]) if here else '–']
+      scores = [small_tables.score_of(table, row, small) for row, _ in line]
+      values.append(' / '.join(dict.fromkeys(scores)))
     names = ' / '.join(row.name.strip() for row, _ in line)
     variants = dict.fromkeys(_variant(row.variant) for row, _ in line)
     printed.append(_markdown_row([names, *values, ', '.join(variants)]))

@@ -9,6 +9,11 @@ allocated. Accuracies are read from the runs that are given:
 As Markdown, shorter, for a README:
 
   python -m scripts.tables --table=1,2,3,4 --format=markdown
+
+In small, from what `scripts.sweep` left: all of them, the figures' points and
+which of the paper's claims hold.
+
+  python -m scripts.tables --small
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +31,7 @@ from experiments import benchmarks, experiment, saved, telemetry
 from perceiver import cost
 from scripts import command, table_formats
 from scripts.paper_tables import COST_TABLES, DIGITS, METRICS, Row, TABLES
+from scripts.sweeping import results, small_tables
 
 UNITS = {
   'GFLOPs': 1e9,
@@ -202,7 +208,8 @@ def as_markdown(table: int, runs: Sequence[Run] = ()) -> str:
   Returns:
     What the columns are, the table, and the notes on its figures.
   """
-  return table_formats.markdown(table, _by_row(table, runs))
+  small = results.read(results.RESULTS)
+  return table_formats.markdown(table, _by_row(table, runs), small)
 
 
 def measured() -> str:
@@ -222,6 +229,9 @@ def main(argv: list[str]) -> None:
   del argv
   chosen = [int(table) for table in _TABLES.value]
   with command.running():
+    if _SMALL.value:
+      print(small_tables.report(results.read(_RESULTS.value), chosen))
+      return
     runs = [read_run(workdir) for workdir in _RUNS.value]
     if _FORMAT.value == 'markdown':
       print('\n\n'.join(as_markdown(table, runs) for table in chosen))
@@ -242,12 +252,17 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _TABLES = flags.DEFINE_list(
-    'table', None, 'Which table, or tables.', required=True
+  _TABLES = flags.DEFINE_list('table', [], 'Which table, or tables.')
+  _SMALL = flags.DEFINE_bool('small', False, 'In small.')
+  _RESULTS = flags.DEFINE_string(
+    'results', str(results.RESULTS), 'With --small: of which sweep.'
   )
-  flags.register_validator(
-    'table',
-    lambda value: bool(value) and set(value) <= {str(t) for t in TABLES},
+  flags.register_multi_flags_validator(
+    ['table', 'small'],
+    lambda values: (
+      set(values['table']) <= {str(t) for t in TABLES}
+      and bool(values['table'] or values['small'])
+    ),
     f'--table is one of {", ".join(map(str, TABLES))}, or several: 1,2,3.',
   )
   _FORMAT = flags.DEFINE_enum(

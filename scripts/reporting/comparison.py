@@ -8,6 +8,7 @@ from typing import Any
 from experiments import benchmarks
 from scripts import paper_tables, tables
 from scripts.reporting.history import History
+from scripts.sweeping import small_tables
 
 
 def paper(history: History) -> list[tuple[str, str, float, float | None]]:
@@ -29,6 +30,26 @@ def paper(history: History) -> list[tuple[str, str, float, float | None]]:
           ours = 100 * run.figure(quantity)[0]
         title = f'Table {number}, {row.name.strip()}'
         found.append((title, quantity, row.paper[quantity], ours))
+  return found or _in_small(run, task)
+
+
+def _in_small(
+  run: tables.Run, task: str
+) -> list[tuple[str, str, float, float | None]]:
+  """The same for a small variant: of the rows that it stands for."""
+  found = []
+  for number in small_tables.SMALL:
+    quantity = 'mAP' if number == 3 else 'top-1 %'
+    for line in small_tables.lines(number, {}):
+      name, _, variant = line.title.partition(':')
+      if name != task or line.paper is None:
+        continue
+      module = importlib.import_module(f'configs.{name}')
+      if not run.is_of(module.get_config(variant)):
+        continue
+      ours = 100 * run.figure(quantity)[0] if run.evaluations else None
+      title = f'Table {number} in small, {line.name}'
+      found.append((title, quantity, line.paper, ours))
   return found
 
 

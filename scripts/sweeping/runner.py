@@ -1,6 +1,6 @@
 """Trains the runs of a sweep, each in a process, on one device or several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import datetime
@@ -73,43 +73,72 @@ class Device:
     return functools.partial(os.sched_setaffinity, 0, {self._number})
 
 
-@dataclasses.dataclass
-class _Started:
-  run: Run
-  process: subprocess.Popen
-  since: float
-
-
-def _start(run: Run, root: str, device: Device) -> _Started:
-  """Starts a run's process, which goes on if this one dies.
-
-  It holds a lock, for which the same run waits if it is started once more.
-  """
-  workdir = pathlib.Path(run.workdir(root))
-  workdir.mkdir(parents=True, exist_ok=True)
+def command_of(run: Run, root: str) -> list[str]:
+  """What trains a run."""
   variant = run.variant
   suffix = f':{variant.name}' if variant.name else ''
-  command = [
+  # What the runs compile alike is compiled once.
+  cache = str(pathlib.Path(root).absolute() / 'compiled')
+  settings = {'train.compilation_cache': cache, **run.settings()}
+  return [
     *(sys.executable, '-m', 'experiments.run'),
     f'--config=configs/{variant.config_name}.py{suffix}',
-    f'--workdir={workdir}',
-    *(f'--config.{key}={value}' for key, value in run.settings().items()),
-    # What the runs compile alike is compiled once.
-    f'--config.train.compilation_cache={pathlib.Path(root).absolute()}/compiled',
+    f'--workdir={run.workdir(root)}',
+    *(f'--config.{key}={value}' for key, value in settings.items()),
   ]
-  with open(workdir / OUTPUT, 'ab') as output, open(workdir / 'lock', 'w') as f:
-    fcntl.flock(f, fcntl.LOCK_EX)
-    process = subprocess.Popen(
-      command,
-      stdin=subprocess.DEVNULL,
-      stdout=output,
-      stderr=output,
-      env={**os.environ, **device.environment()},
-      pass_fds=(f.fileno(),),
-      preexec_fn=device.prepare(),
-      start_new_session=True,  # Ctrl-C is for the sweep, which tells its runs.
-    )
-  return _Started(run, process, time.monotonic())
+
+
+class _Training:
+  """A run's process, which goes on if this one dies.
+
+  It holds a lock. Where a process of an earlier sweep still has it, that one is
+  waited for instead of starting another beside it.
+  """
+
+  def __init__(self, run: Run, root: str, device: Device):
+    self.run = run
+    self.begin = time.monotonic()
+    self.process: subprocess.Popen | None = None
+    self._folder = pathlib.Path(run.workdir(root))
+    self._folder.mkdir(parents=True, exist_ok=True)
+    with self._locked() as lock:
+      if lock is None:
+        return
+      with open(self._folder / OUTPUT, 'ab') as output:
+        self.process = subprocess.Popen(
+          command_of(run, root),
+          stdin=subprocess.DEVNULL,
+          stdout=output,
+          stderr=output,
+          env={**os.environ, **device.environment()},
+          pass_fds=(lock,),
+          preexec_fn=device.prepare(),
+          start_new_session=True,  # Ctrl-C is for the sweep, which tells it.
+        )
+
+  @contextlib.contextmanager
+  def _locked(self) -> Iterator[int | None]:
+    """The lock's descriptor; None if another process has it."""
+    with open(self._folder / 'lock', 'w') as f:
+      try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        yield None
+        return
+      yield f.fileno()
+
+  def has_ended(self) -> bool:
+    if self.process is not None:
+      return self.process.poll() is not None
+    with self._locked() as lock:
+      return lock is not None
+
+  def last_words(self) -> str:
+    """The last line that its process said, and its status."""
+    assert self.process is not None
+    text = (self._folder / OUTPUT).read_text(errors='replace')
+    lines = text.strip().splitlines() or ['it said nothing']
+    return f'{lines[-1].strip()} (status {self.process.returncode})'
 
 
 class Runner:
@@ -128,7 +157,7 @@ class Runner:
     self._devices = devices
     self._say = say
     self._waiting: list[Run] = []
-    self._running: dict[Device, _Started] = {}
+    self._running: dict[Device, _Training] = {}
     self._seconds: dict[Run, float] = {}  # Of what was trained.
     self._total = sum(variant.num_runs for variant in variants)
     self._done: set[Run] = set()
@@ -174,37 +203,38 @@ class Runner:
     if not trials <= self._done | self.failures.keys():
       return
     rate = plan.best(variant, self._root)
-    if rate is not None:
-      for run in variant.runs(rate)[1:]:
-        self._add(run)
+    if rate is None:  # All have failed: there is nothing to repeat.
+      self._total -= variant.num_seeds - 1
+      return
+    for run in variant.runs(rate)[1:]:
+      self._add(run)
 
   def _start_and_reap(self) -> None:
     for device in self._devices:
-      started = self._running.get(device)
-      if started is not None and started.process.poll() is not None:
+      training = self._running.get(device)
+      if training is not None and training.has_ended():
         del self._running[device]
-        self._finish(started)
+        self._finish(training)
       if device not in self._running and self._waiting:
         run = self._waiting.pop(0)
-        self._running[device] = _start(run, self._root, device)
+        self._running[device] = _Training(run, self._root, device)
 
-  def _finish(self, started: _Started) -> None:
-    run, seconds = started.run, time.monotonic() - started.since
+  def _finish(self, training: _Training) -> None:
+    run, seconds = training.run, time.monotonic() - training.begin
     evaluations = run.evaluations(self._root)
+    if evaluations is None and training.process is None:
+      self._waiting.insert(0, run)  # An earlier sweep's process did not end it.
+      return
     if evaluations is None:
-      text = (pathlib.Path(run.workdir(self._root)) / OUTPUT).read_text(
-        errors='replace'
-      )
-      lines = text.strip().splitlines() or ['it said nothing']
-      status = started.process.returncode
-      self.failures[run] = f'{lines[-1].strip()} (status {status})'
+      self.failures[run] = training.last_words()
       said = f'FAILED: {self.failures[run]}'
     else:
       self._done.add(run)
       self._seconds[run] = seconds
+      metric = benchmarks.create(**run.config().task).best_metric
       said = ', '.join(
-        f'{split} {_metric(run)} {100 * e[_metric(run)]:.2f} %'
-        for split, e in evaluations.items()
+        f'{split} {metric} {100 * end[metric]:.2f} %'
+        for split, end in evaluations.items()
       )
     if run.seed == 0:
       self._add_seeds(run.variant)
@@ -243,18 +273,15 @@ class Runner:
   def _stop(self) -> None:
     """Tells all runs to save and waits until they have."""
     self._say('Stopping; each run saves first.')
-    for started in self._running.values():
-      started.process.terminate()
-    for started in self._running.values():
-      started.process.wait()
-
-
-def _metric(run: Run) -> str:
-  return benchmarks.create(**run.config().task).best_metric
+    processes = [training.process for training in self._running.values()]
+    for process in filter(None, processes):
+      process.terminate()
+    for process in filter(None, processes):
+      process.wait()
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt():
+def _sigterm_as_interrupt() -> Iterator[None]:
   """A scheduler's SIGTERM stops a sweep as Ctrl-C does."""
   before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:

@@ -22,13 +22,14 @@ def make(variants: Sequence[Variant]) -> None:
   seen = set()
   for variant in variants:
     config = variant.trials()[0].config()
-    place = (variant.config_name, config.data.dir)
+    data_dir = config.data.get('dir')
+    place = (variant.config_name, data_dir)
     if place in seen:
       continue
     seen.add(place)
     task = benchmarks.create(**config.task)
     try:
-      task.source('train', config.data.dir)
+      task.source('train', data_dir)
     except DataNotFoundError:
       commands = _commands(config)
       if not commands:

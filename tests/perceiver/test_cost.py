@@ -13,6 +13,7 @@ from experiments import benchmarks, telemetry
 from experiments.experiment import model_shapes, transform_model
 from perceiver import cost
 from scripts import table_formats, tables
+from scripts.sweeping import results
 
 MISPRINT = ('1 at start', 'M parameters')
 
@@ -161,18 +162,29 @@ def test_the_command_prints_json_and_text():
   assert '707.2' in text
 
 
-def test_markdown_has_a_line_for_what_the_paper_has_side_by_side(tmp_path):
+def test_markdown_has_a_line_for_what_the_paper_has_side_by_side(
+  tmp_path, monkeypatch
+):
+  small = tmp_path / 'small.json'
+  monkeypatch.setattr(results, 'RESULTS', small)
+  resnet = results.Result(
+    *('top1', [0.5], 10_000, None, 0.01, {0.01: 0.5}),
+    *(1.0, 'command', 'commit', 'cpu'),
+  )
+  results.write(small, {'fashion_mnist:table2_resnet': resnet})
   run = tables.read_run(workdir_of(tmp_path / 'a', 'resnet50_permuted'))
   lines = tables.as_markdown(2, [run]).splitlines()
   assert lines[2:4] == [
-    '| | Paper | Ours | Variant |',
-    '| --- | ---: | ---: | --- |',
+    '| | Paper | Ours | In small | Variant |',
+    '| --- | ---: | ---: | ---: | --- |',
   ]
   assert lines[4] == (
     '| ResNet-50 (FF) / permuted | 73.5 / 39.4 | not run / 67.9'
-    ' | `resnet50`, `resnet50_permuted` |'
+    ' | 50.00 ± 0.50 / not run | `resnet50`, `resnet50_permuted` |'
   )
-  assert lines[7].endswith('| 78.0 / 78.0 | not run | default, `permuted` |')
+  assert lines[7].endswith(
+    '| 78.0 / 78.0 | not run | not run | default, `permuted` |'
+  )
   # Where a figure is from, and that the run is not at its end.
   assert lines[10:] == [
     f'* `resnet50_permuted`: {run.workdir}, step 7 of 150137.'
@@ -204,7 +216,7 @@ def test_several_tables_are_printed_at_once():
   assert by_table['4'] == tables.compare(4)
   markdown = run('--format=markdown', check=True).stdout
   assert markdown == '\n\n'.join(map(tables.as_markdown, (2, 4))) + '\n'
-  assert '| PointNet++ | 91.9 | – | literature |' in markdown
+  assert '| PointNet++ | 91.9 | – | – | literature |' in markdown
   text = run(check=True).stdout
   assert text.startswith('Table 2 ')
   assert '\n\nTable 4 ' in text

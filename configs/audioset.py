@@ -114,7 +114,7 @@ VARIANTS = {
   **TABLE3,
 }
 SWEEPS = {'table3': tuple(TABLE3)}
-NUM_SEEDS = {'table3': 3}
+NUM_SEEDS = dict.fromkeys(TABLE3, 3)
 
 
 def get_config(variant: str = '') -> ConfigDict:

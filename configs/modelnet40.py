@@ -74,6 +74,7 @@ EQUAL = {
   **{k: x for k, x in SOLIDS.items() if not k.startswith('model.')},
   **task(validation_fraction=0.2),
   **model(num_classes=12),
+  **optimizer(name='adamw', weight_decay=0.01),
   **train(steps=400, eval_every=1_000_000),
 }
 EQUAL_VIT = {
@@ -115,7 +116,7 @@ VARIANTS = {
 }
 SWEEPS = {'table4': tuple(TABLE4)}
 # What `scripts.sweep` tries for each variant that holds examples out.
-LEARNING_RATES = (2e-3, 5e-3, 1.25e-2)
+LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 
 
 def get_config(variant: str = '') -> ConfigDict:

@@ -21,10 +21,26 @@ from absl import flags  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# The files that take longest begin first: the last ones to begin are short, so
+# that no worker is left alone with one at the end.
+LONGEST = (
+  'tests/scripts/test_plan.py',
+  'tests/docs/test_pages_on_data.py',
+  'tests/scripts/test_torture.py',
+  'tests/experiments/test_several_processes.py',
+  'tests/docs/test_pages_on_runs.py',
+)
+
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read some.
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def pytest_collection_modifyitems(items):
+  """Orders files; tests keep their order in them."""
+  rank = {name: i for i, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: rank.get(item.location[0], len(LONGEST)))
 
 
 @pytest.fixture(scope='session')

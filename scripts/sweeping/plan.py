@@ -153,17 +153,14 @@ def select(
       raise ValueError(f'--config: {error}') from error
     sweeps = getattr(module, 'SWEEPS', {})
     known |= dict.fromkeys(sweeps)
-    seeds = getattr(module, 'NUM_SEEDS', {})
     for name in names or sweeps:
       if name not in sweeps and name not in module.VARIANTS:
         continue
       unknown.discard(name)
       for variant in sweeps.get(name, (name,)):
         key = (config_name, variant)
-        num_seeds = seeds.get(name, 1)
-        if key in variants:  # Of two sweeps: the one with more seeds.
-          num_seeds = max(num_seeds, variants[key].num_seeds)
-        variants[key] = _variant(module, *key, num_seeds, settings)
+        if key not in variants:  # Some are of two sweeps.
+          variants[key] = _variant(module, *key, settings)
   if unknown:
     raise ValueError(
       f'--variants: no config has {", ".join(sorted(unknown))}; the sweeps are'
@@ -176,7 +173,6 @@ def _variant(
   module: Any,
   config_name: str,
   name: str,
-  num_seeds: int,
   settings: Mapping[str, Any],
 ) -> Variant:
   config = module.get_config(name)
@@ -188,6 +184,7 @@ def _variant(
   rates = (config.optimizer.learning_rate,)
   if len(task.eval_splits) > 1:  # Something is held out, to pick by.
     rates = getattr(module, 'LEARNING_RATES', rates)
+  num_seeds = getattr(module, 'NUM_SEEDS', {}).get(name, 1)
   return Variant(config_name, name, rates, num_seeds, tuple(settings.items()))
 
 

@@ -26,7 +26,9 @@ def parse(module: str, arguments: list[str]) -> str | None:
     if error.code:
       return str(error.code)
     # A config that cannot be read fails only when it is looked into.
-    if 'config' in flags.FLAGS:
+    if 'config' in flags.FLAGS and not isinstance(
+      flags.FLAGS['config'].value, list
+    ):
       _ = flags.FLAGS.config.task
     return None
   return 'It parsed no flags.'

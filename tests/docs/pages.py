@@ -30,6 +30,7 @@ NEEDS = {
   'data': r'=/data\b|--manual_dir=/|runs/(imagenet|permuted|modelnet40)\b',
   'data set': r'configs/fashion_mnist\.py|fashion\b',  # Debian's package.
   'gpu': r'cuda|xla_gpu',
+  'hours': r'scripts\.sweep\b',
   'installation': r'^(make|pip|source) ',
   'machines': r'--coordinator=',
   'minutes': r'scripts\.(benchmark|torture)\b',

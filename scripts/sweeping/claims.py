@@ -95,7 +95,7 @@ CLAIMS = (
     ('table2_perceiver', 'equals', 'table2_perceiver_permuted'),
   ),
   _claim(
-    'nor with learned positions',
+    'nor for the Perceiver with learned positions',
     'Table 2',
     '70.9 / 70.9',
     ('table2_learned', 'equals', 'table2_learned_permuted'),
@@ -107,13 +107,13 @@ CLAIMS = (
     ('table2_transformer', 'equals', 'table2_transformer_permuted'),
   ),
   _claim(
-    'It costs ResNet accuracy',
+    'It makes ResNet worse',
     'Table 2',
     '73.5 / 39.4',
     ('table2_resnet', 'exceeds', 'table2_resnet_permuted'),
   ),
   _claim(
-    'and ViT',
+    'and ViT worse',
     'Table 2',
     '76.7 / 61.7',
     ('table2_vit', 'exceeds', 'table2_vit_permuted'),
@@ -125,19 +125,19 @@ CLAIMS = (
     ('table2_perceiver', 'exceeds', 'table2_resnet'),
   ),
   _claim(
-    'than ViT',
+    'and better than ViT',
     'Table 2',
     '78.0, 76.7',
     ('table2_perceiver', 'exceeds', 'table2_vit'),
   ),
   _claim(
-    'than the Transformer on fewer pixels',
+    'and better than a Transformer on fewer pixels',
     'Table 2',
     '78.0, 57.0',
     ('table2_perceiver', 'exceeds', 'table2_transformer'),
   ),
   _claim(
-    'and than both on permuted images',
+    'and better than ResNet and ViT on permuted images',
     'Table 2',
     '78.0; 39.4, 61.7',
     ('table2_perceiver_permuted', 'exceeds', 'table2_resnet_permuted'),
@@ -188,7 +188,7 @@ CLAIMS = (
     config='audioset',
   ),
   _claim(
-    'and with mel',
+    'and it helps with mel',
     'Table 3, text',
     '43.2, 39.9',
     ('table3_av_mel', 'exceeds', 'table3_av_mel_no_video_dropout'),
@@ -202,28 +202,28 @@ CLAIMS = (
     config='audioset',
   ),
   _claim(
-    'The Perceiver is better on point clouds than ResNet',
+    'On point clouds the Perceiver is better than ResNet',
     'Table 4',
     '85.7, 66.3',
     ('table4_perceiver', 'exceeds', 'table4_resnet'),
     config='modelnet40',
   ),
   _claim(
-    'than ViT with patches of 2',
+    'and better than ViT with patches of 2',
     'Table 4',
     '85.7, 78.9',
     ('table4_perceiver', 'exceeds', 'table4_vit_patch2'),
     config='modelnet40',
   ),
   _claim(
-    'and than the Transformer',
+    'and better than a Transformer',
     'Table 4',
     '85.7, 82.1',
     ('table4_perceiver', 'exceeds', 'table4_transformer'),
     config='modelnet40',
   ),
   _claim(
-    'There, ViT is worse the larger its patches',
+    'and ViT is worse the larger its patches',
     'Table 4',
     '78.9, 73.4, 65.3, 59.6',
     ('table4_vit_patch2', 'exceeds', 'table4_vit_patch4'),
@@ -232,7 +232,7 @@ CLAIMS = (
     config='modelnet40',
   ),
   _claim(
-    'Without latent Transformers it is far worse',
+    'Without latent Transformers the Perceiver is far worse',
     'Table 5',
     '45.3 (8); 78.0',
     ('table2_perceiver', 'exceeds', 'table5_8'),
@@ -303,7 +303,7 @@ CLAIMS = (
 def markdown(results: Mapping[str, Result]) -> str:
   """The claims, the paper's figures, ours and whether they hold."""
   lines = [
-    "| the paper's claim | where | its figures | ours, and the differences | |",
+    "| The paper's claim | where | its figures | ours, and the difference | |",
     '| --- | --- | --- | --- | --- |',
   ]
   for claim in CLAIMS:

@@ -235,7 +235,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def report(results: Results, tables: Sequence[int] = ()) -> str:
-  """All of it as Markdown.
+  """All of it as Markdown, the claims first.
 
   Args:
     results: of the sweeps.
@@ -246,10 +246,12 @@ def report(results: Results, tables: Sequence[int] = ()) -> str:
   """
   for table in set(tables) - SMALL.keys():
     raise ValueError(f'--table={table}: in small there are {[*SMALL]}.')
-  parts = [table_markdown(table, results) for table in tables or SMALL]
+  parts = []
+  if not tables:
+    parts.append(claims.markdown(results))
+  parts += [table_markdown(table, results) for table in tables or SMALL]
   if not tables:
     parts += [figure_markdown(figure, results) for figure in FIGURES]
-    parts.append(f"**The paper's claims**\n\n{claims.markdown(results)}")
   else:
     shown = {line.title for table in tables for line in lines(table, results)}
     results = {title: x for title, x in results.items() if title in shown}

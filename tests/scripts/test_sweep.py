@@ -391,12 +391,18 @@ def test_tables_have_the_papers_figures_beside_ours(whole):
   assert '`python -m scripts.sweep` (commit c0ffee1, cpu, 1.0 hours)' in text
   text = small_tables.report(whole)
   assert 'not run' not in text
-  for heading in ('Table 2', 'Table 6', 'Figure 5', "The paper's claims"):
-    assert f'**{heading}' in text
+  for heading in ('Table 2', 'Table 6', 'Figure 5', 'Figure 6'):
+    assert f'**{heading} in small**' in text
+  assert text.startswith("| The paper's claim | where |")
   del whole['fashion_mnist:fig5_latents_8']
   assert '| latents | 8 | not run | |' in small_tables.report(whole)
   with pytest.raises(ValueError, match=r'--table=1: in small there are \[2, 3'):
     small_tables.report(whole, [1])
+
+
+def test_the_page_on_results_has_what_the_command_prints():
+  page = (ROOT / 'experiments/RESULTS.md').read_text()
+  assert small_tables.report(results.read(results.RESULTS)) in page
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,23 @@ VARIANTS = {
     **evaluation(batch_size=16),
   },
 }
+# For `scripts.sweep`.
+SWEEPS = {
+  'table2': (
+    *('', 'permuted'),
+    *(name for x in BASELINES for name in (x, f'{x}_permuted')),
+  ),
+  'table7': ('table7_not_shared', ''),
+  **{
+    name: tuple(x for x in VARIANTS if x.startswith(prefix))
+    for name, prefix in (
+      ('table5', 'table5_'),
+      ('table6', 'table6_'),
+      ('figure5', 'fig5_'),
+      ('figure6', 'fig6_'),
+    )
+  },
+}
 
 
 def get_config(variant: str = '') -> ConfigDict:

@@ -72,7 +72,9 @@ def main(argv: list[str]) -> None:
   with command.running(
     interrupted='Interrupted. The same command goes on where it was.'
   ):
-    names = [pathlib.PurePath(name).stem for name in _CONFIG.value]
+    names = [
+      pathlib.PurePath(x).name.removesuffix('.py') for x in _CONFIG.value
+    ]
     variants = plan.select(names, _VARIANTS.value, _settings(_SET.value))
     devices = [runner.Device(name) for name in _DEVICES.value or ['']]
     say = functools.partial(print, flush=True)  # Also into a file, at once.

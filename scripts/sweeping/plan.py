@@ -147,10 +147,7 @@ def select(
   known: dict[str, None] = {}
   unknown = set(names)
   for config_name in config_names:
-    try:
-      module = importlib.import_module(f'configs.{config_name}')
-    except ImportError as error:
-      raise ValueError(f'--config: {error}') from error
+    module = _module(config_name)
     sweeps = getattr(module, 'SWEEPS', {})
     known |= dict.fromkeys(sweeps)
     for name in names or sweeps:
@@ -167,6 +164,18 @@ def select(
       f' {", ".join(known) or "none"}.'
     )
   return list(variants.values())
+
+
+def _module(config_name: str) -> Any:
+  if not config_name.isidentifier():
+    raise ValueError(
+      f'--config: {config_name!r} is no config: give configs/NAME.py, and'
+      ' variants as --variants.'
+    )
+  try:
+    return importlib.import_module(f'configs.{config_name}')
+  except ImportError as error:
+    raise ValueError(f'--config: {error}') from error
 
 
 def _variant(

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
-import functools
 import os
 import pathlib
 import re
@@ -38,7 +37,11 @@ class Device:
       raise ValueError(
         f'--devices: {self.name!r} is not cpu:N, gpu:N or tpu:N.'
       )
-    if self._kind == 'cpu' and self._number not in os.sched_getaffinity(0):
+    if self._kind != 'cpu':
+      return
+    if not hasattr(os, 'sched_setaffinity'):
+      raise ValueError('--devices: cores can be given on Linux alone.')
+    if self._number not in os.sched_getaffinity(0):
       raise ValueError(
         f'--devices: there is no {self.name}; this process may use the cores'
         f' {sorted(os.sched_getaffinity(0))}.'
@@ -66,11 +69,18 @@ class Device:
       },
     }[self._kind]
 
-  def prepare(self) -> Callable[[], None] | None:
-    """What a process calls before it starts."""
+  @contextlib.contextmanager
+  def inherited(self) -> Iterator[None]:
+    """A process that is started inside has this core, if it is one."""
     if self._kind != 'cpu':
-      return None
-    return functools.partial(os.sched_setaffinity, 0, {self._number})
+      yield
+      return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {self._number})
+    try:
+      yield
+    finally:
+      os.sched_setaffinity(0, before)
 
 
 def command_of(run: Run, root: str) -> list[str]:
@@ -104,7 +114,7 @@ class _Training:
     with self._locked() as lock:
       if lock is None:
         return
-      with open(self._folder / OUTPUT, 'ab') as output:
+      with open(self._folder / OUTPUT, 'ab') as output, device.inherited():
         self.process = subprocess.Popen(
           command_of(run, root),
           stdin=subprocess.DEVNULL,
@@ -112,7 +122,6 @@ class _Training:
           stderr=output,
           env={**os.environ, **device.environment()},
           pass_fds=(lock,),
-          preexec_fn=device.prepare(),
           start_new_session=True,  # Ctrl-C is for the sweep, which tells it.
         )
 

@@ -101,6 +101,10 @@ def test_sweeps_and_variants_are_selected_once_each():
   assert (len(events.learning_rates), events.num_seeds) == (1, 3)
   whole = plan.select(['fashion_mnist', 'modelnet40', 'audioset'], [], {})
   assert len(whole) == len({variant.title for variant in whole}) == 47
+  for table, size in (('table2', 10), ('table6', 8), ('table7', 2)):
+    full = plan.select(['imagenet'], [table], {'data.dir': '/data'})
+    assert len(full) == size
+    assert {variant.num_runs for variant in full} == {1}
 
 
 def test_all_small_rows_and_points_are_in_the_sweeps():
@@ -180,6 +184,10 @@ def test_all_rows_train_alike():
     (lambda: plan.select(['fashion_mnist'], ['table9'], {}), 'table9; the s'),
     (lambda: plan.select(['fashion'], [], {}), "No module named 'configs.fash"),
     (lambda: table2('table2_vit', num_steps='many'), '--set: fashion_mnist:t'),
+    (
+      lambda: plan.select(['fashion_mnist.py:permuted'], [], {}),
+      "--config: 'fashion_mnist.py:permuted' is no config",
+    ),
     (lambda: runner.Device('cpu'), "'cpu' is not cpu:N"),
     (lambda: runner.Device('cpu:4095'), 'there is no cpu:4095'),
   ],
@@ -331,13 +339,15 @@ def test_devices_are_given_by_the_environment():
   chip = runner.Device('tpu:2').environment()
   assert chip['TPU_VISIBLE_CHIPS'] == '2'
   core = min(os.sched_getaffinity(0))
-  pinned = subprocess.run(
-    [sys.executable, '-c', 'import os; print(os.sched_getaffinity(0))'],
-    preexec_fn=runner.Device(f'cpu:{core}').prepare(),
-    capture_output=True,
-    text=True,
-  )
+  before = os.sched_getaffinity(0)
+  with runner.Device(f'cpu:{core}').inherited():
+    pinned = subprocess.run(
+      [sys.executable, '-c', 'import os; print(os.sched_getaffinity(0))'],
+      capture_output=True,
+      text=True,
+    )
   assert pinned.stdout.strip() == str({core})
+  assert os.sched_getaffinity(0) == before
 
 
 def result(score, seeds=1, metric='top1', **fields):

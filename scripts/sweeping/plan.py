@@ -100,12 +100,13 @@ class Run:
       {k: str(x) for k, x in _flat(c.to_dict()).items() if not _is_moot(k)}
       for c in (saved.read_config(workdir), self.config())
     )
-    keys = sorted(k for k in there | here if there.get(k) != here.get(k))
-    if keys:
-      raise ValueError(
-        f'{workdir} has a run with {keys[0]}={there.get(keys[0])}, which now'
-        f' is {here.get(keys[0])}: take another --workdir, or remove it.'
-      )
+    # Keys that one of them lacks are those of another version.
+    for key in sorted(there.keys() & here.keys()):
+      if there[key] != here[key]:
+        raise ValueError(
+          f'{workdir} has a run with {key}={there[key]}, which now is'
+          f' {here[key]}: take another --workdir, or remove it.'
+        )
 
 
 def _is_moot(key: str) -> bool:
@@ -184,6 +185,8 @@ def _variant(
   name: str,
   settings: Mapping[str, Any],
 ) -> Variant:
+  if 'seed' in settings:
+    raise ValueError('--set=seed: the seeds are those of NUM_SEEDS, from 0 on.')
   config = module.get_config(name)
   try:
     config.update_from_flattened_dict(settings)
@@ -191,7 +194,8 @@ def _variant(
     raise ValueError(f'--set: {config_name}:{name}: {error}') from error
   task = benchmarks.create(**config.task)
   rates = (config.optimizer.learning_rate,)
-  if len(task.eval_splits) > 1:  # Something is held out, to pick by.
+  is_given = 'optimizer.learning_rate' in settings
+  if not is_given and len(task.eval_splits) > 1:  # There is what to pick by.
     rates = getattr(module, 'LEARNING_RATES', rates)
   num_seeds = getattr(module, 'NUM_SEEDS', {}).get(name, 1)
   return Variant(config_name, name, rates, num_seeds, tuple(settings.items()))

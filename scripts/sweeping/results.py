@@ -106,11 +106,17 @@ def _of(variant: Variant, root: str, command: str) -> Result | None:
     _train_score(history.read(runs[0].workdir(root)), task.best_metric),
     rate,
     tried,
-    sum(sum(h.time_shares().values()) for h in histories) / 3600,
+    sum(map(_seconds, histories)) / 3600,
     command,
     launch['commit'],
     ', '.join(sorted(set(launch['devices']))),
   )
+
+
+def _seconds(of: history.History) -> float:
+  """That a run worked, in all launches; not what it lost to stops."""
+  shares = of.time_shares()
+  return sum(x for name, x in shares.items() if name != history.LOST)
 
 
 def _train_score(of: history.History, metric: str) -> float | None:

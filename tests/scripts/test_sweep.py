@@ -13,6 +13,7 @@ import time
 import pytest
 
 from experiments import benchmarks, experiment, telemetry
+from experiments.errors import DataNotFoundError
 from scripts.reporting import comparison, history
 from scripts.sweeping import (
   claims,
@@ -21,6 +22,7 @@ from scripts.sweeping import (
   results,
   runner,
   small_tables,
+  stand_ins,
 )
 from scripts.sweeping.results import Result
 from tests.conftest import ROOT
@@ -107,6 +109,33 @@ def test_sweeps_and_variants_are_selected_once_each():
     assert {variant.num_runs for variant in full} == {1}
 
 
+def test_a_learning_rate_that_is_given_is_not_picked():
+  settings = {'optimizer.learning_rate': 0.5}
+  (variant,) = plan.select(['fashion_mnist'], ['table2_vit'], settings)
+  assert {run.learning_rate for run in variant.trials()} == {0.5}
+
+
+def test_data_that_stands_in_for_a_benchmark_is_made(monkeypatch, tmp_path):
+  called = []
+  monkeypatch.setattr(stand_ins, '_call', called.append)
+  select = lambda config, name: plan.select(
+    [config], [name], {'data.dir': str(tmp_path / 'events')}
+  )
+  stand_ins.make(
+    [
+      *select('modelnet40', 'table4_resnet'),
+      *select('modelnet40', 'table4_perceiver'),
+      *select('audioset', 'table3_raw'),
+    ]
+  )
+  assert [command[0] for command in called] == [
+    *('scripts.generate_solids', 'scripts.prepare_modelnet40'),
+    *('scripts.generate_audioset', 'scripts.prepare_audioset'),
+  ]
+  with pytest.raises(DataNotFoundError, match=r'No train-images.*dataset-fas'):
+    stand_ins.make(select('fashion_mnist', 'table2_vit'))
+
+
 def test_all_small_rows_and_points_are_in_the_sweeps():
   whole = plan.select(['fashion_mnist', 'modelnet40', 'audioset'], [], {})
   swept = {variant.title for variant in whole}
@@ -184,6 +213,10 @@ def test_all_rows_train_alike():
     (lambda: plan.select(['fashion_mnist'], ['table9'], {}), 'table9; the s'),
     (lambda: plan.select(['fashion'], [], {}), "No module named 'configs.fash"),
     (lambda: table2('table2_vit', num_steps='many'), '--set: fashion_mnist:t'),
+    (
+      lambda: plan.select(['fashion_mnist'], [], {'seed': 3}),
+      '--set=seed: the seeds are those of NUM_SEEDS',
+    ),
     (
       lambda: plan.select(['fashion_mnist.py:permuted'], [], {}),
       "--config: 'fashion_mnist.py:permuted' is no config",

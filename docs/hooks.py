@@ -29,7 +29,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
   """Called with each page."""
-  return markdown.replace(f'](../{RESULTS}', f']({PAGE}')
+  markdown = markdown.replace(f'](../{RESULTS}', f']({PAGE}')
+  return markdown.replace('](../docs/', '](')  # Of RESULTS.md.
 
 
 def on_page_content(content: str, **_: Any) -> str:

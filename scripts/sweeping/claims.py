@@ -326,8 +326,6 @@ def _ours(
     first, second = (
       100 * results[x].score for x in (comparison.first, comparison.second)
     )
-    texts.append(
-      f'{first:.2f} − {second:.2f} = {100 * difference:+.2f} ±'
-      f' {100 * error:.2f}'
-    )
+    signed = f'{100 * difference:+.2f}'.replace('-', '−')
+    texts.append(f'{first:.2f} − {second:.2f} = {signed} ± {100 * error:.2f}')
   return '; '.join(texts)

@@ -78,7 +78,6 @@ EVENTS = {
   **train(eval_every=200, checkpoint_every=200),
   **evaluation(batch_size=24),
 }
-# The default is the fusion of video and raw audio.
 TUNED = {**AV_MEL, **task(spec_augment_masks=0, spectrogram_dropout=0.1)}
 # Table 3 in small. Dropout of the video as in the paper, or none.
 EQUAL = {**train(steps=400, eval_every=1_000_000), **task(video_dropout=0.3)}
@@ -97,6 +96,7 @@ TABLE3 = {
     **NO_VIDEO_DROPOUT,
   },
 }
+# The default is the fusion of video and raw audio.
 VARIANTS = {
   '': {},
   'raw': RAW,

@@ -1,6 +1,6 @@
 """A run's directory, opened again: its config and its checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 import logging
 from typing import Any
@@ -41,6 +41,17 @@ def read_config(workdir: str) -> ConfigDict:
   except (ValueError, TypeError, KeyError) as error:
     raise ValueError(f'{path} is no config: {error}') from error
   return config
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config's values, or those of a part of it, by 'section.key'."""
+  values: dict[str, Any] = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      values |= {f'{key}.{k}': x for k, x in flat(value).items()}
+    else:
+      values[key] = value
+  return values
 
 
 def open_run(

@@ -110,7 +110,7 @@ class FashionMnist(ImageTask):
     labels = read_idx(paths[1], (count,))
     records = _Records(images, labels)
     if published == 'test' or not self.validation_fraction:
-      return records
+      return records  # In the files' order.
     return splits.Subset(records, self._indices(split))
 
   def read_file(self, path: str) -> Any:

@@ -5,7 +5,7 @@ import importlib
 import json
 from typing import Any
 
-from experiments import benchmarks
+from experiments import benchmarks, saved
 from scripts import paper_tables, tables
 from scripts.reporting.history import History
 from scripts.sweeping import small_tables
@@ -59,14 +59,14 @@ def differences(history: History) -> tuple[str, list[tuple[str, str, str]]]:
   Returns:
     Its name, and for each key the run's value and the base's.
   """
-  mine = _flat(history.config.to_dict())
+  mine = saved.flat(history.config.to_dict())
   name = history.config['task'].get('name')
   if name not in benchmarks.TASKS:
     return 'none', [(key, repr(x), '') for key, x in mine.items()]
   module = importlib.import_module(f'configs.{name}')
 
   def compare(variant: str) -> list[tuple[str, str, str]]:
-    base = _flat(module.get_config(variant).to_dict())
+    base = saved.flat(module.get_config(variant).to_dict())
     keys = dict.fromkeys([*mine, *base])
     return [
       (key, _shown(mine, key), _shown(base, key))
@@ -78,16 +78,6 @@ def differences(history: History) -> tuple[str, list[tuple[str, str, str]]]:
   nearest = min(by_variant, key=lambda variant: len(by_variant[variant]))
   suffix = f':{nearest}' if nearest else ''
   return f'configs/{name}.py{suffix}', by_variant[nearest]
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for key, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= {f'{key}.{k}': x for k, x in _flat(value).items()}
-    else:
-      flat[key] = value
-  return flat
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:

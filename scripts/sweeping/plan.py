@@ -97,7 +97,7 @@ class Run:
     if not (pathlib.Path(workdir) / telemetry.CONFIG).exists():
       return
     there, here = (
-      {k: str(x) for k, x in _flat(c.to_dict()).items() if not _is_moot(k)}
+      {k: str(x) for k, x in saved.flat(c.to_dict()).items() if not _is_moot(k)}
       for c in (saved.read_config(workdir), self.config())
     )
     # Keys that one of them lacks are those of another version.
@@ -112,16 +112,6 @@ class Run:
 def _is_moot(key: str) -> bool:
   """Of keys that say where things are, not what is trained."""
   return key in ('data.dir', 'train.compilation_cache')
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for key, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= {f'{key}.{k}': x for k, x in value.items()}
-    else:
-      flat[key] = value
-  return flat
 
 
 def select(

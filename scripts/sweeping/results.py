@@ -82,31 +82,30 @@ def _of(variant: Variant, root: str, command: str) -> Result | None:
   if rate is None:
     return None
   runs = variant.runs(rate)
-  ends = [run.evaluations(root) for run in runs]
-  if any(end is None for end in ends):
+  ends = {
+    run: run.evaluations(root)
+    for run in dict.fromkeys([*variant.trials(), *runs])
+  }
+  finished = {run: end for run, end in ends.items() if end is not None}
+  if not set(runs) <= finished.keys():
     return None
+  histories = {run: history.read(run.workdir(root)) for run in finished}
   task = benchmarks.create(**runs[0].config().task)
+  metric = task.best_metric
   held_out, test = task.eval_splits[0], task.eval_splits[-1]
-  tests = [end[test] for end in ends if end is not None]
   tried: dict[float, float | None] = {}
   for trial in variant.trials():
-    end = trial.evaluations(root)
-    score = None if end is None else end[held_out][task.best_metric]
+    score = finished[trial][held_out][metric] if trial in finished else None
     tried[trial.learning_rate] = score
-  histories = [
-    history.read(run.workdir(root))
-    for run in dict.fromkeys([*variant.trials(), *runs])
-    if run.evaluations(root) is not None
-  ]
-  launch = histories[0].launches[-1]
+  launch = histories[runs[0]].launches[-1]
   return Result(
-    task.best_metric,
-    [end[task.best_metric] for end in tests],
-    tests[0]['count'],
-    _train_score(history.read(runs[0].workdir(root)), task.best_metric),
+    metric,
+    [finished[run][test][metric] for run in runs],
+    finished[runs[0]][test]['count'],
+    _train_score(histories[runs[0]], metric),
     rate,
     tried,
-    sum(map(_seconds, histories)) / 3600,
+    sum(map(_seconds, histories.values())) / 3600,
     command,
     launch['commit'],
     ', '.join(sorted(set(launch['devices']))),

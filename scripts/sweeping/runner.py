@@ -183,9 +183,8 @@ class Runner:
       KeyboardInterrupt: if it is told to stop, when all runs have saved.
     """
     for variant in self._variants:
-      for run in variant.trials():
-        self._add(run)
-    for variant in self._variants:
+      self._waiting += self._unfinished(variant.trials())
+    for variant in reversed(self._variants):  # Each goes in front of the rest.
       self._add_seeds(variant)
     if self._done:
       self._say(
@@ -200,14 +199,17 @@ class Runner:
         self._stop()
         raise
 
-  def _add(self, run: Run) -> None:
-    if run.evaluations(self._root) is None:
-      self._waiting.append(run)
-    else:
-      self._done.add(run)
+  def _unfinished(self, runs: Sequence[Run]) -> list[Run]:
+    """Those that are to be trained; the others are done."""
+    left = [run for run in runs if run.evaluations(self._root) is None]
+    self._done |= set(runs) - set(left)
+    return left
 
   def _add_seeds(self, variant: Variant) -> None:
-    """The other seeds, once all learning rates have been tried."""
+    """The other seeds, next, once all learning rates have been tried.
+
+    A sweep that is stopped early then has whole rows.
+    """
     trials = set(variant.trials())
     if not trials <= self._done | self.failures.keys():
       return
@@ -215,8 +217,7 @@ class Runner:
     if rate is None:  # All have failed: there is nothing to repeat.
       self._total -= variant.num_seeds - 1
       return
-    for run in variant.runs(rate)[1:]:
-      self._add(run)
+    self._waiting[:0] = self._unfinished(variant.runs(rate)[1:])
 
   def _start_and_reap(self) -> None:
     for device in self._devices:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -258,6 +259,24 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   runner.Runner(variants, root, DEVICES, said.append).run()
   assert len(started()) == 5
   assert said[-1] == '5 of 5 runs were finished before.'
+
+
+def test_a_row_is_whole_before_the_next_one_begins(started, tmp_path):
+  variants = table2('table2_perceiver', 'table2_vit')
+
+  def sweep():
+    runner.Runner(variants, str(tmp_path), DEVICES[:1], print).run()
+
+  sweep()
+  first, second = variants
+  rows = [run.variant for run in started()]
+  assert rows == [first] * 5 + [second] * 5
+  # A sweep that was stopped before all seeds were trained.
+  left = [run for variant in variants for run in variant.runs(3e-3)[1:]]
+  for run in [*left, second.trials()[-1]]:
+    (pathlib.Path(run.workdir(str(tmp_path))) / telemetry.METRICS).unlink()
+  sweep()
+  assert started()[10:] == [*left[:2], second.trials()[-1], *left[2:]]
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(started, tmp_path):

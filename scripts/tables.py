@@ -230,7 +230,8 @@ def main(argv: list[str]) -> None:
   chosen = [int(table) for table in _TABLES.value]
   with command.running():
     if _SMALL.value:
-      print(small_tables.report(results.read(_RESULTS.value), chosen))
+      known = results.read(_RESULTS.value or results.RESULTS)
+      print(small_tables.report(known, chosen))
       return
     runs = [read_run(workdir) for workdir in _RUNS.value]
     if _FORMAT.value == 'markdown':
@@ -255,7 +256,7 @@ if __name__ == '__main__':
   _TABLES = flags.DEFINE_list('table', [], 'Which table, or tables.')
   _SMALL = flags.DEFINE_bool('small', False, 'In small.')
   _RESULTS = flags.DEFINE_string(
-    'results', str(results.RESULTS), 'With --small: of which sweep.'
+    'results', None, "With --small: a sweep's results.json; none: our own."
   )
   flags.register_multi_flags_validator(
     ['table', 'small'],
@@ -269,4 +270,13 @@ if __name__ == '__main__':
     'format', 'text', ['text', 'json', 'markdown'], 'How to print it.'
   )
   _RUNS = flags.DEFINE_list('runs', [], 'Workdirs of runs, for their metrics.')
+  flags.register_multi_flags_validator(
+    ['small', 'results', 'format', 'runs'],
+    lambda values: (
+      values['format'] == 'text' and not values['runs']
+      if values['small']
+      else values['results'] is None
+    ),
+    '--results is for --small alone; --format and --runs are not for it.',
+  )
   app.run(main)

@@ -221,6 +221,9 @@ def test_several_tables_are_printed_at_once():
   assert text.startswith('Table 2 ')
   assert '\n\nTable 4 ' in text
   assert '--table is one of 1, 2' in run('--table=2,8').stderr
+  for flag in ('--results=x', '--small --runs=x', '--small --format=json'):
+    error = '--results is for --small alone; --format and --runs are not for'
+    assert error in run(*flag.split()).stderr
 
 
 @pytest.mark.parametrize(

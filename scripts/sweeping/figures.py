@@ -47,6 +47,7 @@ def table(number: int, results: Results) -> bytes:
         *zip(*known, strict=True), 'D', color=plots.COLORS[1], label='paper'
       )
     axis.set_yticks(list(places), [line.name for line in lines])
+    axis.set_ylim(0.4, len(lines) + 0.6)
     label = f'{_quantity(lines)} (bars: two standard errors)'
     axis.set(xlabel=label, title=f'Table {number} in small')
     axis.grid(True, axis='x')

@@ -24,14 +24,27 @@ class CheckpointMismatchError(ValueError):
 
 
 class _Manager(ocp.CheckpointManager):
-  """It reads the scores of all checkpoints, damaged ones too, when it opens."""
+  """Orbax's manager, for runs that may be damaged or told to stop."""
 
   def metrics(self, step: int) -> Any:
-    """None, too, where they cannot be read."""
+    """Scores of a checkpoint; None, too, where they cannot be read.
+
+    The manager asks for those of all checkpoints when it opens.
+    """
     try:
       return super().metrics(step)
     except ValueError:
       return None
+
+  def reached_preemption(self, step: int) -> bool:
+    """Returns False: `preemption` alone asks whether the run is to stop.
+
+    Orbax would ask JAX with training steps, before, during and after a save.
+    JAX says yes to a single number, the next after the largest that anybody
+    has asked, so such a question makes the run's own miss it.
+    """
+    del step
+    return False
 
 
 class Checkpoints:

@@ -17,6 +17,7 @@ def is_told_to_stop() -> bool:
 
   They agree on one of their next questions, so each has to ask as often as the
   others, at the same places: after each step and each batch of an evaluation.
+  Nobody else may ask JAX, see `checkpoint`: it says yes to one number alone.
   """
   # Before `jax.distributed` runs, SIGTERM ends the process without further ado.
   return jax.distributed.is_initialized() and (

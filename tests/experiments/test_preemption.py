@@ -1,12 +1,41 @@
 """A run that is told to stop, at any of the moments when it asks."""
 
+import subprocess
+import sys
+
 from etils import epath
 import jax
 import numpy as np
 import pytest
 
 from experiments import checkpoint, preemption, saved, seal, train
+from tests.conftest import ROOT
 from tests.experiments.smoke import final_params, losses
+
+# A process that goes on from step 1,000, and saves before each question.
+SAVING = """
+import itertools, os, signal, sys, time
+import jax.numpy as jnp
+from experiments import checkpoint, preemption, run
+from scripts.torturing import emulator
+
+run.join('%s:%d' % emulator.free_address(), 1, 0)
+checkpoints = checkpoint.Checkpoints(
+  sys.argv[1], best_metric='top1', keep=1, read_only=False
+)
+for step in itertools.count(1000):
+  checkpoints.save(step, {'x': jnp.ones(3)}, position=step)
+  if step == 1003:
+    os.kill(os.getpid(), signal.SIGTERM)
+  if preemption.is_told_to_stop():
+    break
+  if step > 1003:
+    time.sleep(0.05)  # JAX looks for the signal once a second.
+  if step == 2000:
+    sys.exit('The signal is lost.')
+checkpoints.close()
+print(step)
+"""
 
 
 class Stop:
@@ -84,3 +113,19 @@ def test_evaluation_alone_is_cut_off_too(trained, monkeypatch):
   monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(2))
   with pytest.raises(preemption.PreemptedError, match='during an evaluation'):
     saved.evaluate_checkpoint(run, str(workdir))
+
+
+def test_saves_between_the_questions_lose_no_signal(tmp_path):
+  process = subprocess.run(
+    [sys.executable, '-c', SAVING, str(tmp_path)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert process.returncode == 0, process.stderr
+  checkpoints = checkpoint.Checkpoints(
+    str(tmp_path), best_metric='top1', keep=1, read_only=True
+  )
+  assert checkpoints.step('latest') == int(process.stdout) > 1003
+  checkpoints.close()

@@ -117,7 +117,8 @@ def _tell_batches(log: str) -> None:
 
 def _tell_activities(log: str, ending: _Ending) -> None:
   begin = watchdog.begin
-  restore, damage = checkpoint.Checkpoints.restore, seal.damage
+  restore = checkpoint.Checkpoints.restore
+  damage, write = seal.damage, seal.write
 
   def told(activity: str) -> None:
     begin(activity)
@@ -134,9 +135,14 @@ def _tell_activities(log: str, ending: _Ending) -> None:
     ending.at('restore')
     return damage(*arguments)
 
+  def sealed(directory: Any) -> None:
+    write(directory)
+    _tell(log, sealed=directory.name)
+
   _replace(watchdog, 'begin', told)
   _replace(checkpoint.Checkpoints, 'restore', restored)
   _replace(seal, 'damage', looked_at)
+  _replace(seal, 'write', sealed)
 
 
 def _watch_files(ending: _Ending) -> None:

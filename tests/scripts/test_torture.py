@@ -153,7 +153,48 @@ def test_what_a_signal_may_come_to(activities, statuses, judgement):
     def lines(self, rank):
       return [{'activity': x, 'time': 8.0} for x in activities]
 
-  assert signals._judge(Launch(), statuses, 10.0) == judgement
+  stop = signals._judge(Launch(), statuses, 0, 7.5, 10.0)
+  assert judgement == (stop and (stop.seconds, stop.problem))
+
+
+def steps(times):
+  return [{'activity': f'step {i}', 'time': t} for i, t in enumerate(times)]
+
+
+@pytest.mark.parametrize('statuses', [[0, 0], [143, 143]])
+def test_a_signal_that_was_not_heard_while_steps_were_left_is_lost(statuses):
+  class Launch:
+    def __init__(self, times):
+      self.times = times
+
+    def lines(self, rank):
+      return [
+        *steps([1.0, 2.0, *self.times]),
+        {'activity': 'saving step 9', 'time': 39.0},
+      ]
+
+  judge = lambda times: signals._judge(Launch(times), statuses, 1, 20.5, 40.0)
+  # It was sent in a step that compiled until 30.0.
+  lost = judge([30.0, 35.1, 35.2, 35.3])
+  assert lost.problem == 'it was not heard, up to step 5'
+  for in_time in ([30.0, 34.9, 35.1, 35.2], [30.0], []):
+    stop = judge(in_time)
+    assert stop is None if statuses == [0, 0] else stop.problem == ''
+
+
+def test_signals_during_a_save_are_told_from_others():
+  class Launch:
+    def lines(self, rank):
+      return [
+        {'activity': 'saving step 2', 'time': 2.0},
+        {'sealed': '2', 'time': 3.0},
+        {'activity': 'step 3', 'time': 3.5},
+        {'activity': 'saving step 3', 'time': 4.0},
+      ]
+
+  for sent, during_save in ((1.9, 0), (2.0, 1), (2.9, 1), (3.2, 0), (4.5, 1)):
+    stop = signals._judge(Launch(), [143], 0, sent, 5.0)
+    assert stop.during_save == during_save
 
 
 def sample(steps, **more):

@@ -207,8 +207,8 @@ class Checkpoints:
   def add_score(self, step: int, metrics: dict[str, float]) -> None:
     """Gives a sealed checkpoint the metrics that it was saved without.
 
-    They stand beside what the seal covers until it is renewed: a kill spoils
-    nothing.
+    They stand beside what the seal covers until they are added to it: a kill
+    spoils nothing.
     """
     path = self._directory / str(step) / seal.SCORE
     with (
@@ -219,7 +219,7 @@ class Checkpoints:
     ):
       writer.save(path, ocp.args.JsonSave(metrics))
     if self._is_main:
-      seal.write(self._directory / str(step))
+      seal.write(self._directory / str(step), part=seal.SCORE)
     self._manager.reload()
 
   def close(self) -> None:

@@ -4,7 +4,9 @@ Orbax commits a checkpoint by renaming it, but does not notice later damage to
 its files. So each finished one gets a manifest of their SHA-256 sums.
 """
 
+from collections.abc import Iterable
 from concurrent import futures
+import fnmatch
 import hashlib
 import json
 import logging
@@ -19,52 +21,70 @@ MANIFEST = 'manifest.json'
 DAMAGED = 'damaged'  # Where damaged checkpoints are moved to.
 SCORE = 'metrics'  # Orbax's name for the item that has the metrics.
 READERS = 8  # Files that are read at once for their sums.
+# Files that desktops, editors and NFS leave where they look. They are never
+# sealed, since they go as they came.
+STRAYS = (
+  *('.DS_Store', '._*', 'Thumbs.db', 'desktop.ini'),
+  *('.nfs*', '*~', '.#*', '#*#', '.*.sw?'),
+)
 
 
-def _sums(directory: epath.Path) -> dict[str, str]:
-  """SHA-256 of each file below a directory, by its relative path."""
+def _sums(paths: Iterable[epath.Path]) -> list[str]:
+  """SHA-256 of each file; where one cannot be read, what the system says."""
 
   def digest(path: epath.Path) -> str:
-    with path.open('rb') as f:
-      return hashlib.file_digest(f, 'sha256').hexdigest()
+    try:
+      with path.open('rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
+    except FileNotFoundError:
+      return 'missing'
+    except OSError as error:
+      return f'unreadable ({error.strerror or error})'
 
-  paths = [
-    path
-    for path in storage.files(directory)
-    if path.name not in (MANIFEST, f'{MANIFEST}.tmp')
-  ]
   # Side by side: an object in a store takes several round trips.
   with futures.ThreadPoolExecutor(READERS) as readers:
-    digests = readers.map(digest, paths)
-    names = (str(path.relative_to(directory)) for path in paths)
-    return dict(zip(names, digests, strict=True))
+    return list(readers.map(digest, paths))
 
 
-def write(directory: epath.Path) -> None:
-  """Writes the manifest of a finished checkpoint, which is read for it."""
-  sums = _sums(directory)
-  storage.write(directory / MANIFEST, json.dumps(sums, indent=1))
+def write(directory: epath.Path, part: str = '') -> None:
+  """Writes the manifest of a finished checkpoint, which is read for it.
+
+  Args:
+    directory: of the checkpoint.
+    part: a folder that was added to a sealed one; '': nothing is sealed yet.
+  """
+  names = [
+    str(path.relative_to(directory))
+    for path in storage.files(directory / part)
+    if path.name not in (MANIFEST, f'{MANIFEST}.tmp')
+    and not any(fnmatch.fnmatch(path.name, stray) for stray in STRAYS)
+  ]
+  sums = _sums(directory / name for name in names)
+  sealed = dict(zip(names, sums, strict=True))
+  if part:
+    sealed = json.loads((directory / MANIFEST).read_text()) | sealed
+  storage.write(directory / MANIFEST, json.dumps(sealed, indent=1))
 
 
 def damage(directory: epath.Path) -> str | None:
-  """Says what is wrong with a checkpoint; None if it is as it was sealed."""
+  """Says what is wrong with a checkpoint; None if it is as it was sealed.
+
+  Only files that the manifest names can be damaged: others may come and go.
+  """
   manifest = directory / MANIFEST
   if not manifest.exists():
     return 'it was never finished'
   try:
-    expected = json.loads(manifest.read_text())
-  except ValueError:
+    sealed = json.loads(manifest.read_text())
+    wanted = dict(sorted(sealed.items()))
+  except (ValueError, AttributeError, OSError):
     return f'{MANIFEST} is unreadable'
-  found = _sums(directory)
-  changed = [
-    name
-    for name in sorted(expected.keys() | found.keys())
-    if expected.get(name) != found.get(name)
-    # See `checkpoint.Checkpoints.add_score`.
-    and (name in expected or not name.startswith(SCORE))
-  ]
-  if changed:
-    return f'{changed[0]} changed since it was written'
+  found = _sums(directory / name for name in wanted)
+  for (name, sum_then), sum_now in zip(wanted.items(), found, strict=True):
+    if sum_now.startswith(('missing', 'unreadable')):
+      return f'{name} is {sum_now}'
+    if sum_now != sum_then:
+      return f'{name} changed since it was written'
   return None
 
 

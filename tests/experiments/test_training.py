@@ -154,15 +154,33 @@ def truncate_metadata(directory):
   (directory / '_CHECKPOINT_METADATA').write_bytes(b'{')
 
 
+def remove_a_file(directory):
+  (directory / '_CHECKPOINT_METADATA').unlink()
+
+
+def make_unreadable(directory):
+  """A file that reading fails of, also for root."""
+  remove_a_file(directory)
+  (directory / '_CHECKPOINT_METADATA').mkdir()
+
+
 @pytest.mark.parametrize(
-  'spoil',
-  [flip_a_bit, remove_the_manifest, truncate_metadata, truncate_score],
+  ('spoil', 'what'),
+  [
+    (flip_a_bit, ' changed since it was written'),
+    (remove_the_manifest, 'it was never finished'),
+    (truncate_metadata, '_CHECKPOINT_METADATA changed since'),
+    (truncate_score, 'metrics/metrics changed since'),
+    (remove_a_file, '_CHECKPOINT_METADATA is missing'),
+    (make_unreadable, '_CHECKPOINT_METADATA is unreadable (Is a directory)'),
+  ],
 )
-def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil):
+def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil, what):
   run, workdir, _ = trained
   spoil(copy / 'checkpoints' / '20')
   metrics = saved.evaluate_checkpoint(run, str(copy))['test']
-  assert 'Checkpoint 20 is damaged' in caplog.text
+  assert 'Checkpoint 20 is damaged (' in caplog.text
+  assert what in caplog.text
   assert 'Using the checkpoint of step 15' in caplog.text
   assert (copy / 'checkpoints' / '20').exists()  # Evaluation moves nothing.
   assert metrics['count'] == 360
@@ -205,6 +223,7 @@ def test_what_is_deleted_takes_no_room(trained):
 
 def test_a_checkpoint_of_another_model_is_refused(copy):
   run = create(**{'model.num_latents': 9})
+  (copy / telemetry.CONFIG).unlink()  # Which would tell it, see test_saved.py.
   before = sorted(copy.rglob('*'))
   message = r'perceiver/latents: float32\[8, 16\] in the checkpoint, float32\[9'
   for start in (train.train, saved.evaluate_checkpoint):

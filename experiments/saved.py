@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import (
+  config_effects,
   evaluate,
   experiment,
   sharding,
@@ -16,8 +17,9 @@ from experiments import (
   telemetry,
   watchdog,
 )
-from experiments.checkpoint import Checkpoints
+from experiments.checkpoint import CheckpointMismatchError, Checkpoints
 from experiments.experiment import Experiment, TrainState
+from perceiver.effects import Effect
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,54 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     else:
       values[key] = value
   return values
+
+
+def check_config(experiment: Experiment, workdir: str) -> None:
+  """Compares a config with the one that a run was launched with, last.
+
+  What they differ in is logged.
+
+  Raises:
+    CheckpointMismatchError: if the run's weights mean something else with this
+      config, though they may have the same shapes.
+    ValueError: if the run's config cannot be read.
+  """
+  if not (storage.path(workdir) / telemetry.CONFIG).exists():
+    log.warning(
+      '%s has no %s: only the shapes of its arrays tell which model it is of.',
+      *(workdir, telemetry.CONFIG),
+    )
+    return
+  config = experiment.config.to_dict()
+  # What an older version left out has its default.
+  before, now = (
+    json.loads(
+      json.dumps(config_effects.defaults(config) | flat(x), default=str)
+    )
+    for x in (read_config(workdir).to_dict(), config)
+  )
+  changed = {
+    key: f'{before.get(key, "absent")!r} in the run,'
+    f' {now.get(key, "absent")!r} in this config'
+    for key in sorted(before | now)
+    if before.get(key) != now.get(key)
+  }
+  for key, values in changed.items():
+    log.info('Changed: %s is %s.', key, values)
+  wrong = [
+    key
+    for key in changed
+    if config_effects.effect(key, config) == Effect.FUNCTION
+  ]
+  # The keys of another class differ anyhow.
+  wrong = [key for key in wrong if key in config_effects.NAMES] or wrong
+  if wrong:
+    raise CheckpointMismatchError(
+      f'{workdir} was trained as another model than this config describes:\n'
+      + ''.join(f'  {key}: {changed[key]}\n' for key in wrong)
+      + f"Use the run's own values, those of its {telemetry.CONFIG}, or another"
+      ' --workdir.'
+    )
 
 
 def open_run(
@@ -111,9 +161,21 @@ def restore(experiment: Experiment, workdir: str) -> TrainState:
   if step is None:
     raise FileNotFoundError(f'No intact checkpoint in --workdir={workdir}.')
   log.info('Using the checkpoint of step %d.', step)
-  state, _ = checkpoints.restore(step, abstract_state(experiment))
+  state, _ = restore_step(experiment, workdir, checkpoints, step)
   checkpoints.close()
   return state
+
+
+def restore_step(
+  experiment: Experiment, workdir: str, checkpoints: Checkpoints, step: int
+) -> tuple[TrainState, int]:
+  """The state of a checkpoint, and its position in the data.
+
+  Raises:
+    checkpoint.CheckpointMismatchError: if it is of another model.
+  """
+  check_config(experiment, workdir)
+  return checkpoints.restore(step, abstract_state(experiment))
 
 
 def evaluate_checkpoint(

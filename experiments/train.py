@@ -67,7 +67,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     keep=config.train.keep_checkpoints,
     read_only=False,
   )
-  state, position = _restore_or_init(experiment, checkpoints, weights)
+  state, position = _restore_or_init(experiment, workdir, checkpoints, weights)
   start_step = int(state.step)
   batches = pipeline.train_batches(
     task,
@@ -219,6 +219,7 @@ def _closing(workdir: str, *some: Any) -> Iterator[None]:
 
 def _restore_or_init(
   experiment: Experiment,
+  workdir: str,
   checkpoints: Checkpoints,
   weights: dict[str, np.ndarray] | None,
 ) -> tuple[TrainState, int]:
@@ -230,7 +231,7 @@ def _restore_or_init(
   step = checkpoints.step('latest')
   if step is not None:
     log.info('Going on from the checkpoint of step %d.', step)
-    return checkpoints.restore(step, saved.abstract_state(experiment))
+    return saved.restore_step(experiment, workdir, checkpoints, step)
   shardings = sharding.state_shardings(experiment.mesh, experiment.state_shapes)
   init = jax.jit(experiment.init_state, out_shardings=shardings)
   state = init(jax.random.key(experiment.config.seed))

@@ -18,6 +18,7 @@ import jmp
 
 from perceiver import ranges
 from perceiver.attention import BlockOptions, float32_parameters, layer_norm
+from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray
 from perceiver.model import LatentTransformer
 from perceiver.ranges import Count, FractionBelowOne, Positive
@@ -45,7 +46,8 @@ class ResNet(hk.Module):
   channels: Sequence[Count] = (256, 512, 1024, 2048)  # Likewise.
   stem_channels: Count = 64
   stem_stride: Count = 2
-  compute_dtype: str = 'float32'  # Or 'bfloat16'; batch norm stays float32.
+  # Or 'bfloat16'; batch norm stays float32.
+  compute_dtype: Computation[str] = 'float32'
   name: str | None = None
 
   def __post_init__(self) -> None:
@@ -88,10 +90,10 @@ class VisionTransformer(hk.Module):
   num_self_attends: Count = 12
   self_attend_heads: Count = 12
   widening_factor: Count = 4
-  weight_init_scale: Positive = 1.0
-  dropout_rate: FractionBelowOne = 0.0
-  compute_dtype: str = 'float32'
-  remat: str = 'none'  # As in `Perceiver`.
+  weight_init_scale: Training[Positive] = 1.0
+  dropout_rate: Training[FractionBelowOne] = 0.0
+  compute_dtype: Computation[str] = 'float32'
+  remat: Computation[str] = 'none'  # As in `Perceiver`.
   name: str | None = None
 
   def __post_init__(self) -> None:
@@ -146,10 +148,10 @@ class Transformer(hk.Module):
   num_self_attends: Count = 6
   self_attend_heads: Count = 8
   widening_factor: Count = 1
-  weight_init_scale: Positive = 1.0
-  dropout_rate: FractionBelowOne = 0.0
-  compute_dtype: str = 'float32'
-  remat: str = 'none'  # As in `Perceiver`.
+  weight_init_scale: Training[Positive] = 1.0
+  dropout_rate: Training[FractionBelowOne] = 0.0
+  compute_dtype: Computation[str] = 'float32'
+  remat: Computation[str] = 'none'  # As in `Perceiver`.
   name: str | None = None
 
   def __post_init__(self) -> None:

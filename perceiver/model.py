@@ -26,6 +26,7 @@ from perceiver.attention import (
   QueryDecoder,
   SelfAttention,
 )
+from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray
 from perceiver.ops import cross_attention, factored, hardware
 from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
@@ -113,10 +114,11 @@ class Perceiver(hk.Module):
   self_attend_heads: Count = 8
   # How cross-attends are computed: 'plain', 'no_kv' or 'factored' (see
   # `ops.cross_attention`), or by what is fastest. It changes no result.
-  attention: str = 'auto'
-  attention_tile: Count | None = None  # Rows at once; None: by the hardware.
+  attention: Computation[str] = 'auto'
+  # Rows at once; None: by the hardware.
+  attention_tile: Computation[Count | None] = None
   # Kernels for all attention, where the hardware has one for these shapes.
-  attention_kernel: bool = True
+  attention_kernel: Computation[bool] = True
   # What the classifier sees: the latents' 'mean' as in the paper, or what a
   # learned 'query' finds in them, as in Perceiver IO (arXiv 2107.14795).
   head: str = 'mean'
@@ -125,14 +127,18 @@ class Perceiver(hk.Module):
   widening_factor: Count = 1  # Of the dense blocks.
   # Of those that follow cross-attends; None: as the others.
   cross_attend_widening_factor: Count | None = None
-  latent_init_scale: Positive = 0.02  # Standard deviation, cut off at two.
-  weight_init_scale: Positive = 1.0  # Variance scaling of the linear layers.
-  dropout_rate: FractionBelowOne = 0.0  # On what blocks add; none in the paper.
-  compute_dtype: str = 'float32'  # Or 'bfloat16'; parameters stay float32.
+  # Standard deviation, cut off at two.
+  latent_init_scale: Training[Positive] = 0.02
+  # Variance scaling of the linear layers.
+  weight_init_scale: Training[Positive] = 1.0
+  # On what blocks add; none in the paper.
+  dropout_rate: Training[FractionBelowOne] = 0.0
+  # Or 'bfloat16'; parameters stay float32.
+  compute_dtype: Computation[str] = 'float32'
   # What the backward pass keeps of each attention block: 'none' computes next
   # to nothing again; or a policy of `jax.checkpoint_policies`, such as
   # 'nothing_saveable' or 'dots_with_no_batch_dims_saveable'.
-  remat: str = 'none'
+  remat: Computation[str] = 'none'
   # The devices that the program is for, their axis 'data' splitting the batch;
   # None: JAX's own, without a kernel if they are several.
   mesh: Mesh | None = None

@@ -27,8 +27,13 @@ def create(name: str, **settings: Any) -> 'Task':
     ValueError: for an unknown name, or settings out of their range.
     TypeError: for settings that it does not have.
   """
-  if name not in TASKS:
-    raise ValueError(f'No task {name!r}; there are {sorted(TASKS)}.')
-  task = pkgutil.resolve_name(f'{__name__}.{TASKS[name]}')
+  task = find(name)
   task.check_ranges(settings)
   return task(**settings)
+
+
+def find(name: str) -> 'type[Task]':
+  """The class of a task. Raises ValueError for an unknown name."""
+  if name not in TASKS:
+    raise ValueError(f'No task {name!r}; there are {sorted(TASKS)}.')
+  return pkgutil.resolve_name(f'{__name__}.{TASKS[name]}')

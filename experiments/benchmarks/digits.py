@@ -13,6 +13,7 @@ from PIL import Image
 from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
+from perceiver.effects import Training
 from perceiver.ranges import Count, FractionBelowOne, PositiveOrZero, Range
 
 SIZE = 8
@@ -24,9 +25,11 @@ SPLIT_SEED = 0  # The data set has no official split: ours is fixed by this.
 class Digits(ImageTask):
   """Digits in grey, moved, turned and scaled in training."""
 
-  max_shift: PositiveOrZero  # Pixels, along each axis.
-  max_rotation: Annotated[float, Range('[0, 180]')]  # Degrees.
-  max_scaling: FractionBelowOne  # 0.1: from 90 % to 110 % of the size.
+  max_shift: Training[PositiveOrZero]  # Pixels, along each axis.
+  # Degrees.
+  max_rotation: Training[Annotated[float, Range('[0, 180]')]]
+  # 0.1: from 90 % to 110 % of the size.
+  max_scaling: Training[FractionBelowOne]
   image_size: Count = SIZE  # To which they are enlarged in the end.
   num_classes = 10
   mean = (8.0,)

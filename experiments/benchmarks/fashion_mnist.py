@@ -16,6 +16,7 @@ from experiments import splits
 from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
+from perceiver.effects import Training
 from perceiver.ranges import FractionBelowOne, Range
 
 SIZE = 28
@@ -62,12 +63,12 @@ class FashionMnist(ImageTask):
   """Clothes in grey, flipped and shifted in training."""
 
   # Of the file's pixels, along each axis.
-  max_shift: Annotated[int, Range(f'[0, {SIZE}]')]
-  flip: bool
+  max_shift: Training[Annotated[int, Range(f'[0, {SIZE}]')]]
+  flip: Training[bool]
   # Pixels along a side; each is the mean of a square of the file's.
   image_size: Annotated[int, Range(f'[1, {SIZE}]')] = SIZE
   # Of the training split: it is held out, and picks the best checkpoint.
-  validation_fraction: FractionBelowOne = 0.0
+  validation_fraction: Training[FractionBelowOne] = 0.0
   num_classes = 10
 
   def __post_init__(self) -> None:

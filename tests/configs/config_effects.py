@@ -13,15 +13,24 @@ from experiments import benchmarks, experiment
 from tests.benchmarks.audioset.clips import clip, SMALL
 
 
-def image_example(config):
-  """A training example, decoded, cropped and augmented."""
-  task = benchmarks.create(**config.task)
+def image_record():
+  """As Fashion-MNIST's and ImageNet's sources have them."""
   pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG')
-  record = {'image': pixels[..., 0], 'jpeg': file.getvalue(), 'label': 1}
+  return {'image': pixels[..., 0], 'jpeg': file.getvalue(), 'label': 1}
+
+
+def cloud_record():
+  rng = np.random.default_rng(0)
+  return {'points': rng.normal(size=(2048, 3)), 'label': 1}
+
+
+def image_example(config):
+  """A training example, decoded, cropped and augmented."""
+  task = benchmarks.create(**config.task)
   examples = [
-    task.train_example(record, np.random.default_rng(seed))['image']
+    task.train_example(image_record(), np.random.default_rng(seed))['image']
     for seed in range(4)
   ]
   return np.stack(examples).tobytes()
@@ -43,8 +52,7 @@ def cloud_example(config):
   """A training example of a point cloud."""
   task = benchmarks.create(**config.task)
   rng = np.random.default_rng(0)
-  record = {'points': rng.normal(size=(2048, 3)), 'label': 1}
-  return task.train_example(record, rng)['points'].tobytes()
+  return task.train_example(cloud_record(), rng)['points'].tobytes()
 
 
 def clip_examples(config):

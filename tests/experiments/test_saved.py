@@ -1,11 +1,13 @@
 """What a run leaves, and its directory opened again."""
 
 import datetime
+import json
 
 import numpy as np
 import pytest
 
-from experiments import saved, telemetry, train
+from experiments import saved, seal, storage, telemetry, train
+from experiments.checkpoint import CheckpointMismatchError
 from tests.experiments.smoke import create
 
 
@@ -59,3 +61,101 @@ def test_launches_and_endings_are_recorded(trained):
   )
   assert started <= times[0]
   assert times[-1] <= ended + 1e-3
+
+
+@pytest.mark.parametrize(
+  ('key', 'before', 'now'),
+  [
+    ('model.cross_attend_placement', 'interleaved', 'at_start'),
+    ('model.self_attend_heads', 2, 4),
+    ('model.num_latents', 8, 9),
+    ('model.share_latent_transformers', True, False),
+    ('task.max_resolution', 8, 4),
+    ('task.permuted', False, True),
+  ],
+)
+@pytest.mark.parametrize('start', [train.train, saved.evaluate_checkpoint])
+def test_another_function_is_refused(copy, start, key, before, now):
+  files = {x: x.stat().st_mtime_ns for x in copy.rglob('*') if x.is_file()}
+  with pytest.raises(CheckpointMismatchError) as raised:
+    start(create(**{key: now}), str(copy))
+  assert str(raised.value) == (
+    f'{copy} was trained as another model than this config describes:\n'
+    f'  {key}: {before!r} in the run, {now!r} in this config\n'
+    "Use the run's own values, those of its config.json, or another --workdir."
+  )
+  assert files == {
+    x: x.stat().st_mtime_ns for x in copy.rglob('*') if x.is_file()
+  }
+
+
+def test_what_changes_no_function_may_change_and_is_logged(copy, caplog):
+  changes = {
+    'model.attention': 'plain',
+    'model.compute_dtype': 'bfloat16',
+    'model.remat': 'nothing_saveable',
+    'model.dropout_rate': 0.5,
+    'task.max_shift': 0.0,
+    'optimizer.learning_rate': 0.25,
+    'train.batch_size': 32,
+    'eval.batch_size': 64,
+    'seed': 7,
+    'train.steps': 21,
+  }
+  run = create(**changes)
+  saved.evaluate_checkpoint(run, str(copy))
+  train.train(run, str(copy))
+  assert telemetry.read_metrics(str(copy))[-1]['step'] == 21
+  for key, value in changes.items():
+    assert f'Changed: {key} is ' in caplog.text
+    assert f' in the run, {value!r} in this config.' in caplog.text
+  assert saved.read_config(str(copy)).train.batch_size == 32
+
+
+def edit(workdir, change):
+  path = workdir / telemetry.CONFIG
+  config = json.loads(path.read_text())
+  change(config)
+  path.write_text(json.dumps(config))
+
+
+def test_a_key_that_an_older_version_did_not_have_has_its_default(copy):
+  edit(copy, lambda config: config['model'].pop('head'))
+  saved.evaluate_checkpoint(create(), str(copy))
+  with pytest.raises(CheckpointMismatchError, match=r"head: 'mean' in the run"):
+    saved.evaluate_checkpoint(create(**{'model.head': 'query'}), str(copy))
+  edit(copy, lambda config: config['task'].pop('permuted'))
+  with pytest.raises(CheckpointMismatchError, match=r"permuted: 'absent' in"):
+    saved.evaluate_checkpoint(create(), str(copy))
+
+
+def test_another_task_is_named_without_its_keys(copy):
+  edit(copy, lambda config: config['task'].update(name='imagenet', cutmix=True))
+  with pytest.raises(CheckpointMismatchError) as raised:
+    saved.evaluate_checkpoint(create(), str(copy))
+  _, line, _ = str(raised.value).splitlines()
+  assert line == "  task.name: 'imagenet' in the run, 'digits' in this config"
+
+
+def test_without_its_config_a_run_is_taken_by_its_shapes(copy, caplog):
+  (copy / telemetry.CONFIG).unlink()
+  saved.evaluate_checkpoint(create(), str(copy))
+  assert 'has no config.json: only the shapes' in caplog.text
+
+
+def test_strays_are_never_sealed(copy):
+  directory = storage.path(copy) / 'checkpoints' / '20'
+  strays = [directory / 'state' / x for x in ('.nfs01', '._d', 'a~', '.b.swp')]
+  for path in strays:
+    path.write_text('open')
+  (directory / seal.MANIFEST).unlink()
+  seal.write(directory)
+  for path in strays:
+    path.unlink()
+  assert seal.damage(directory) is None
+  # A score that comes later is added; the rest stays as it was sealed.
+  (directory / 'state' / '_METADATA').write_text('spoilt')
+  seal.write(directory, part=seal.SCORE)
+  assert seal.damage(directory) == (
+    'state/_METADATA changed since it was written'
+  )

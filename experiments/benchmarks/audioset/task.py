@@ -21,6 +21,7 @@ from experiments.benchmarks.audioset.average_precision import summarize
 from experiments.errors import DataNotFoundError
 from experiments.task import Batch, naming_the_section, Summary, Task
 from experiments.views import View
+from perceiver.effects import Evaluation, Training
 from perceiver.modalities import (
   cut_patches,
   MelSpectrogram,
@@ -52,21 +53,23 @@ class AudioSet(Task):
   mel_hop: Count  # Samples.
   num_bands: Count  # Of Fourier features; their max resolution is the grid's.
   num_classes: Count
-  num_train: Count  # Clips.
-  num_eval: Count
-  num_eval_windows: Count  # Of each clip; their scores are averaged.
-  video_dropout: Fraction  # The probability that an example loses its video.
-  spectrogram_dropout: Fraction  # Likewise, its mel spectrogram.
+  num_train: Training[Count]  # Clips.
+  num_eval: Evaluation[Count]
+  # Of each clip; their scores are averaged.
+  num_eval_windows: Evaluation[Count]
+  # The probability that an example loses its video.
+  video_dropout: Training[Fraction]
+  spectrogram_dropout: Training[Fraction]  # Likewise, its mel spectrogram.
   # SpecAugment: the masks on each axis, and the most that one covers.
-  spec_augment_masks: CountOrZero
-  spec_augment_bins: CountOrZero
-  spec_augment_frames: CountOrZero
+  spec_augment_masks: Training[CountOrZero]
+  spec_augment_bins: Training[CountOrZero]
+  spec_augment_frames: Training[CountOrZero]
   # As of `color_jitter`.
-  color_probability: Fraction
-  max_brightness: Fraction
-  max_contrast: Fraction
-  max_saturation: Fraction
-  max_hue: Annotated[float, Range('[0, 0.5]')]
+  color_probability: Training[Fraction]
+  max_brightness: Training[Fraction]
+  max_contrast: Training[Fraction]
+  max_saturation: Training[Fraction]
+  max_hue: Training[Annotated[float, Range('[0, 0.5]')]]
   eval_splits = ('eval',)
   best_metric = 'mAP'
   has_several_labels = True

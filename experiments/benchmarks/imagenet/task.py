@@ -16,6 +16,7 @@ from experiments.benchmarks.images import decoding, files
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DamagedRecordError
 from experiments.task import Batch
+from perceiver.effects import Evaluation, Training
 from perceiver.ranges import (
   Count,
   CountOrZero,
@@ -33,13 +34,15 @@ class ImageNet(ImageTask):
 
   image_size: Count
   num_classes: Count
-  num_train: Count  # Images; others than are found there are an error.
-  num_eval: Count
-  rand_augment_layers: CountOrZero
-  rand_augment_magnitude: Annotated[float, MAGNITUDES]
-  label_smoothing: FractionBelowOne
-  mixup_alpha: PositiveOrZero  # Of the Beta distribution; 0: no mixup.
-  cutmix: bool
+  # Images; others than are found there are an error.
+  num_train: Training[Count]
+  num_eval: Evaluation[Count]
+  rand_augment_layers: Training[CountOrZero]
+  rand_augment_magnitude: Training[Annotated[float, MAGNITUDES]]
+  label_smoothing: Training[FractionBelowOne]
+  # Of the Beta distribution; 0: no mixup.
+  mixup_alpha: Training[PositiveOrZero]
+  cutmix: Training[bool]
   eval_splits = ('validation',)
   mean = (123.675, 116.28, 103.53)  # Of ImageNet's pixels.
   stddev = (58.395, 57.12, 57.375)

@@ -13,6 +13,7 @@ from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.task import Batch, Task
 from experiments.views import View
+from perceiver.effects import Training
 from perceiver.modalities import Modality, normalize_points, Points
 from perceiver.ranges import (
   Count,
@@ -30,16 +31,18 @@ class ModelNet40(Task):
   dataset: str  # See `source.DATASETS`.
   num_bands: Count
   max_resolution: Positive  # The unit cube's side, in elements.
-  max_scaling: FractionBelowOne  # 0.01: all coordinates times 0.99 to 1.01.
-  max_translation: PositiveOrZero  # Of each point, half-sides of the unit cube.
+  # 0.01: all coordinates times 0.99 to 1.01.
+  max_scaling: Training[FractionBelowOne]
+  # Of each point, half-sides of the unit cube.
+  max_translation: Training[PositiveOrZero]
   # Degrees, about the vertical axis: 2 in the meshes, 1 in the HDF5 files.
-  max_rotation: Annotated[float, Range('[0, 180]')]
-  vertical_axis: Annotated[int, Range('[0, 2]')]
+  max_rotation: Training[Annotated[float, Range('[0, 180]')]]
+  vertical_axis: Training[Annotated[int, Range('[0, 2]')]]
   # (height, width): the points stand on a grid, in a random order; those that
   # are too many are left out. None: they are a set.
   grid: tuple[Count, Count] | None
   # Of the training split: it is held out, and picks the best checkpoint.
-  validation_fraction: FractionBelowOne
+  validation_fraction: Training[FractionBelowOne]
   file_suffixes = ('.npy', '.off', '.ply')
 
   def __post_init__(self) -> None:

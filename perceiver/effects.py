@@ -1,0 +1,40 @@
+"""What settings change, as annotations of the fields that hold them.
+
+attention: Computation[str]
+dropout_rate: Training[FractionBelowOne]
+
+A field without one is part of the function from an input to its logits: with
+another value, trained weights mean something else.
+"""
+
+import enum
+import typing
+from typing import Annotated, Any, TypeVar
+
+
+class Effect(enum.Enum):
+  """What another value of a setting changes."""
+
+  FUNCTION = 'what the model computes'
+  COMPUTATION = 'how it is computed'
+  TRAINING = 'how it is trained'
+  EVALUATION = 'how it is evaluated'
+
+
+T = TypeVar('T')
+Computation = Annotated[T, Effect.COMPUTATION]
+Training = Annotated[T, Effect.TRAINING]
+Evaluation = Annotated[T, Effect.EVALUATION]
+
+
+def of_fields(annotated: type) -> dict[str, Effect]:
+  """The effect of each annotated field of a class, by its name."""
+  hints = typing.get_type_hints(annotated, include_extras=True)
+  return {name: _effect(hint) for name, hint in hints.items()}
+
+
+def _effect(hint: Any) -> Effect:
+  for annotation in getattr(hint, '__metadata__', ()):
+    if isinstance(annotation, Effect):
+      return annotation
+  return Effect.FUNCTION

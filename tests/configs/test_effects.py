@@ -1,0 +1,153 @@
+"""Each key of a model or a task is marked as what it changes."""
+
+import functools
+import importlib
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import audioset, digits, modelnet40
+from experiments import (
+  benchmarks,
+  config_effects,
+  experiment,
+  sharding,
+)
+from perceiver.effects import Effect
+from tests.benchmarks.audioset.clips import clip
+from tests.configs.config_effects import (
+  cloud_record,
+  image_record,
+  OTHER_EFFECTS,
+)
+from tests.configs.test_configs import BASELINES, EFFECTS, smoke
+from tests.conftest import CONFIGS
+
+NUMBERS = {
+  'task.num_train': Effect.TRAINING,
+  'task.num_eval': Effect.EVALUATION,
+}
+# Which classes there are, and of what.
+CLASSES = {'task.name', 'task.num_classes', 'model.name', 'model.num_classes'}
+MODEL = {
+  **{key: (x, also) for key, (_, x, also) in EFFECTS.items()},
+  'model.attention_kernel': (False, {}),
+}
+
+
+def randomly(tree):
+  """Values for shapes, the same for the same shapes."""
+  rng = np.random.default_rng(0)
+  draw = lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype)
+  return jax.tree.map(draw, tree)
+
+
+def record(module):
+  """A record of a benchmark, as its source has it."""
+  if module is digits:
+    return benchmarks.create(**smoke().task).source('test', None)[0]
+  records = {audioset: clip, modelnet40: cloud_record}
+  return records.get(module, image_record)()
+
+
+def batch_of(task, module):
+  """The first window of a record, prepared for evaluation, alone."""
+  window = task.window(task.eval_example(record(module)), 0)
+  return {name: np.asarray(x)[None] for name, x in window.items()}
+
+
+def model_input(module, **overrides):
+  """The byte array of a record, and how many classes there are."""
+  config = module.get_config('tiny' if 'tiny' in module.VARIANTS else '')
+  config.update_from_flattened_dict(overrides)
+  task = benchmarks.create(**config.task)
+  batch = batch_of(task, module)
+  inputs = hk.transform(lambda: task.byte_array(batch, False).to_array())
+  params = randomly(jax.eval_shape(inputs.init, jax.random.key(0)))
+  return task.num_classes, np.asarray(inputs.apply(params, None))
+
+
+def logits(config):
+  """The shapes of the weights, and the logits of a digit."""
+  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  params, state = run.state_shapes.params, run.state_shapes.model_state
+  averages = jax.tree.map(jnp.abs, randomly(state))  # Variances among them.
+  batch = batch_of(run.task, digits)
+  apply = jax.jit(lambda *x: run.forward.apply(*x, None, batch, False)[0])
+  return str((params, state)), np.asarray(apply(randomly(params), averages))
+
+
+def are_equal(one, other, tolerance):
+  return one[0] == other[0] and (
+    one[1].shape == other[1].shape
+    and np.allclose(one[1], other[1], rtol=tolerance, atol=tolerance)
+  )
+
+
+def check(effect, one, other):
+  if effect == Effect.COMPUTATION:
+    assert are_equal(one, other, 0.02)  # bfloat16 has 8 bits.
+  else:
+    assert are_equal(one, other, 0.0) == (effect != Effect.FUNCTION)
+
+
+@pytest.mark.parametrize(('module', 'key'), OTHER_EFFECTS)
+def test_keys_of_tasks_are_marked_as_what_they_change(module, key):
+  _, value, also = OTHER_EFFECTS[module, key]
+  effect = config_effects.effect(key, module.get_config())
+  other = model_input(module, **also | {key: value})
+  check(effect, model_input(module, **also), other)
+
+
+@functools.cache
+def cached(**overrides):
+  return logits(smoke(**overrides))
+
+
+@pytest.mark.parametrize(
+  'key', [key for key in MODEL if key.startswith(('task.', 'model.'))]
+)
+def test_keys_of_the_perceiver_are_marked_as_what_they_change(key):
+  value, also = MODEL[key]
+  effect = config_effects.effect(key, smoke())
+  check(effect, cached(**also), logits(smoke(**also | {key: value})))
+
+
+@functools.cache
+def baseline(name, **overrides):
+  section = {k: small for k, (small, _) in BASELINES[name].items()}
+  config = smoke()
+  with config.unlocked():
+    config.model = {'name': name, 'num_classes': 10, **section, **overrides}
+  return config, logits(config)
+
+
+@pytest.mark.parametrize(
+  ('name', 'key'), [(n, key) for n, ks in BASELINES.items() for key in ks]
+)
+def test_keys_of_baselines_are_marked_as_what_they_change(name, key):
+  config, one = baseline(name)
+  _, other = baseline(name, **{key: BASELINES[name][key][1]})
+  check(config_effects.effect(f'model.{key}', config), one, other)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_key_is_among_them(name):
+  module = importlib.import_module(f'configs.{name}')
+  config = module.get_config()
+  compared = {*MODEL, *(key for of, key in OTHER_EFFECTS if of is module)}
+  for section, values in config.items():
+    if section not in ('task', 'model'):
+      assert config_effects.SECTIONS[section] != Effect.FUNCTION
+      continue
+    for key in (f'{section}.{x}' for x in values):
+      effect = config_effects.effect(key, config)
+      if key in CLASSES:
+        assert effect == Effect.FUNCTION
+      elif key in NUMBERS and key not in compared:
+        assert effect == NUMBERS[key]
+      else:
+        assert key in compared

@@ -1,0 +1,8 @@
+"""The table of keys that a run may change is what the code says."""
+
+from docs import keys
+from tests.conftest import ROOT
+
+
+def test_the_page_has_the_table():
+  assert keys.table() in (ROOT / 'docs' / 'running.md').read_text()

@@ -1,0 +1,138 @@
+"""Whatever opens a run takes the same checkpoint, and the run's own model."""
+
+import logging
+import os
+import shutil
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments import evaluate, experiment, saved, train
+import perceiver
+from scripts import attention_maps, export, report
+from tests.experiments.smoke import create
+from tests.scripts.prediction import ask, digit
+
+# With the same arrays, the default would be another function of the input.
+PLACEMENT = {'model.cross_attend_placement': 'at_start'}
+EXAMPLE = 3  # Of the test split.
+
+
+def leave_strays(workdir):
+  """Leaves what desktops, editors and NFS do, in all of a run's folders."""
+  for folder, _, _ in os.walk(workdir):
+    for name in ('.DS_Store', 'Thumbs.db', '.nfs0004a1', 'notes.txt~', 'x'):
+      with open(os.path.join(folder, name), 'wb') as file:
+        file.write(b'\0\1')
+
+
+@pytest.fixture(scope='module')
+def strewn(tmp_path_factory):
+  """A run of another placement than the default's, with stray files."""
+  run = create(**PLACEMENT)
+  workdir = tmp_path_factory.mktemp('strewn') / 'run'
+  train.train(run, str(workdir))
+  leave_strays(workdir)
+  return run, workdir
+
+
+@pytest.fixture
+def strewn_copy(strewn, tmp_path):
+  return shutil.copytree(strewn[1], tmp_path / 'run')
+
+
+@pytest.fixture(scope='module')
+def expected(strewn):
+  """The classes and scores of the example, as its last evaluation has them."""
+  _, workdir = strewn
+  with np.load(workdir / 'predictions_test.npz') as found:
+    return found['classes'][EXAMPLE], found['scores'][EXAMPLE]
+
+
+def resumed(run, workdir, tmp_path):
+  train.train(create(**PLACEMENT, **{'train.steps': 21}), str(workdir))
+  assert int(saved.restore(run, str(workdir)).step) == 21
+
+
+def evaluated(run, workdir, tmp_path):
+  (workdir / 'predictions_test.npz').unlink()
+  saved.evaluate_checkpoint(run, str(workdir))
+  with np.load(workdir / 'predictions_test.npz') as found:
+    return found['classes'][EXAMPLE], found['scores'][EXAMPLE]
+
+
+def predicted(run, workdir, tmp_path):
+  path = tmp_path / 'digit.png'
+  Image.fromarray(digit(run.source('test')[EXAMPLE])).save(path)
+  _, (answer,), _ = ask(workdir, path)
+  best = answer['predictions']
+  return [x['class'] for x in best], [x['score'] for x in best]
+
+
+def exported(run, workdir, tmp_path):
+  export.export(str(workdir), str(tmp_path / 'model'))
+  model = perceiver.from_pretrained(str(tmp_path / 'model'))
+  image = run.task.eval_example(run.source('test')[EXAMPLE])['image']
+  scores = jax.nn.softmax(model(image[None]))
+  top, classes = jax.lax.top_k(scores, evaluate.TOP)
+  return classes[0], top[0]
+
+
+def reported(run, workdir, tmp_path):
+  (workdir / 'predictions_test.npz').unlink()
+  path = report.write([str(workdir)], str(tmp_path / 'report.html'))
+  assert path.read_text().count('<img') >= 2  # Maps, of the checkpoint.
+
+
+def mapped(run, workdir, tmp_path):
+  paths = attention_maps.write(
+    str(workdir), examples=[EXAMPLE], output=str(tmp_path), arrays=True
+  )
+  with np.load(paths[-1]) as found:
+    maps = found['image_logits'][:, 0]  # [cross-attends, latents, 8, 8]
+  state = saved.restore(run, str(workdir))
+  batch = run.task.eval_example(run.source('test')[EXAMPLE])
+  batch = {name: np.asarray(x)[None] for name, x in batch.items()}
+  attention = experiment.transform_attention(run.config, run.task)
+  (queries, inputs), _ = attention.apply(
+    state.params, state.model_state, None, batch
+  )
+  assert len(queries) == len(maps) == 2
+  assert inputs.num_elements == 64
+
+
+@pytest.mark.parametrize(
+  'use', [resumed, evaluated, predicted, exported, reported, mapped]
+)
+def test_strays_and_a_placement_confuse_none(
+  strewn, strewn_copy, expected, tmp_path, caplog, use
+):
+  caplog.set_level(logging.INFO)
+  answer = use(strewn[0], strewn_copy, tmp_path)
+  assert 'checkpoint of step 20' in caplog.text
+  assert 'damaged' not in caplog.text
+  assert not (strewn_copy / 'damaged').exists()
+  if answer is not None:
+    assert list(answer[0]) == list(expected[0])
+    np.testing.assert_allclose(answer[1], expected[1], rtol=1e-4)
+
+
+def test_both_of_these_would_be_seen(strewn, expected):
+  """The placement matters, and so do the files that the seal names."""
+  run, workdir = strewn
+  other = create()
+  state = saved.restore(run, str(workdir))
+  example = run.task.eval_example(run.source('test')[EXAMPLE])
+  batch = {name: np.asarray(x)[None] for name, x in example.items()}
+  scores = [
+    jax.nn.softmax(
+      evaluate.predict(x, state.params, state.model_state, batch)[0]
+    )
+    for x in (run, other)
+  ]
+  np.testing.assert_allclose(
+    np.sort(scores[0])[::-1][: evaluate.TOP], expected[1], rtol=1e-4
+  )
+  assert np.abs(scores[0] - scores[1]).max() > 0.01

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import splits
-from experiments.benchmarks.images import decoding, files
+from experiments.benchmarks.images import decoding, files, listing
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.effects import Training
@@ -100,9 +100,10 @@ class FashionMnist(ImageTask):
     published = 'test' if split == 'test' else 'train'
     paths = [directory / name for name in FILES[published]]
     for path in paths:
-      if not path.exists():
+      if not path.is_file():
         raise DataNotFoundError(
-          f'No {path.name} in data.dir={data_dir!r}. The four files of'
+          f'No {path.name} in data.dir={data_dir!r}.'
+          f' {listing.at(str(directory))} The four files of'
           " Fashion-MNIST come with Debian's package dataset-fashion-mnist"
           ' (in /usr/share/datasets/fashion-mnist), or from its authors.'
         )

@@ -88,6 +88,15 @@ def test_a_smaller_image_has_the_means_of_squares(data):
 def test_wrong_files_are_one_clear_error(task, data, tmp_path):
   with pytest.raises(DataNotFoundError, match=r'No t10k-images.* package'):
     task.source('test', str(tmp_path))
+  unpacked = tmp_path / 'unpacked'
+  (unpacked / FILES['test'][0]).mkdir(parents=True)
+  (unpacked / 't10k-labels-idx1-ubyte').touch()
+  with pytest.raises(
+    DataNotFoundError,
+    match=r'No t10k-images.*gz in .* has t10k-images-idx3-ubyte\.gz/,'
+    r' t10k-labels-idx1-ubyte\. The four files',
+  ):
+    task.source('test', str(unpacked))
   images, labels = data
   write(tmp_path, images, labels[:-1])
   with pytest.raises(ValueError, match=r'labels.* not hold bytes of shape \(1'):

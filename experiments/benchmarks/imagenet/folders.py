@@ -1,32 +1,37 @@
 """ImageNet as folders of JPEG files, as its tars unpack and as on Kaggle.
 
   train/<wnid>/*.JPEG
-  val/<wnid>/*.JPEG, or val/*.JPEG with a file that has the labels
+  val/<wnid>/*.JPEG, or val/*.JPEG with a file of labels (see `labels`)
 
 `validation/` may stand for `val/`. Kaggle's archive, which has both under
 ILSVRC/Data/CLS-LOC/, is found from its top.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 import os
 from typing import Any, TypedDict
 
 import numpy as np
 
+from experiments.benchmarks.imagenet import labels
+from experiments.benchmarks.imagenet.checks import (
+  check_classes,
+  check_examples,
+  not_counted,
+  SUFFIXES,
+)
 from experiments.benchmarks.imagenet.known import (
   known_validation_labels,
   known_wnids,
   NUM_CLASSES,
   NUM_VALIDATION,
 )
+from experiments.benchmarks.images.listing import shown
 from experiments.errors import DataNotFoundError
 
 FOLDERS = {'train': ('train',), 'validation': ('val', 'validation')}
 KAGGLE = 'ILSVRC/Data/CLS-LOC'
-LABEL_FILES = ('LOC_val_solution.csv', 'val.txt')
-COUNT_KEYS = {'train': 'task.num_train', 'validation': 'task.num_eval'}
-_SHOWN = 5  # Names in an error message.
 
 
 class Record(TypedDict):
@@ -91,7 +96,12 @@ def open_folders(
     places = dict.fromkeys((data_dir, root, folder))
     source = _open_flat(folder, places, classes, num_examples)
   found = {classes[i] for i in np.unique(source.labels)}
-  check_examples(folder, split, len(source), num_examples, found, classes)
+  hint = ''
+  if len(source) < num_examples:
+    hint = not_counted(folder, classes if source.subfolders else None)
+  if not len(source):
+    hint = hint or ' There are no files in it.'
+  check_examples(folder, split, len(source), num_examples, found, classes, hint)
   return source
 
 
@@ -116,41 +126,6 @@ def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
   return None
 
 
-def check_classes(
-  place: str, found: Sequence[str], num_classes: int, others: Sequence[str] = ()
-) -> None:
-  """Raises ValueError where there are not `num_classes` classes.
-
-  Args:
-    place: where they were found.
-    found: their wnids.
-    num_classes: how many there must be.
-    others: wnids to compare them with, unless they are to be ImageNet's.
-  """
-  if len(found) != num_classes:
-    expected = known_wnids() if num_classes == NUM_CLASSES else others
-    raise ValueError(
-      f'{place} has {len(found)} classes, but task.num_classes={num_classes}'
-      f'{_difference(found, expected) if expected else ""}.'
-    )
-
-
-def check_examples(
-  place: str,
-  split: str,
-  found: int,
-  num_examples: int,
-  found_classes: Iterable[str] = (),
-  classes: Iterable[str] = (),
-) -> None:
-  """Raises ValueError where there are not `num_examples` examples."""
-  if found != num_examples:
-    raise ValueError(
-      f'{place} has {found} images, but {COUNT_KEYS[split]}={num_examples}'
-      f'{_difference(found_classes, classes)}.'
-    )
-
-
 def _root(data_dir: str, split: str) -> str | None:
   """The folder above the split's: `data_dir`, or one in Kaggle's archive."""
   roots = (data_dir, os.path.join(data_dir, KAGGLE))
@@ -173,11 +148,11 @@ def _images(folder: str) -> np.ndarray:
   """[n] bytes: the sorted names of the images in a folder."""
   names = (
     name
-    for name in os.listdir(os.fsencode(folder))
-    if name.lower().endswith((b'.jpeg', b'.jpg'))
-    and not name.startswith(b'.')  # What some systems put beside files.
+    for name in os.listdir(folder)
+    if name.lower().endswith(SUFFIXES)
+    and not name.startswith('.')  # What some systems put beside files.
   )
-  return np.array(sorted(names), dtype=bytes)
+  return np.array(sorted(map(os.fsencode, names)), dtype=bytes)
 
 
 def _class_wnids(root: str, num_classes: int) -> list[str]:
@@ -187,7 +162,8 @@ def _class_wnids(root: str, num_classes: int) -> list[str]:
     validation = _split_folder(root, 'validation')
     classes = _subfolders(train)
     others = _subfolders(validation) if validation else ()
-    check_classes(train, classes, num_classes, others)
+    hint = not_counted(train, classes) if len(classes) < num_classes else ''
+    check_classes(train, classes, num_classes, others, hint)
     return classes
   if num_classes == NUM_CLASSES:
     return known_wnids()
@@ -201,14 +177,14 @@ def _open_by_class(folder: str, classes: list[str]) -> FolderSource:
   extra = sorted(set(_subfolders(folder)) - set(classes))
   if extra:
     raise ValueError(
-      f'{folder} has folders that are no classes: {_shown(extra)}.'
+      f'{folder} has folders that are no classes: {shown(extra)}.'
     )
   paths = [os.path.join(folder, wnid) for wnid in classes]
   names = [_images(p) if os.path.isdir(p) else _NO_NAMES for p in paths]
-  labels = np.repeat(
+  indices = np.repeat(
     np.arange(len(classes), dtype=np.int32), [len(n) for n in names]
   )
-  return FolderSource(folder, tuple(classes), np.concatenate(names), labels)
+  return FolderSource(folder, tuple(classes), np.concatenate(names), indices)
 
 
 _NO_NAMES = np.array([], dtype=bytes)
@@ -220,12 +196,15 @@ def _open_flat(
   classes: list[str],
   num_examples: int,
 ) -> FolderSource:
-  files = [os.path.join(p, name) for p in places for name in LABEL_FILES]
+  files = [os.path.join(p, name) for p in places for name in labels.FILES]
   file = next((f for f in files if os.path.isfile(f)), None)
   if file is not None:
-    wanted = _read_labels(file)
+    wanted = labels.read(file, classes)
   elif num_examples == NUM_VALIDATION:
-    file, wanted = "TFDS's list", known_validation_labels()
+    file, known = "TFDS's list", known_validation_labels()
+    wanted = {
+      stem: labels.Label(x, i) for i, (stem, x) in enumerate(known.items(), 1)
+    }
   else:
     raise DataNotFoundError(
       f'No labels for the images in {folder}: looked for {", ".join(files)}'
@@ -236,50 +215,16 @@ def _open_flat(
   missing = [stem for stem in stems if stem not in wanted]
   if missing:
     raise ValueError(
-      f'{file} has no label for images in {folder}: {_shown(missing)}.'
+      f'{file} has no label for images in {folder}: {shown(missing)}.'
     )
-  numbers = {wnid: i for i, wnid in enumerate(classes)}
-  numbers |= {str(i): i for i in range(len(classes))}
-  wrong = sorted({wanted[stem] for stem in stems} - set(numbers))
-  if wrong:
-    raise ValueError(
-      f'{file} has labels that are neither one of the {len(classes)} classes'
-      f' nor the number of one: {_shown(wrong)}.'
+  if len(names) < num_examples and (absent := sorted(set(wanted) - set(stems))):
+    hint = (
+      f' {file} has labels of others, which are not there: {shown(absent)}.'
     )
-  labels = np.array([numbers[wanted[stem]] for stem in stems], np.int32)
-  return FolderSource(folder, (), names, labels)
-
-
-def _read_labels(path: str) -> Mapping[str, str]:
-  """Wnid, or number of the class, by image name without folder and suffix.
-
-  Kaggle's lines go on with bounding boxes: 'name,wnid x y x y wnid …'.
-  """
-  labels = {}
-  with open(path) as file:
-    for number, line in enumerate(file, 1):
-      fields = line.replace(',', ' ').split()
-      if not fields or fields[0] == 'ImageId':  # Kaggle's header.
-        continue
-      if len(fields) < 2:
-        raise ValueError(
-          f'{path}, line {number}: expected an image name and its class,'
-          f' found {line.strip()!r}.'
-        )
-      labels[os.path.splitext(os.path.basename(fields[0]))[0]] = fields[1]
-  return labels
-
-
-def _difference(found: Iterable[str], expected: Iterable[str]) -> str:
-  missing = sorted(set(expected) - set(found))
-  extra = sorted(set(found) - set(expected))
-  return ''.join(
-    f'; {what}: {_shown(names)}'
-    for what, names in (('missing', missing), ('extra', extra))
-    if names
-  )
-
-
-def _shown(names: Sequence[str]) -> str:
-  more = len(names) - _SHOWN
-  return ', '.join(names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
+    hint += not_counted(folder, None)
+    check_examples(folder, 'validation', len(names), num_examples, hint=hint)
+  given = {stem: wanted[stem] for stem in stems}
+  numbers = labels.indices(file, given, classes)
+  by_stem = dict(zip(given, numbers, strict=True))
+  found = np.array([by_stem[stem] for stem in stems], np.int32)
+  return FolderSource(folder, (), names, found)

@@ -19,6 +19,7 @@ from experiments.benchmarks.imagenet.source import (
   prepared_folder,
   TFDS_NAME,
 )
+from experiments.benchmarks.images import listing
 from experiments.errors import PreparationError
 
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
@@ -114,9 +115,12 @@ def check_tars(
   ):
     path = os.path.join(manual_dir, name)
     if not os.path.isfile(path):
+      what = 'a folder' if os.path.isdir(path) else 'missing'
       raise PreparationError(
-        f'{path} is missing: --manual_dir must have {TRAIN_TAR} and'
+        f'{path} is {what}: --manual_dir must have {TRAIN_TAR} and'
         f' {VALIDATION_TAR}, as downloaded from image-net.org after signing up.'
+        f' {listing.at(manual_dir)} Unpacked, they need no preparation:'
+        ' data.dir is then the folder that has train/ and val/.'
       )
     try:
       with tarfile.open(path, 'r:') as tar:

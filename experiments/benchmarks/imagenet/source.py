@@ -6,15 +6,18 @@ import re
 from typing import Any
 
 from experiments import storage
-from experiments.benchmarks.imagenet.folders import (
+from experiments.benchmarks.imagenet.checks import (
   check_classes,
   check_examples,
+)
+from experiments.benchmarks.imagenet.folders import (
   find_classes,
   FOLDERS,
   KAGGLE,
   open_folders,
   Record,
 )
+from experiments.benchmarks.images import listing
 from experiments.errors import DataNotFoundError
 
 __all__ = ['Record', 'TfdsSource', 'classes', 'open_source', 'prepared_folder']
@@ -112,11 +115,14 @@ def _not_found(
   data_dir: str | None, split: str, names: Sequence[str]
 ) -> DataNotFoundError:
   folders = ' or '.join(f'{name}/' for name in names)
+  there = ''
+  if data_dir and storage.is_local(storage.path(data_dir)):
+    there = f' {listing.at(data_dir)}'
   return DataNotFoundError(
     f'No ImageNet ({split}) at data.dir={data_dir!r}. Looked for TFDS'
     f' ({TFDS_NAME}/<version>/ or dataset_info.json) and for folders of images'
-    f' ({folders}, also in {KAGGLE}/). Prepare it once from the official tars'
-    f' ({PREPARE}), or make a small stand-in ({GENERATE}).'
+    f' ({folders}, also in {KAGGLE}/).{there} Prepare it once from the'
+    f' official tars ({PREPARE}), or make a small stand-in ({GENERATE}).'
   )
 
 

@@ -79,6 +79,11 @@ def prepare(root, lines=None):
   )
 
 
+def unpack(path):
+  path.unlink()
+  path.mkdir()
+
+
 def cut(path):
   os.truncate(path, path.stat().st_size * 2 // 3)
 
@@ -87,7 +92,16 @@ def cut(path):
   ('name', 'change', 'message'),
   [
     (preparation.TRAIN_TAR, pathlib.Path.unlink, 'is missing'),
-    (preparation.VALIDATION_TAR, pathlib.Path.unlink, 'is missing'),
+    (
+      preparation.VALIDATION_TAR,
+      pathlib.Path.unlink,
+      rf'is missing: .* has {preparation.TRAIN_TAR}\. Unpacked, they need no',
+    ),
+    (
+      preparation.VALIDATION_TAR,
+      unpack,
+      rf'is a folder: .* has .*{preparation.VALIDATION_TAR}/\. Unpacked, they',
+    ),
     (
       preparation.TRAIN_TAR,
       lambda path: path.write_bytes(b'<html>' * 500),

@@ -293,3 +293,135 @@ def test_wrong_content_is_named(copy, file, before, after, message):
   (root / file).write_text(text.replace(before, after))
   with pytest.raises((DataNotFoundError, ValueError), match=message):
     open_source(root, 'validation')
+
+
+def rename(split, to):
+  """Moves each image of a split."""
+
+  def change(root):
+    for path in sorted((root / split).rglob('*.JPEG')):
+      new = root / split / to(path.relative_to(root / split))
+      new.parent.mkdir(exist_ok=True)
+      path.rename(new)
+
+  return change
+
+
+def deeper(path):
+  return path.parent / 'images' / path.name
+
+
+def as_png(path):
+  return path.with_suffix('.PNG')
+
+
+def flatten(root):
+  rename('train', lambda path: path.name)(root)
+  for wnid in WNIDS:
+    (root / 'train' / wnid).rmdir()
+
+
+def into_tars(root):
+  for wnid in WNIDS:
+    shutil.rmtree(root / 'train' / wnid)
+    (root / 'train' / f'{wnid}.tar').touch()
+
+
+def remove_images(split):
+  def remove(root):
+    for path in (root / split).rglob('*.JPEG'):
+      path.unlink()
+
+  return remove
+
+
+ONLY = r'Only \.jpeg and \.jpg files \(or \.JPEG, \.JPG\) right in .*/'
+CLASSES = rf'{ONLY}train/<class>/ are images; there are also: '
+
+
+@pytest.mark.parametrize(
+  ('layout', 'split', 'damage', 'message'),
+  [
+    (
+      *('folders', 'train', rename('train', as_png)),
+      rf'train has 0 images.* {CLASSES}24 \.png, such as n\d+/n\d+_\d+\.PNG\.$',
+    ),
+    (
+      *('folders', 'train', rename('train', deeper)),
+      rf'train has 0 images.* {CLASSES}24 \.jpeg, such as'
+      r' n\d+/images/n\d+_\d+\.JPEG\.$',
+    ),
+    (
+      *('folders', 'train', flatten),
+      rf'train has 0 classes.* {CLASSES}24 \.jpeg, such as n\d+_\d+\.JPEG\.$',
+    ),
+    (
+      *('folders', 'train', into_tars),
+      rf'train has 0 classes.* {CLASSES}12 \.tar, such as {WNIDS[0]}\.tar\.'
+      r' Unpack each tar into a folder of its name\.$',
+    ),
+    (
+      *('folders', 'train', remove_images('train')),
+      r'train has 0 images.* There are no files in it\.$',
+    ),
+    (
+      *('folders', 'validation', rename('val', deeper)),
+      r'val has 0 images.*val/<class>/ are images; there are also: 12 \.jpeg',
+    ),
+    (
+      *('flat', 'validation', rename('val', as_png)),
+      r'val has 0 images, but task\.num_eval=12\. .*csv has labels of others,'
+      r' which are not there: (ILSVRC2012_val_\d{8}, ){4}ILSVRC2012_val_\d{8}'
+      rf' and 7 more\. {ONLY}val are images; there are also: 12 \.png, such as'
+      r' ILSVRC2012_val_00000001\.PNG\.$',
+    ),
+    (
+      *('flat', 'validation', lambda root: next(root.glob('val/*')).unlink()),
+      r'val has 11 images, but task\.num_eval=12\. .*csv has labels of others,'
+      r' which are not there: ILSVRC2012_val_\d{8}\.$',
+    ),
+    (
+      *('flat', 'validation', remove_images('val')),
+      r'val has 0 images, .* not there: ',
+    ),
+  ],
+)
+def test_what_lies_there_instead_of_images_is_named(
+  copy, layout, split, damage, message
+):
+  root = copy(layout)
+  damage(root)
+  with pytest.raises(ValueError, match=message):
+    open_source(root, split)
+
+
+def test_linked_classes_are_looked_into(copy, tmp_path):
+  root = copy('folders')
+  rename('train', as_png)(root)
+  (root / 'train' / WNIDS[0]).rename(tmp_path / 'elsewhere')
+  (root / 'train' / WNIDS[0]).symlink_to(tmp_path / 'elsewhere')
+  with pytest.raises(ValueError, match=rf'24 \.png, such as {WNIDS[1]}/'):
+    open_source(root)
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ('nothing', r'nothing cannot be read: No such file or directory\.'),
+    ('empty', r'empty is empty\.'),
+    ('file.tar', r'file\.tar is a file\.'),
+    ('data', r'data has ILSVRC2012_img_val\.tar, test/, training/\.'),
+  ],
+)
+def test_what_lies_there_instead_of_folders_is_named(tmp_path, given, message):
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'file.tar').touch()
+  for name in ('training', 'test', '.hidden'):
+    (tmp_path / 'data' / name).mkdir(parents=True)
+  (tmp_path / 'data' / 'ILSVRC2012_img_val.tar').touch()
+  for opened in (
+    lambda path: open_source(path),
+    lambda path: imagenet.classes(str(path), 12),
+  ):
+    with pytest.raises(DataNotFoundError, match=message):
+      opened(tmp_path / given)

@@ -1,0 +1,92 @@
+"""Whether the images that are there are those that a config expects."""
+
+from collections.abc import Iterable, Sequence
+import os
+
+from experiments.benchmarks.imagenet import labels
+from experiments.benchmarks.imagenet.known import known_wnids, NUM_CLASSES
+from experiments.benchmarks.images import listing
+
+SUFFIXES = ('.jpeg', '.jpg')  # In lower case; those of files may be in any.
+COUNT_KEYS = {'train': 'task.num_train', 'validation': 'task.num_eval'}
+
+
+def check_classes(
+  place: str,
+  found: Sequence[str],
+  num_classes: int,
+  others: Sequence[str] = (),
+  hint: str = '',
+) -> None:
+  """Raises ValueError where there are not `num_classes` classes.
+
+  Args:
+    place: where they were found.
+    found: their wnids.
+    num_classes: how many there must be.
+    others: wnids to compare them with, unless they are to be ImageNet's.
+    hint: ends the message.
+  """
+  if len(found) != num_classes:
+    expected = known_wnids() if num_classes == NUM_CLASSES else others
+    raise ValueError(
+      f'{place} has {len(found)} classes, but task.num_classes={num_classes}'
+      f'{_difference(found, expected) if expected else ""}.{hint}'
+    )
+
+
+def check_examples(
+  place: str,
+  split: str,
+  found: int,
+  num_examples: int,
+  found_classes: Iterable[str] = (),
+  classes: Iterable[str] = (),
+  hint: str = '',
+) -> None:
+  """Raises ValueError where there are not `num_examples` examples."""
+  if found != num_examples:
+    raise ValueError(
+      f'{place} has {found} images, but {COUNT_KEYS[split]}={num_examples}'
+      f'{_difference(found_classes, classes)}.{hint}'
+    )
+
+
+def not_counted(folder: str, classes: Sequence[str] | None) -> str:
+  """Says which of a split's files are not taken as images, if there are any.
+
+  Args:
+    folder: of the split.
+    classes: the folders in it that images should be in; None: in no folder.
+  """
+  # Of folders below the split's.
+  depth = 0 if classes is None else 1
+
+  def is_taken(path: str) -> bool:
+    if path in labels.FILES:
+      return True
+    return path.count(os.sep) == depth and path.lower().endswith(SUFFIXES)
+
+  links = [os.path.join(folder, name) for name in classes or ()]
+  places = [folder, *filter(os.path.islink, links)]
+  found = listing.by_suffix(places, folder, is_taken)
+  if not found:
+    return ''
+  where = folder if classes is None else f'{folder}/<class>/'
+  tars = (
+    ' Unpack each tar into a folder of its name.' if '.tar,' in found else ''
+  )
+  return (
+    f' Only .jpeg and .jpg files (or .JPEG, .JPG) right in {where} are images;'
+    f' there are also: {found}.{tars}'
+  )
+
+
+def _difference(found: Iterable[str], expected: Iterable[str]) -> str:
+  missing = sorted(set(expected) - set(found))
+  extra = sorted(set(found) - set(expected))
+  return ''.join(
+    f'; {what}: {listing.shown(names)}'
+    for what, names in (('missing', missing), ('extra', extra))
+    if names
+  )

@@ -1,0 +1,63 @@
+"""What error messages say of the files that are there instead."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+import os
+
+_SHOWN = 5  # Names in a message.
+
+
+def shown(names: Sequence[str]) -> str:
+  """The first names, and how many more there are."""
+  more = len(names) - _SHOWN
+  return ', '.join(names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
+
+
+def at(path: str) -> str:
+  """A sentence that says what lies at a path."""
+  if os.path.isfile(path):
+    return f'{path} is a file.'
+  try:
+    names = sorted(
+      entry.name + '/' * entry.is_dir()
+      for entry in os.scandir(path)
+      if not entry.name.startswith('.')
+    )
+  except OSError as error:
+    return f'{path} cannot be read: {error.strerror}.'
+  if not names:
+    return f'{path} is empty.'
+  return f'{path} has {shown(names)}.'
+
+
+def by_suffix(
+  folders: Iterable[str], root: str, is_taken: Callable[[str], bool]
+) -> str:
+  """How many files there are of each suffix that do not count.
+
+  Args:
+    folders: where to look, also in all folders in them. Links to folders in
+      them are not followed.
+    root: above them all, which the names in the message start from.
+    is_taken: whether a file counts, by its path from `root`.
+
+  Returns:
+    '240 .png, such as a/1.png; 2 .jpeg, such as a/b/1.JPEG', the most frequent
+    suffixes first; '' if there are no files that do not count.
+  """
+  numbers: Counter[str] = Counter()
+  examples: dict[str, str] = {}
+  for folder in folders:
+    for path, subfolders, names in os.walk(folder):
+      subfolders.sort()
+      for name in sorted(names):
+        relative = os.path.relpath(os.path.join(path, name), root)
+        if name.startswith('.') or is_taken(relative):
+          continue
+        suffix = os.path.splitext(name)[1].lower() or 'without a suffix'
+        numbers[suffix] += 1
+        examples.setdefault(suffix, relative)
+  return '; '.join(
+    f'{number} {suffix}, such as {examples[suffix]}'
+    for suffix, number in numbers.most_common(_SHOWN)
+  )

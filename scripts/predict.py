@@ -3,13 +3,17 @@
   python -m scripts.predict --workdir=runs/digits FILE_OR_FOLDER…
   find photos -name '*.jpg' | python -m scripts.predict --workdir=… -
 
-The files are of the run's benchmark: images (PNG, JPEG), for ModelNet40 meshes
-and point clouds (.off, .ply, .npy), for AudioSet clips (.mp4, .mkv, .webm,
-.wav). Of folders, also of those in them, the files with these suffixes are
-taken, without following links; a file that is named is tried whatever its
-suffix; - reads paths from standard input, one a line. Images for the digits
-and Fashion-MNIST are bright on dark, as the data sets are; of others than
-square ones the central square counts.
+The files are of the run's benchmark: pictures (.jpg, .png, .webp, .gif, .bmp,
+.tif, .avif, .jp2, .ppm), for ModelNet40 meshes and point clouds (.off, .ply,
+.npy), for AudioSet clips (.mp4, .mkv, .webm, .wav). Of folders, also of those
+in them, the files with these suffixes are taken, without following links, and
+how many others there are is said; a file that is named is tried whatever its
+suffix; - reads paths from standard input, one a line.
+
+Pictures are turned as EXIF says; of several frames or pages the first counts,
+and transparent parts are white. Those for the digits and Fashion-MNIST are
+bright on dark, as the data sets are; of others than square ones the central
+square counts.
 
 The answers go to standard output, in the order of the input. --format=jsonl
 has a line {"path", "predictions": [{"class", "name", "score"}, …]} or
@@ -18,6 +22,7 @@ error. The exit status is 0 if all were answered, 1 if some were refused or
 nothing could be done at all.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 import dataclasses
 import io
@@ -86,12 +91,20 @@ def predict(
   output, errors = output or sys.stdout, errors or sys.stderr
   run = saved.open_run(workdir, checkpoint=checkpoint)
   suffixes = run.task.file_suffixes
-  files = list(paths.find(arguments, suffixes, lines))
+  skipped: Counter[str] = Counter()
+  files = list(paths.find(arguments, suffixes, lines, skipped))
+  others = ', '.join(f'{count} {x}' for x, count in skipped.most_common(5))
   if not files:
     where = f' in {", ".join(arguments)}' if arguments else ''
     raise FileNotFoundError(
       f'No files to classify{where}: name some, or folders of them'
-      f' ({", ".join(suffixes)}).'
+      f' ({", ".join(suffixes)}).' + f' Found: {others}.' * bool(others)
+    )
+  if others:
+    print(
+      f'Not taken from folders: {printable(others)}; only'
+      f' {", ".join(suffixes)} are.',
+      file=errors,
     )
   size = batch_size or min(run.config.eval.batch_size, MAX_BATCH)
   classifier = answers.load(run, workdir, top, size)

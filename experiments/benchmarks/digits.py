@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from experiments.benchmarks.images import decoding, files
+from experiments.benchmarks.images import files, pictures
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.effects import Training
@@ -68,7 +68,7 @@ class Digits(ImageTask):
 
     Its central square, in grey, becomes 8x8 pixels of 0 to 16.
     """
-    grey = decoding.grey_square(files.read(path), SIZE)
+    grey = pictures.grey_square(files.read(path), SIZE)
     image = np.round(grey * (16 / 255)).astype(np.float32)
     return {'index': np.int32(0), 'image': image, 'label': np.int32(0)}
 

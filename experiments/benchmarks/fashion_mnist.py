@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import splits
-from experiments.benchmarks.images import decoding, files, listing
+from experiments.benchmarks.images import files, listing, pictures
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.effects import Training
@@ -120,7 +120,7 @@ class FashionMnist(ImageTask):
 
     Its central square, in grey, becomes 28x28 pixels.
     """
-    image = decoding.grey_square(files.read(path), SIZE)
+    image = pictures.grey_square(files.read(path), SIZE)
     return {'image': image, 'label': 0}
 
   def train_example(

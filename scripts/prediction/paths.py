@@ -1,5 +1,6 @@
 """The files that a person names: one by one, in folders, in a list."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import os
@@ -15,7 +16,10 @@ class Found:
 
 
 def find(
-  arguments: Iterable[str], suffixes: Sequence[str], lines: Iterable[bytes]
+  arguments: Iterable[str],
+  suffixes: Sequence[str],
+  lines: Iterable[bytes],
+  skipped: Counter[str],
 ) -> Iterator[Found]:
   """What the arguments name, in their order.
 
@@ -25,6 +29,8 @@ def find(
       and '-' for `lines`.
     suffixes: in lower case; those of files may be in any.
     lines: further arguments, one a line.
+    skipped: counts, by suffix, the files in folders that are not taken; hidden
+      ones and links are left out.
 
   Returns:
     Files, which are not opened yet. Links in folders are not followed: those
@@ -34,24 +40,28 @@ def find(
     if argument == '-':
       names = (os.fsdecode(line.rstrip(b'\r\n')) for line in lines)
       for name in filter(None, names):
-        yield from _find_one(name, suffixes)
+        yield from _find_one(name, suffixes, skipped)
     else:
-      yield from _find_one(argument, suffixes)
+      yield from _find_one(argument, suffixes, skipped)
 
 
-def _find_one(path: str, suffixes: Sequence[str]) -> Iterator[Found]:
+def _find_one(
+  path: str, suffixes: Sequence[str], skipped: Counter[str]
+) -> Iterator[Found]:
   try:
     is_folder = stat.S_ISDIR(os.stat(path).st_mode)
   except (OSError, ValueError) as error:
     yield Found(path, error)
     return
   if is_folder:
-    yield from _walk(path, suffixes)
+    yield from _walk(path, suffixes, skipped)
   else:
     yield Found(path)
 
 
-def _walk(folder: str, suffixes: Sequence[str]) -> Iterator[Found]:
+def _walk(
+  folder: str, suffixes: Sequence[str], skipped: Counter[str]
+) -> Iterator[Found]:
   stack = [(folder, True)]  # The next one last; and whether it is a folder.
   while stack:
     path, is_folder = stack.pop()
@@ -66,7 +76,10 @@ def _walk(folder: str, suffixes: Sequence[str]) -> Iterator[Found]:
       yield Found(path, error)
       continue
     for entry in inside:
+      suffix = os.path.splitext(entry.name)[1].lower()
       if entry.is_dir(follow_symlinks=False):
         stack.append((entry.path, True))
-      elif os.path.splitext(entry.name)[1].lower() in suffixes:
+      elif suffix in suffixes:
         stack.append((entry.path, False))
+      elif entry.is_file(follow_symlinks=False) and entry.name[0] != '.':
+        skipped[suffix or 'without a suffix'] += 1

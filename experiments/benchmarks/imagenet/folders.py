@@ -10,7 +10,7 @@ ILSVRC/Data/CLS-LOC/, is found from its top.
 from collections.abc import Iterable, Sequence
 import dataclasses
 import os
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Record(TypedDict):
   name: str  # Of the file, without folders.
   jpeg: bytes  # A few files of the real ImageNet are something else.
   label: int  # Index of the image's wnid among the sorted wnids.
+  is_own: NotRequired[bool]  # A person's file, not one of the data set.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import optax
 from PIL import Image
 
 from experiments.benchmarks.imagenet import known, mixing, randaugment, source
-from experiments.benchmarks.images import decoding, files
+from experiments.benchmarks.images import decoding, files, pictures
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DamagedRecordError
 from experiments.task import Batch
@@ -68,7 +68,7 @@ class ImageNet(ImageTask):
 
   def read_file(self, path: str) -> Any:
     name = os.path.basename(path)
-    return source.Record(name=name, jpeg=files.read(path), label=0)
+    return source.Record(name=name, jpeg=files.read(path), label=0, is_own=True)
 
   def train_example(
     self, record: Any, rng: np.random.Generator
@@ -118,8 +118,11 @@ class ImageNet(ImageTask):
 
 
 def _decode(record: Any) -> Image.Image:
+  # The data set's own images stay as they are stored, also where EXIF would
+  # turn them: the paper's pipeline reads them so.
+  decode = pictures.decode if record.get('is_own') else decoding.decode
   try:
-    return decoding.decode(record['jpeg'])
+    return decode(record['jpeg'])
   except DamagedRecordError as error:
     raise DamagedRecordError(f'{record["name"]}: {error}') from error
 

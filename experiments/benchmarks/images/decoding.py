@@ -4,13 +4,15 @@ Images are Pillow's, in RGB. All randomness comes from a generator that is
 passed in, so that the data depends on the seed alone.
 """
 
+from collections.abc import Iterator, Sequence
+import contextlib
 import io
 import math
 import struct
 import zlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import features, Image, UnidentifiedImageError
 
 from experiments.errors import DamagedRecordError
 
@@ -28,8 +30,9 @@ CENTRAL_FRACTION = 224 / 256  # Of the short side, in evaluation.
 Box = tuple[float, float, float, float]  # Left, top, right, bottom; in pixels.
 
 # What Pillow may raise on bad data: its readers parse headers in Python.
-_PILLOW_ERRORS = (
+PILLOW_ERRORS = (
   OSError,
+  RuntimeError,  # Of AVIF's decoder.
   SyntaxError,
   ValueError,
   LookupError,
@@ -42,16 +45,23 @@ _PILLOW_ERRORS = (
 )
 
 
+# Pillow's features; its published wheels have them.
+_OPTIONAL = {'AVIF': 'avif', 'WEBP': 'webp'}
+# Brands of files that phones write; those of AVIF are others.
+_HEIC = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'mif1', b'msf1')
+
+
 class DamagedImageError(DamagedRecordError):
   """An image cannot be decoded; says why."""
 
 
 def decode(data: bytes) -> Image.Image:
-  """Decodes a JPEG or PNG file, whatever its name says, to RGB.
+  """Decodes a data set's JPEG or PNG file, whatever its name says, to RGB.
 
   Grey, CMYK (as Adobe writes it, inverted), palette and 16-bit images are
   converted. Transparency is dropped. Colour profiles and the orientation in
-  EXIF are not applied, as usual for ImageNet.
+  EXIF are not applied, nor does TensorFlow's decoder, with which the paper's
+  pipeline reads ImageNet. People's own files are for `pictures.decode`.
 
   Args:
     data: the file's content.
@@ -63,49 +73,68 @@ def decode(data: bytes) -> Image.Image:
     DamagedImageError: it is no such file, is cut off or has more than
       MAX_PIXELS pixels, which the header tells before any memory is taken.
   """
-  stream = io.BytesIO(data)
-  try:
-    image: Image.Image = Image.open(stream, formats=['JPEG', 'PNG'])
-    if image.width * image.height > MAX_PIXELS:
-      raise DamagedImageError(
-        f'The image has {image.width} x {image.height} pixels; at most'
-        f' {MAX_PIXELS} are decoded.'
-      )
+  formats = ('JPEG', 'PNG')
+  with naming_damage(data, formats):
+    image = open_checked(data, formats)
     image.load()
     return _to_rgb(image)
+
+
+@contextlib.contextmanager
+def naming_damage(data: bytes, formats: Sequence[str]) -> Iterator[None]:
+  """Raises DamagedImageError for whatever Pillow raises on bad data.
+
+  Args:
+    data: the file's content.
+    formats: Pillow's names of those that are tried.
+  """
+  try:
+    yield
   except DamagedImageError:
     raise
   except UnidentifiedImageError as error:
     raise DamagedImageError(
-      f'The image ({len(data)} bytes) is neither JPEG nor PNG, or its header'
-      f' is damaged; it begins with {data[:8]!r}.'
+      f'The image ({len(data)} bytes) is {_none_of(formats)}, or its header is'
+      f' damaged; it begins with {data[:8]!r}.{_advice(data, formats)}'
     ) from error
-  except _PILLOW_ERRORS as error:
+  except PILLOW_ERRORS as error:
     raise DamagedImageError(
       f'The image ({len(data)} bytes) cannot be decoded: {error!r}'
     ) from error
 
 
-def grey_square(data: bytes, size: int) -> np.ndarray:
-  """Decodes the central square of an image to a small one in grey.
-
-  Args:
-    data: of a JPEG or PNG file.
-    size: of the result, pixels; each is the mean of the area that it covers,
-      so that an image of this size stays as it is.
-
-  Returns:
-    [size, size] uint8.
+def open_checked(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+  """An image of at most MAX_PIXELS, whose header alone is read.
 
   Raises:
-    DamagedImageError: as `decode`.
+    DamagedImageError: if it has more.
+    PILLOW_ERRORS: for bad data.
   """
-  image = decode(data).convert('L')
-  width, height = image.size
-  side = min(width, height)
-  left, top = (width - side) / 2, (height - side) / 2
-  box = (left, top, left + side, top + side)
-  return np.asarray(image.resize((size, size), Image.Resampling.BOX, box))
+  image = Image.open(io.BytesIO(data), formats=formats)
+  if image.width * image.height > MAX_PIXELS:
+    raise DamagedImageError(
+      f'The image has {image.width} x {image.height} pixels; at most'
+      f' {MAX_PIXELS} are decoded.'
+    )
+  return image
+
+
+def _none_of(formats: Sequence[str]) -> str:
+  *others, last = formats
+  if len(others) == 1:
+    return f'neither {others[0]} nor {last}'
+  return f'none of {", ".join(others)} and {last}'
+
+
+def _advice(data: bytes, formats: Sequence[str]) -> str:
+  if data[4:8] == b'ftyp' and data[8:12] in _HEIC:
+    return ' It may be HEIC, as phones store photos: save it as JPEG.'
+  lacking = [
+    name
+    for name, feature in _OPTIONAL.items()
+    if name in formats and not features.check(feature)
+  ]
+  return f' This Pillow lacks {", ".join(lacking)}.' if lacking else ''
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

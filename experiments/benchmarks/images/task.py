@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from experiments.benchmarks.images import pictures
 from experiments.task import Batch, naming_the_section, Task
 from experiments.views import View
 from perceiver.modalities import Image, Modality, permutation
@@ -23,7 +24,7 @@ class ImageTask(Task):
   num_bands: Count  # Of Fourier features.
   max_resolution: Count  # Likewise.
   permuted: bool  # Pixels in another order, the same for all (Table 2).
-  file_suffixes = ('.jpeg', '.jpg', '.png')
+  file_suffixes = tuple(sum(pictures.SUFFIXES.values(), ()))
   # Of pixels, for each channel; and the value of a white one.
   mean: ClassVar[tuple[float, ...]] = (127.5,)
   stddev: ClassVar[tuple[float, ...]] = (127.5,)

@@ -95,7 +95,10 @@ def indices(
     )
   numbers = [x for x in in_order if x.text not in by_name]
   if numbers:
+    first: dict[str, Label] = {}  # By text: there are far fewer than images.
     for label in in_order:
+      first.setdefault(label.text, label)
+    for label in first.values():
       _check_is_clear(path, label, numbers[0], by_name, by_number, classes)
     _check_known(path, labels, by_name, by_number)
   return [readings[x.text] for x in labels.values()]

@@ -29,7 +29,7 @@ if __name__ == '__main__':
     'dataset', 'modelnet40', sorted(source.DATASETS), 'What to prepare.'
   )
   _SOURCE = flags.DEFINE_string(
-    'source', None, 'The zip archive.', required=True
+    'source', None, 'The zip archive, not unpacked.', required=True
   )
   _DATA_DIR = flags.DEFINE_string(
     'data_dir', None, "To write to; the config's data.dir.", required=True

@@ -6,6 +6,8 @@ import stat
 import zipfile
 import zlib
 
+from experiments.benchmarks.images import found
+
 MAX_BYTES = 512 * 2**20  # Of one entry, unpacked.
 MAX_RATIO = 200  # Unpacked to packed; meshes in text reach about 10.
 SMALL = 2**20  # Bytes that are harmless at any ratio.
@@ -25,18 +27,26 @@ def open_archive(path: str) -> zipfile.ZipFile:
     The archive, to be closed by the caller.
 
   Raises:
-    FileNotFoundError: if there is no such file.
+    FileNotFoundError: if there is no such file, or it is a folder.
     ArchiveError: if it is no zip archive, or is damaged; or has two entries of
       one name, links, or names that lead out of a directory: nobody who packed
       a data set honestly has those.
   """
+  if os.path.isdir(path):
+    raise FileNotFoundError(
+      f'{path} is a folder, with {found.summarize(found.names_in(path))} in it;'
+      ' the zip archive is taken as it is downloaded, not unpacked.'
+    )
   if not os.path.isfile(path):
     raise FileNotFoundError(f'There is no file {path!r}.')
   try:
     archive = zipfile.ZipFile(path)
   except Exception as error:  # It raises whatever it stumbles on.
+    with open(path, 'rb') as file:
+      start = file.read(8)
     raise ArchiveError(
-      f'{path} is no whole zip archive ({error}): download it again.'
+      f'{path} is no whole zip archive: {error}; it begins with {start!r}.'
+      ' Download the zip archive again, and leave it as it is.'
     ) from error
   names = set()
   for entry in archive.infolist():

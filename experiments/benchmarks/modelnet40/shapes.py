@@ -13,6 +13,7 @@ import zipfile
 
 import numpy as np
 
+from experiments.benchmarks.images import found
 from experiments.benchmarks.modelnet40 import archives, off
 from experiments.benchmarks.modelnet40.archives import ArchiveError
 from experiments.benchmarks.modelnet40.source import NUM_POINTS
@@ -20,8 +21,8 @@ from perceiver.modalities import normalize_points
 
 SAMPLING_SEED = 0
 # Any folder may be on top; what macOS packs beside the files is none of them.
-MESH = re.compile(r'(?:.*/)?([^/]+)/(train|test)/([^/.][^/]*)\.off')
-HDF5 = re.compile(r'(?:.*/)?(ply_data_(train|test)\d+)\.h5')
+MESH = re.compile(r'(?:.*/)?([^/]+)/(train|test)/([^/.][^/]*)\.(?i:off)')
+HDF5 = re.compile(r'(?:.*/)?(ply_data_(train|test)\d+)\.(?i:h5)')
 NAMES = 'shape_names.txt'
 
 
@@ -57,13 +58,15 @@ def read_archive(archive: zipfile.ZipFile, form: str) -> list[Shape]:
   ]
   shapes = {'off': _meshes, 'hdf5': _point_sets}[form](archive, entries)
   if not shapes:
-    example = entries[0].filename if entries else 'nothing'
     looked_for = {
       'off': 'meshes (CLASS/train/NAME.off)',
       'hdf5': 'point sets (ply_data_train0.h5)',
     }[form]
+    names = [entry.filename for entry in entries]
     raise ArchiveError(
-      f'{archive.filename} has no {looked_for}; it has {example[:80]!r}.'
+      f'{archive.filename} has no {looked_for}; it has'
+      f' {found.summarize(names)}'
+      + (f', the first one {names[0][:80]!r}.' if names else '.')
     )
   return shapes
 

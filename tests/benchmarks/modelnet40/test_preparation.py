@@ -115,7 +115,12 @@ def without(files, part):
     ('tiny', {'/etc/box.off': b''}, 'has an absolute name'),
     ('tiny', {'C:\\box.off': b''}, 'has an absolute name'),
     ('tiny', link(), 'is a link'),
-    ('tiny', {}, 'has no meshes.*it has .nothing'),
+    ('tiny', {}, 'has no meshes.*it has no files'),
+    (
+      'tiny',
+      {f'box/train/{i}.{x}': b'' for i in range(3) for x in ('obj', 'ply')},
+      "it has 3 .obj, 3 .ply, the first one 'box/train/0.obj'",
+    ),
     ('tiny', hdf5_files(), 'has no meshes .*ply_data_test0.h5'),
     ('tiny_hdf5', meshes(), 'has no point sets'),
     ('tiny', without(meshes(), '/cone/'), 'no shapes of cone; 8 shapes for tr'),
@@ -159,8 +164,29 @@ def test_archives_that_are_none(tmp_path):
   with pytest.raises(FileNotFoundError, match='There is no file'):
     preparation.prepare('tiny', str(tmp_path / 'absent.zip'), str(tmp_path))
   (tmp_path / 'text.zip').write_text('404 Not Found')
-  with pytest.raises(archives.ArchiveError, match='no whole zip archive'):
+  with pytest.raises(archives.ArchiveError, match=r'no whole zip archive.*404'):
     archives.open_archive(str(tmp_path / 'text.zip'))
+
+
+def test_an_unpacked_archive_is_told_from_none(tmp_path):
+  unpacked = tmp_path / 'ModelNet40'
+  for i in range(5):
+    path = unpacked / 'box' / 'train' / f'{i}.off'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+  (unpacked / 'README.txt').touch()
+  with pytest.raises(FileNotFoundError) as error:
+    preparation.prepare('tiny', str(unpacked), str(tmp_path / 'data'))
+  assert str(error.value) == (
+    f'{unpacked} is a folder, with 5 .off, 1 .txt in it; the zip archive is'
+    ' taken as it is downloaded, not unpacked.'
+  )
+  assert not (tmp_path / 'data').exists()
+
+
+def test_suffixes_may_be_in_upper_case(tmp_path):
+  files = {name.replace('.off', '.OFF'): x for name, x in meshes().items()}
+  assert '12 for train, 6 for test' in prepare('tiny', tmp_path, files)
 
 
 def test_a_file_that_points_at_others_is_refused():

@@ -15,6 +15,8 @@ and transparent parts are white. Those for the digits and Fashion-MNIST are
 bright on dark, as the data sets are; of others than square ones the central
 square counts.
 
+Of a clip the first ten seconds count; a longer one is named on standard error.
+
 The answers go to standard output, in the order of the input. --format=jsonl
 has a line {"path", "predictions": [{"class", "name", "score"}, …]} or
 {"path", "error"} for each file. Files that are refused are named on standard

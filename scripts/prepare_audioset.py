@@ -3,10 +3,11 @@
   python -m scripts.prepare_audioset --clips=clips --csv=csv --data_dir=data
 
 Clips (mp4, mkv, webm, wav; in folders too) are named <video id> or
-<video id>_<start>. The CSVs are class_labels_indices.csv and what there is of
-balanced_train_segments.csv, unbalanced_train_segments.csv and
-eval_segments.csv. What cannot be read is skipped; report.csv names it.
-Interrupted, it goes on where it was.
+<video id>_<start>. A file is the clip of its row in the CSVs or the whole
+video, of which the clip is cut out; one of another length is skipped. The CSVs
+are class_labels_indices.csv and what there is of balanced_train_segments.csv,
+unbalanced_train_segments.csv and eval_segments.csv. What is skipped is named in
+report.csv. Interrupted, it goes on where it was.
 
 Machines that share the directories can take a share each, at the same time or
 not, with --shard=0/16 to --shard=15/16. The same command without --shard is the

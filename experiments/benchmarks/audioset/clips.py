@@ -21,13 +21,19 @@ class Clip:
   segment: Segment
   path: str
 
+  @property
+  def is_named_by_start(self) -> bool:
+    """Whether the file's name says where in the video it begins."""
+    match = NAME.fullmatch(_stem(self.path))
+    return match is not None and match[2] is not None
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
   """What there is to do."""
 
   clips: Sequence[Clip]  # By split, then by id.
-  skipped: Sequence[tuple[str, str]]  # Files that are none of them, and why.
+  skipped: Sequence[tuple[str, str]]  # Files that are not taken, and why.
   missing: Sequence[Segment]  # Without a file.
 
 
@@ -49,7 +55,8 @@ def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
     by_id[segment.id].append(segment)
   skipped: list[tuple[str, str]] = []
   paths: dict[Segment, str] = {}
-  for path in _media_files(clips):
+  media, others = _files(clips)
+  for path in media:
     found = _find(os.path.basename(path), by_id)
     if isinstance(found, str):
       skipped.append((path, found))
@@ -59,22 +66,31 @@ def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
       skipped.append((path, f'{paths[found]} is the same clip.'))
     else:
       paths[found] = path
+  for path in others:  # Beside a clip, they may be notes on it.
+    found = _find(os.path.basename(path), by_id)
+    if isinstance(found, Segment) and found not in paths:
+      skipped.append((path, f'Only {", ".join(SUFFIXES)} are taken.'))
   chosen = [Clip(segment, path) for segment, path in paths.items()]
   chosen.sort(key=lambda c: (c.segment.split, c.segment.id, c.segment.start))
   missing = [segment for segment in segments if segment not in paths]
   return Plan(chosen, sorted(skipped), missing)
 
 
-def _media_files(folder: str) -> list[str]:
-  """Of preferred suffixes first, by name then."""
-  paths = [
-    os.path.join(parent, name)
-    for parent, _, names in os.walk(folder, onerror=_raise)
-    for name in names
-    if os.path.splitext(name)[1].lower() in SUFFIXES
-  ]
+def _files(folder: str) -> tuple[list[str], list[str]]:
+  """Files with one of SUFFIXES, the preferred ones first; and all others."""
+  media: list[str] = []
+  others: list[str] = []
   suffix = lambda path: os.path.splitext(path)[1].lower()
-  return sorted(paths, key=lambda path: (SUFFIXES.index(suffix(path)), path))
+  for parent, _, names in os.walk(folder, onerror=_raise):
+    for name in names:
+      chosen = media if suffix(name) in SUFFIXES else others
+      chosen.append(os.path.join(parent, name))
+  media.sort(key=lambda path: (SUFFIXES.index(suffix(path)), path))
+  return media, others
+
+
+def _stem(path: str) -> str:
+  return os.path.splitext(os.path.basename(path))[0]
 
 
 def _raise(error: OSError) -> NoReturn:
@@ -83,7 +99,7 @@ def _raise(error: OSError) -> NoReturn:
 
 def _find(name: str, by_id: dict[str, list[Segment]]) -> Segment | str:
   """The segment that a file is of; or why there is none."""
-  match = NAME.fullmatch(os.path.splitext(name)[0])
+  match = NAME.fullmatch(_stem(name))
   if match is None:
     return 'Its name is neither <video id> nor <video id>_<start>.'
   video, start = match.groups()

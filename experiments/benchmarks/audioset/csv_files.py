@@ -6,6 +6,9 @@ import dataclasses
 import os
 import re
 
+from experiments.benchmarks.audioset.source import MAX_SECONDS
+from experiments.benchmarks.images import found
+
 CLASSES = 'class_labels_indices.csv'
 SEGMENTS = {  # Files by split; AudioSet's "unbalanced" has none of "balanced".
   'train': ('balanced_train_segments.csv', 'unbalanced_train_segments.csv'),
@@ -29,6 +32,7 @@ class Segment:
   split: str
   id: str  # Of the video.
   start: float  # Seconds from the video's beginning.
+  end: float  # Likewise; at most MAX_SECONDS later.
   labels: tuple[int, ...]  # Indices of classes, ascending.
 
 
@@ -46,6 +50,16 @@ def read_classes(folder: str) -> Classes:
     ValueError: if a line is not as it should be, or an index is missing.
   """
   path = os.path.join(folder, CLASSES)
+  if os.path.isfile(folder):
+    raise FileNotFoundError(
+      f'{folder!r} is a file; the folder is taken that has {CLASSES} and the'
+      ' CSVs of segments in it.'
+    )
+  if not os.path.isfile(path):
+    raise FileNotFoundError(
+      f'There is no {CLASSES} in {folder!r}; in it there are'
+      f' {found.summarize(found.names_in(folder))}.'
+    )
   classes: dict[int, tuple[str, str]] = {}
   for where, row in _rows(path):
     if row[0] == 'index':  # The header.
@@ -122,17 +136,23 @@ def _segment(
       f'{where}: {video!r} is no id of a YouTube video (11 characters).'
     )
   try:
-    begin, length = float(start), float(end) - float(start)
+    begin, until = float(start), float(end)
   except ValueError as error:
     raise ValueError(f'{where}: no seconds: {start!r}, {end!r}.') from error
-  if not (begin >= 0 and 0 < length < float('inf')):
+  if not 0 <= begin < until < float('inf'):
     raise ValueError(f'{where}: no segment goes from {start} to {end} s.')
+  # Decimal fractions are rounded in binary.
+  if until - begin > MAX_SECONDS + 1e-6:
+    raise ValueError(
+      f'{where}: the segment from {start} to {end} s is longer than'
+      f' {MAX_SECONDS} s, the most that is stored. Cut it into several.'
+    )
   labels = set()
   for mid in mids.split(','):
     if mid.strip() not in indices:
       raise ValueError(f'{where}: label {mid!r} is not in {CLASSES}.')
     labels.add(indices[mid.strip()])
-  return Segment(split, video, begin, tuple(sorted(labels)))
+  return Segment(split, video, begin, until, tuple(sorted(labels)))
 
 
 def _rows(path: str) -> Iterator[tuple[str, list[str]]]:

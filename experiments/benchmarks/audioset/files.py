@@ -2,41 +2,52 @@
 
 from collections.abc import Iterable, Iterator
 import itertools
+import logging
 import os
 from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.audioset import media, preparation
+from experiments.benchmarks.audioset import media, parts, preparation, source
 from experiments.benchmarks.audioset.source import Record
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
 from experiments.benchmarks.images import files
 from experiments.errors import DamagedRecordError
 
+log = logging.getLogger(__name__)
 
-def decode(numbered: tuple[int, str]) -> Record | str:
-  """The record of a file, without labels; or why there is none."""
+
+def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
+  """The record of a file, without labels; or why there is none.
+
+  With the record comes whether the file goes on after it.
+  """
   _, path = numbered
   try:
     files.check_regular(path)
     frames, audio = media.decode(os.path.abspath(path))
+    longest = source.MAX_SECONDS + parts.TOLERANCE
+    goes_on = media.length(os.path.abspath(path), longest) >= longest
   except Exception as error:  # Bad data leads to almost any.
     if isinstance(error, OSError) and error.strerror:
       return error.strerror
     known = isinstance(error, media.MediaError | DamagedRecordError)
     return str(error) if known else f'{type(error).__name__}: {error}'
-  return Record(
+  record = Record(
     id=os.path.basename(path),
     labels=np.zeros(0, np.int64),
     frames=frames,
     audio=audio,
   )
+  return record, goes_on
 
 
 def read(
   paths: Iterable[str], num_processes: int
 ) -> Iterator[tuple[str, Record | Exception]]:
-  """Decodes files, some of them ahead.
+  """Decodes files, some of them ahead: at most the first ten seconds of each.
+
+  Files that go on after these are named in the log.
 
   Args:
     paths: of the files.
@@ -64,8 +75,16 @@ def read(
         if isinstance(result, Lost):
           result = result.reason
         if isinstance(result, str):
-          result = DamagedRecordError(result)
-        yield path, result
+          yield path, DamagedRecordError(result)
+        else:
+          record, goes_on = result
+          if goes_on:
+            log.warning(
+              '%r is longer than %d s; only its beginning counts.',
+              path,
+              source.MAX_SECONDS,
+            )
+          yield path, record
         for another in itertools.islice(numbered, 1):
           workers.submit(_job(another))
 

@@ -8,6 +8,7 @@ what is whole replaces what another wrote of the same bytes.
 from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
+import math
 import os
 import secrets
 
@@ -20,6 +21,10 @@ from experiments.errors import PreparationError
 
 PARTS = 'parts'  # Their folder; it is removed in the end.
 SKIPPED = '.skipped'  # After a part's name: why it is not there.
+# Seconds by which a file may differ from what it is of. Encoders of sound add
+# up to 0.2 s (HE-AAC at 22.05 kHz: 2 frames of 2048 samples), and a cut video
+# has up to one frame more or less (0.2 s at 5 Hz).
+TOLERANCE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,8 @@ def decode_clip(job: Decoding) -> str | None:
   """
   path = job.clip.path
   try:
-    frames, audio = media.decode(os.path.abspath(path))
+    start, seconds = _part(job.clip)
+    frames, audio = media.decode(os.path.abspath(path), start, seconds)
   except Exception as error:  # Bad data leads to almost any.
     # It was there, so this is the fault of a disk or a network: all clips from
     # now on would be skipped.
@@ -70,6 +76,39 @@ def decode_clip(job: Decoding) -> str | None:
   with writing(job.part, os.path.dirname(job.part)) as temporary:
     write_records(temporary, source.encode(record))
   return None
+
+
+def _part(clip: Clip) -> tuple[float, float]:
+  """The part of a clip's file that is its segment: start and length in seconds.
+
+  The file is the segment alone unless it is longer. Then it must be the whole
+  video: one that reaches the segment's end, and whose name does not say that it
+  begins at the segment's start.
+
+  Raises:
+    media.MediaError: if it is neither.
+  """
+  segment = clip.segment
+  expected = segment.end - segment.start
+  begins_there = clip.is_named_by_start and segment.start > TOLERANCE
+  limit = math.inf if begins_there else segment.end + TOLERANCE
+  length = media.length(os.path.abspath(clip.path), limit)
+  if length <= expected + TOLERANCE:
+    # It may be shorter: the video ended there.
+    return 0.0, source.MAX_SECONDS
+  if begins_there:
+    raise media.MediaError(
+      f'It lasts {length:.2f} s; the clip with which it begins, by its name,'
+      f' lasts {expected:g} s: cut it, or name it {segment.id} if it is the'
+      ' whole video.'
+    )
+  if length < segment.end - TOLERANCE:
+    raise media.MediaError(
+      f'It lasts {length:.2f} s, longer than its clip of {expected:g} s; the'
+      f' whole video lasts at least {segment.end:g} s. Where in it the clip is'
+      ' cannot be known: cut it.'
+    )
+  return segment.start, expected
 
 
 def join(file: File) -> None:

@@ -28,10 +28,14 @@ from experiments.benchmarks.audioset.clips import (
 )
 from experiments.benchmarks.audioset.parts import Decoding, File, PARTS, SKIPPED
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
+from experiments.benchmarks.images import found
 from experiments.errors import PreparationError
 
 CLIPS_PER_FILE = 512  # About 2.5 GB.
 SECONDS = 10.0  # Of processor time, to decode a clip; most take less than 1.
+# More of it for each second before the clip: of a whole video, that sound is
+# decoded too, which takes 0.003 where nothing else runs.
+SECONDS_BEFORE = 0.01
 PATIENCE = 60.0  # Seconds by the clock, on however busy a machine.
 REPORT = 'report.csv'
 PLAN = 'plan'  # Begins the name of an empty file beside the parts.
@@ -74,17 +78,26 @@ def prepare(
   if os.path.isdir(path):
     shutil.rmtree(os.path.join(path, PARTS), ignore_errors=True)
     return there
+  if os.path.isfile(clips):
+    raise FileNotFoundError(
+      f'{clips!r} is a file; the folder is taken that the clips are in,'
+      ' unpacked.'
+    )
   if not os.path.isdir(clips):
     raise FileNotFoundError(f'There is no directory {clips!r} with clips.')
   classes = csv_files.read_classes(csv_folder)
   segments = csv_files.read_segments(csv_folder, classes)
   plan = make_plan(clips, segments)
   if not plan.clips:
+    example = ''
+    if plan.skipped:
+      file, reason = plan.skipped[0]
+      example = f'; {file}: {reason.removesuffix(".")}'
     raise FileNotFoundError(
       f'None of the {len(segments)} rows of the CSVs has a clip in {clips!r}:'
       f' looked for <video id>.* and <video id>_<start>.* with'
-      f' {", ".join(SUFFIXES)}; there are {len(plan.skipped)}'
-      ' such files with other names.'
+      f' {", ".join(SUFFIXES)}. In it there are'
+      f' {found.summarize(found.names_in(clips))}{example}.'
     )
   folder = source.incomplete_directory(data_dir)
   files = _files(folder, plan, clips_per_file)
@@ -178,7 +191,8 @@ def _run(folder: str, files: Sequence[File], num_processes: int) -> None:
         yield Job(parts.join, file)
       for clip, part in todo:
         job = Decoding(clip, part, number)
-        yield Job(parts.decode_clip, job, SECONDS, PATIENCE)
+        more = SECONDS_BEFORE * clip.segment.start
+        yield Job(parts.decode_clip, job, SECONDS + more, PATIENCE)
 
   total = sum(len(file.clips) for file in files)
   skipped = 0

@@ -27,6 +27,10 @@ def media(
   video_codec='mpeg4',
   audio_codec='pcm_s16le',
   pixels='yuv420p',
+  rotation=None,
+  is_mirrored=False,
+  pixel_ratio=None,
+  is_live=False,
 ):
   """A file's content.
 
@@ -42,15 +46,24 @@ def media(
     video_codec: to encode with.
     audio_codec: likewise.
     pixels: format of the pictures.
+    rotation: degrees, counter-clockwise, by which players turn the pictures.
+    is_mirrored: whether they mirror them after that, left to right.
+    pixel_ratio: width to height of a pixel, a Fraction.
+    is_live: written as it comes: no length in the header, no index.
   """
   file = io.BytesIO()
-  with av.open(file, 'w', format=form) as container:
+  target = Pipe(file) if is_live else file
+  with av.open(target, 'w', format=form) as container:
     if times is not None:
       video = container.add_stream(video_codec, 25)
       video.height, video.width = images[0].shape[:2]
       video.pix_fmt = pixels
       video.codec_context.time_base = Fraction(1, 1000)
       video.codec_context.thread_count = 1
+      if pixel_ratio is not None:
+        video.codec_context.sample_aspect_ratio = pixel_ratio
+      if rotation is not None:
+        video.set_display_rotation(rotation, hflip=is_mirrored)
     if samples is not None:
       sound = container.add_stream(audio_codec, rate, layout=layout)
     if times is not None:
@@ -74,6 +87,44 @@ def media(
           container.mux(sound.encode(frame))
       container.mux(sound.encode())
   return file.getvalue()
+
+
+class Pipe:
+  """Takes what is written, and cannot be written to again."""
+
+  def __init__(self, file):
+    self.write = file.write
+
+
+def counting(first, last, fps=25, rate=RATE, **kwargs):
+  """Seconds first to last of a video whose picture and sound count them."""
+  size = round((last - first) * rate)
+  times = first + np.arange(size) / rate
+  tones = np.sin(2 * np.pi * times * (300 + 50 * np.floor(times)))
+  shown = np.arange(round((last - first) * fps)) / fps
+  return media(
+    times=shown,
+    images=grey([6 * int(first + time + 1e-9) for time in shown]),
+    samples=(9000 * tones).astype(np.int16)[None],
+    rate=rate,
+    **kwargs,
+  )
+
+
+def counted(frames, audio):
+  """The seconds that a part of such a video shows, and those that sound."""
+  levels = [
+    np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames[12::25]
+  ]
+  tones = []
+  for i in range(round(len(audio) / RATE)):
+    middle = audio[RATE * i + RATE // 10 : RATE * (i + 1) - RATE // 10]
+    peak = np.argmax(np.abs(np.fft.rfft(middle)))
+    tones.append(peak * RATE / len(middle))
+  return (
+    np.round(np.array(levels) / 6).astype(int).tolist(),
+    np.round((np.array(tones) - 300) / 50).astype(int).tolist(),
+  )
 
 
 def grey(levels, shape=(64, 64)):

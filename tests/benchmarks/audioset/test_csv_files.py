@@ -38,9 +38,9 @@ def test_official_files(tmp_path):
     eval=SEGMENTS.replace('--P', 'BBP').replace('-_a', '-_c'),
   )
   assert segments[:3] == [
-    Segment('train', '--PJHxphWEs', 30.0, (0, 2)),
-    Segment('train', '-_aaaaaaaaa', 0.0, (1,)),
-    Segment('train', 'AAPJHxphWEs', 30.0, (0, 2)),
+    Segment('train', '--PJHxphWEs', 30.0, 40.0, (0, 2)),
+    Segment('train', '-_aaaaaaaaa', 0.0, 10.0, (1,)),
+    Segment('train', 'AAPJHxphWEs', 30.0, 40.0, (0, 2)),
   ]
   assert [x.split for x in segments] == ['train'] * 4 + ['eval'] * 2
   classes = csv_files.read_classes(str(tmp_path))
@@ -57,6 +57,7 @@ def test_official_files(tmp_path):
     ('AAAAAAAAAAA, zero, 10.0, "/m/09x0r"', "no seconds: 'zero'"),
     ('AAAAAAAAAAA, 10.0, 0.0, "/m/09x0r"', 'from 10.0 to 0.0'),
     ('AAAAAAAAAAA, 0.0, nan, "/m/09x0r"', 'from 0.0 to nan'),
+    ('AAAAAAAAAAA, 5.0, 16.0, "/m/09x0r"', 'from 5.0 to 16.0 s is longer'),
     ('AAAAAAAAAAA, 0.0, 10.0, "/m/09x0r,/m/0"', "label '/m/0' is not in"),
     ('AAAAAAAAAAA, 0.0, 10.0, ""', "label '' is not in"),
     ('-_aaaaaaaaa, 0.0, 10.0, "/m/09x0r"', 'is in .*line 5 already'),
@@ -91,6 +92,26 @@ def test_no_files(tmp_path):
     write(tmp_path)
 
 
+def test_other_files_than_the_csvs_are_named(tmp_path):
+  for name in ('train.csv', 'eval.csv'):
+    (tmp_path / name).touch()
+  with pytest.raises(FileNotFoundError) as error:
+    csv_files.read_classes(str(tmp_path))
+  assert str(error.value) == (
+    f"There is no class_labels_indices.csv in '{tmp_path}'; in it there are"
+    " 'eval.csv', 'train.csv'."
+  )
+  with pytest.raises(FileNotFoundError, match='is a file; the folder is taken'):
+    csv_files.read_classes(str(tmp_path / 'eval.csv'))
+
+
+def test_ten_seconds_in_decimals_are_ten_seconds(tmp_path):
+  assert 16.1 - 6.1 > 10
+  row = 'AAAAAAAAAAA, 6.1, 16.1, "/m/09x0r"\n'
+  (segment,) = write(tmp_path, eval=row)
+  assert (segment.start, segment.end) == (6.1, 16.1)
+
+
 def plan(folder, names, segments):
   for name in names:
     path = folder / name
@@ -110,10 +131,10 @@ def test_clips_are_found_by_their_names(tmp_path):
   ids = ['-0123456789', '_-abcABC_-_', 'AAAAAAAAAAA', 'BBBBBBBBBBB']
   starts = [7.0, 30.0, 30.0, 12.5]
   segments = [
-    Segment('train', video, start, (0,))
+    Segment('train', video, start, start + 10, (0,))
     for video, start in zip(ids, starts, strict=True)
   ]
-  missing = Segment('eval', 'CCCCCCCCCCC', 0.0, (0,))
+  missing = Segment('eval', 'CCCCCCCCCCC', 0.0, 10.0, (0,))
   found = plan(tmp_path, names, [*segments, missing])
   assert {clip.segment: clip.path for clip in found.clips} == {
     segment: str(tmp_path / name)
@@ -125,9 +146,9 @@ def test_clips_are_found_by_their_names(tmp_path):
 
 def test_clips_that_are_of_no_row_are_named(tmp_path):
   segments = [
-    Segment('train', 'AAAAAAAAAAA', 10.0, (0,)),
-    Segment('train', 'AAAAAAAAAAA', 50.0, (0,)),
-    Segment('eval', 'BBBBBBBBBBB', 0.0, (0,)),
+    Segment('train', 'AAAAAAAAAAA', 10.0, 20.0, (0,)),
+    Segment('train', 'AAAAAAAAAAA', 50.0, 60.0, (0,)),
+    Segment('eval', 'BBBBBBBBBBB', 0.0, 10.0, (0,)),
   ]
   names = {
     'AAAAAAAAAAA.mp4': '2 rows for AAAAAAAAAAA: its name must say',
@@ -136,9 +157,11 @@ def test_clips_that_are_of_no_row_are_named(tmp_path):
     'CCCCCCCCCCC.mp4': 'No CSV has a row for CCCCCCCCCCC',
     'holiday.mp4': 'neither <video id> nor',
     'BBBBBBBBBBB_.mp4': 'neither <video id> nor',
+    'AAAAAAAAAAA_10.flac': 'Only .mp4, .mkv, .webm, .wav are taken.',
   }
   good = ['AAAAAAAAAAA_50.mp4', 'BBBBBBBBBBB.mp4']
-  found = plan(tmp_path, [*names, *good], segments)
+  notes = ['BBBBBBBBBBB.json', 'AAAAAAAAAAA_50.flac', 'LICENSE']
+  found = plan(tmp_path, [*names, *good, *notes], segments)
   assert [clip.segment for clip in found.clips] == [segments[2], segments[1]]
   assert found.missing == segments[:1]
   skipped = dict(found.skipped)

@@ -1,5 +1,6 @@
 """Clips are decoded so that picture and sound stay in step."""
 
+from fractions import Fraction
 import io
 
 import numpy as np
@@ -140,11 +141,110 @@ def test_the_short_side_is_at_most_256(decode, shape, expected):
   assert image.size == expected
 
 
+FOUR = np.array(  # No two of the eight ways to turn it look alike.
+  [[(230, 40, 40), (40, 230, 40)], [(40, 40, 230), (230, 230, 230)]], np.uint8
+)
+
+
+def enlarged(colours):
+  """Of each colour a rectangle of 16 x 32 pixels, as a sensor has them."""
+  return colours.repeat(16, axis=0).repeat(32, axis=1)
+
+
+def centres(frame):
+  """The colours in the middle of the four quarters of a JPEG file."""
+  pixels = np.asarray(Image.open(io.BytesIO(frame))).astype(int)
+  height, width, _ = pixels.shape
+  return pixels[height // 4 :: height // 2, width // 4 :: width // 2]
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('is_mirrored', [False, True])
+@pytest.mark.parametrize('rotation', [0, 90, 180, 270])
+def test_clips_are_upright(decode, form, rotation, is_mirrored):
+  """As phones store them: the sensor's picture, and how it is to be shown."""
+  kwargs = {x: y for x, y in FORMS[form].items() if x != 'rate'}
+  frames, _ = decode(
+    audioset_media.media(
+      times=[0, 0.04],
+      images=2 * [enlarged(FOUR)],
+      rotation=rotation,
+      is_mirrored=is_mirrored,
+      **kwargs,
+    )
+  )
+  expected = np.rot90(FOUR, rotation // 90)
+  if is_mirrored:
+    expected = expected[:, ::-1]
+  size = (64, 32) if rotation % 180 == 0 else (32, 64)
+  assert Image.open(io.BytesIO(frames[0])).size == size
+  np.testing.assert_allclose(centres(frames[0]), expected, atol=30)
+
+
+def test_a_phones_mp4_is_upright(decode):
+  """The bytes that say so are those of a phone's file, whoever wrote it."""
+  content = audioset_media.media(
+    times=[0, 0.04], images=2 * [enlarged(FOUR)], form='mp4'
+  )
+  matrix = lambda *rows: np.array(rows, '>i4').tobytes()
+  one, upright = 1 << 16, matrix((1 << 16, 0, 0), (0, 1 << 16, 0))
+  header = content.index(b'tkhd')
+  place = content.index(upright, header)
+  # 90 degrees clockwise, as a phone's that is held upright.
+  turned = matrix((0, one, 0), (-one, 0, 0))
+  content = content[:place] + turned + content[place + len(turned) :]
+  frames, _ = decode(content)
+  np.testing.assert_allclose(centres(frames[0]), np.rot90(FOUR, -1), atol=30)
+
+
+@pytest.mark.parametrize(
+  ('ratio', 'rotation', 'expected'),
+  [
+    (Fraction(2), None, (128, 32)),
+    (Fraction(2), 90, (32, 128)),
+    (Fraction(1, 2), None, (32, 32)),
+    (Fraction(100), None, (64, 32)),  # A damaged header.
+  ],
+)
+def test_pixels_become_square(decode, ratio, rotation, expected):
+  frames, _ = decode(
+    audioset_media.media(
+      times=[0],
+      images=[enlarged(FOUR)],
+      pixel_ratio=ratio,
+      rotation=rotation,
+    )
+  )
+  assert Image.open(io.BytesIO(frames[0])).size == expected
+
+
+@pytest.mark.parametrize(
+  ('form', 'codec', 'found'),
+  [
+    ('flac', 'flac', 'flac'),
+    ('ogg', 'libopus', r'ogg \(opus or vorbis\)'),
+    ('mp3', 'libmp3lame', 'mp3'),
+    ('adts', 'aac', 'aac'),
+    ('aiff', 'pcm_s16be', 'aiff'),
+    ('avi', 'pcm_s16le', 'avi'),
+    ('flv', 'aac', 'flv'),
+  ],
+)
+def test_another_format_is_named_with_those_that_are_taken(
+  decode, form, codec, found
+):
+  content = audioset_media.media(samples=SAMPLES, form=form, audio_codec=codec)
+  expected = rf'opened: it is {found}; mp4, mkv, webm and wav are taken\.$'
+  with pytest.raises(media.MediaError, match=expected):
+    decode(content)
+
+
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (b'', 'cannot be opened'),
-    (b'<html>404 Not Found</html>', 'cannot be opened'),
+    (b'', 'cannot be opened: it is empty'),
+    (b'<html>404 Not Found</html>', "cannot be opened: it begins with b'<htm"),
+    (b'\0\0\0\x18ftypisom', 'cannot be opened: Invalid data found'),
     # They would name other files, or hosts.
     (b'#EXTM3U\n#EXTINF:10,\nhttp://localhost/x.ts\n', 'cannot be opened'),
     (b'ffconcat version 1.0\nfile x.mp4\n', 'cannot be opened'),

@@ -146,9 +146,21 @@ def test_what_cannot_be_prepared(tmp_path, good):
   shutil.rmtree(sources / 'clips')
   with pytest.raises(FileNotFoundError, match='no directory'):
     prepare(sources)
-  (sources / 'clips').mkdir()
-  with pytest.raises(FileNotFoundError, match='None of the 10 rows'):
+  (sources / 'clips').touch()
+  with pytest.raises(FileNotFoundError, match='is a file; the folder is taken'):
     prepare(sources)
+  (sources / 'clips').unlink()
+  (sources / 'clips').mkdir()
+  with pytest.raises(FileNotFoundError, match=r'None of the 10 rows.*no files'):
+    prepare(sources)
+  for name in good:
+    (sources / 'clips' / name).with_suffix('.flac').touch()
+  expected = r'are 10 \.flac; .*000000\.flac: Only .mp4, .mkv, .webm, .wav are'
+  with pytest.raises(FileNotFoundError, match=expected):
+    prepare(sources)
+  assert not os.path.exists(
+    audioset.incomplete_directory(str(sources / 'data'))
+  )
 
 
 def test_other_clips_do_not_go_on_with_what_is_there(tmp_path, good):

@@ -1,0 +1,177 @@
+"""A clip is the seconds of its CSV row, or it is refused."""
+
+import io
+import logging
+import os
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments.benchmarks.audioset import files, media
+from experiments.benchmarks.audioset import source as audioset
+from tests.benchmarks.audioset.media import counted, counting, grey
+from tests.benchmarks.audioset.media import media as write
+from tests.benchmarks.audioset.test_preparation import (
+  CLASSES,
+  OPEN,
+  prepare,
+  report,
+)
+
+MP4 = {'form': 'mp4', 'video_codec': 'libx264', 'audio_codec': 'aac'}
+WEBM = {'form': 'webm', 'video_codec': 'libvpx', 'audio_codec': 'libopus'}
+FORMS = {
+  'mp4': MP4,
+  'mp4, 44.1 kHz': MP4 | {'rate': 44_100},
+  'mp4, 12 fps': MP4 | {'fps': 12},
+  'webm': WEBM,
+  'mkv': {'audio_codec': 'aac'},
+  'mkv without an index': {'audio_codec': 'aac', 'is_live': True},
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+  return tmp_path / 'clip'
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_a_part_is_cut_from_the_decoded_whole(path, form):
+  path.write_bytes(counting(0, 24, **FORMS[form]))
+  frames, audio = media.decode(str(path), 0.0, 24.0)
+  assert len(frames) in (600, 601)
+  assert counted(frames[:600], audio[: 24 * 48_000]) == 2 * (list(range(24)),)
+  for start in (1.0, 13.36, 20.0):
+    part_frames, part_audio = media.decode(str(path), start, 3.0)
+    first = round(25 * start)
+    assert part_frames == frames[first : first + 75]
+    np.testing.assert_array_equal(
+      part_audio, audio[1920 * first : 1920 * (first + 75)]
+    )
+
+
+def test_the_picture_on_display_stays_and_a_sound_that_has_ended_is_none(path):
+  samples = np.full((1, 48_000), 9000, np.int16)
+  path.write_bytes(write(times=[0, 9], images=grey([60, 120]), samples=samples))
+  frames, audio = media.decode(str(path), 5.0, 3.0)
+  assert (len(frames), len(set(frames)), audio.size) == (75, 1, 0)
+  assert abs(_levels(frames)[0] - 60) <= 2
+  path.write_bytes(write(samples=samples))
+  with pytest.raises(media.MediaError, match='nor sound from 5 s on'):
+    media.decode(str(path), 5.0, 3.0)
+
+
+@pytest.mark.parametrize(
+  ('video', 'audio'), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.3), (3.0, 3.2)]
+)
+def test_a_part_is_counted_from_where_the_first_stream_begins(
+  path, video, audio
+):
+  zero = min(video, audio)
+  times = np.arange(video, zero + 8, 1 / 25)
+  samples = np.zeros((1, round(48_000 * (zero + 8 - audio))), np.int16)
+  samples[:, round(48_000 * (zero + 6 - audio)) :] = 9000
+  path.write_bytes(
+    write(
+      times=times,
+      images=grey([250 * (time > zero + 6 - 1e-3) for time in times]),
+      samples=samples,
+      audio_start=audio,
+    )
+  )
+  assert abs(media.length(str(path)) - 8) <= 0.04
+  frames, sound = media.decode(str(path), 5.0, 2.0)
+  assert np.flatnonzero(np.array(_levels(frames)) > 128)[0] == 25
+  assert np.flatnonzero(sound)[0] == 48_000
+
+
+def _levels(frames):
+  return [np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames]
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_length_is_that_of_the_packets(path, form):
+  content = counting(0, 12, **FORMS[form])
+  path.write_bytes(content)
+  # A frame of sound; a millisecond, which is what mkv counts in.
+  assert abs(media.length(str(path)) - 12) <= 1024 / 44_100 + 0.001
+  assert 5 <= media.length(str(path), 5.0) <= 5.1
+  if 'mkv' in form:
+    # Half a download, whose header tells of the whole.
+    path.write_bytes(content[: len(content) // 2])
+    assert 5 <= media.length(str(path)) <= 7
+
+
+# Name, row, seconds of the video that are in the file, seconds to be stored.
+CLIPS = [
+  ('the_clip___.mp4', (30, 40), (30, 40), (30, 40)),
+  ('ended_soon_.mp4', (30, 40), (30, 34), (30, 34)),
+  ('a_bit_long_.mp4', (30, 40), (30, 40.4), (30, 40)),
+  ('whole______.mp4', (30, 40), (0, 40), (30, 40)),
+  ('longer_____.mp4', (30, 40), (0, 42), (30, 40)),
+  ('a_bit_short.mp4', (30, 40), (0, 39.7), (30, 40)),
+  ('short_row__.mp4', (5, 8), (0, 14), (5, 8)),
+  ('two_seconds.mp4', (2, 12), (0, 12), (2, 12)),
+  ('beginning__.mp4', (0, 10), (0, 12), (0, 10)),
+  ('named_start_30.mp4', (30, 40), (30, 40), (30, 40)),
+  ('named_milli_30000.mp4', (30, 40), (30, 40), (30, 40)),
+  ('named_zero__0.mp4', (0, 10), (0, 12), (0, 10)),
+]
+REFUSED = [
+  (
+    'early______.mp4',
+    (30, 40),
+    (27, 40),
+    'It lasts 13.00 s, longer than its clip of 10 s; the whole video lasts at'
+    ' least 40 s. Where in it the clip is cannot be known: cut it.',
+  ),
+  ('cut_off____.mp4', (2, 12), (0, 11), 'the whole video lasts at least 12 s.'),
+  ('late_end___.mp4', (5, 8), (5, 9), 'longer than its clip of 3 s'),
+  (
+    'named_whole_30.mp4',
+    (30, 40),
+    (0, 41),
+    'It lasts 41.00 s; the clip with which it begins, by its name, lasts 10 s:'
+    ' cut it, or name it named_whole if it is the whole video.',
+  ),
+]
+
+
+def test_a_clip_is_the_seconds_of_its_row_or_is_refused(tmp_path):
+  (tmp_path / 'clips').mkdir()
+  (tmp_path / 'class_labels_indices.csv').write_text(CLASSES)
+  rows = []
+  for name, row, seconds, _ in CLIPS + REFUSED:
+    content = counting(*seconds, fps=5, rate=24_000, **MP4)
+    (tmp_path / 'clips' / name).write_bytes(content)
+    rows.append(f'{name[:11]}, {row[0]}.000, {row[1]}.000, "/m/0"\n')
+  (tmp_path / 'eval_segments.csv').write_text(''.join(rows))
+  prepare(tmp_path)
+  stored = {
+    record['id']: counted(record['frames'], record['audio'])
+    for record in audioset.open_source(str(tmp_path / 'data'), 'eval', **OPEN)
+  }
+  assert stored == {
+    name[:11]: 2 * (list(range(*seconds)),) for name, _, _, seconds in CLIPS
+  }
+  reasons = {row['id']: row['reason'] for row in report(tmp_path) if row['id']}
+  assert reasons.keys() == {name[:11] for name, *_ in REFUSED}
+  for name, _, _, reason in REFUSED:
+    assert reason in reasons[name[:11]]
+
+
+def test_people_are_told_when_only_the_first_ten_seconds_count(
+  tmp_path, caplog
+):
+  whole, clip = tmp_path / 'whole.mp4', tmp_path / 'clip.mp4'
+  whole.write_bytes(counting(0, 12, **MP4))
+  clip.write_bytes(counting(0, 10, **MP4))
+  with caplog.at_level(logging.WARNING):
+    records = dict(files.read([os.fspath(whole), os.fspath(clip)], 1))
+  for record in records.values():
+    counts = counted(record['frames'], record['audio'])
+    assert counts == 2 * (list(range(10)),)
+  assert [x.getMessage() for x in caplog.records] == [
+    f"'{whole}' is longer than 10 s; only its beginning counts."
+  ]

@@ -1,6 +1,7 @@
 """People's own clips, decoded in processes that may die (see `media`)."""
 
 from collections.abc import Iterable, Iterator
+import contextlib
 import itertools
 import logging
 import os
@@ -27,7 +28,9 @@ def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
     files.check_regular(path)
     frames, audio = media.decode(os.path.abspath(path))
     longest = source.MAX_SECONDS + parts.TOLERANCE
-    goes_on = media.length(os.path.abspath(path), longest) >= longest
+    goes_on = True
+    with contextlib.suppress(media.MediaError):  # It is damaged further on.
+      goes_on = media.length(os.path.abspath(path), longest) >= longest
   except Exception as error:  # Bad data leads to almost any.
     if isinstance(error, OSError) and error.strerror:
       return error.strerror

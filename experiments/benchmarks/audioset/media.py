@@ -26,6 +26,7 @@ MAX_DRIFT = 1 / FPS
 # stored up to 16 frames later than they are shown (0.7 s at 24 Hz), so that the
 # key frame before the part need not be one that its first frames refer to.
 RUN_IN = 2.0
+MAX_GAP = 10.0  # Seconds without a packet of picture or sound.
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
@@ -115,7 +116,8 @@ def length(path: str, limit: float = math.inf) -> float:
     Seconds.
 
   Raises:
-    MediaError: if it has neither pictures nor sound, or cannot be read.
+    MediaError: if it has neither pictures nor sound, or cannot be read; or if
+      it has nothing for MAX_GAP: a damaged timestamp is no length.
   """
   zero, streams = _open(path)
   end = zero
@@ -124,9 +126,16 @@ def length(path: str, limit: float = math.inf) -> float:
     try:
       for packet in container.demux(*found):
         time = packet.dts if packet.pts is None else packet.pts
-        if time is not None:
-          until = float((time + (packet.duration or 0)) * packet.time_base)
-          end = max(end, until)
+        if time is None:
+          continue
+        begin = float(time * packet.time_base)
+        if begin - end > MAX_GAP:
+          raise MediaError(
+            f'Its timestamps jump from {end - zero:.2f} to'
+            f' {begin - zero:.2f} s.'
+          )
+        duration = float((packet.duration or 0) * packet.time_base)
+        end = max(end, begin + duration)
         if end - zero >= limit:
           break
     except av.FFmpegError as error:

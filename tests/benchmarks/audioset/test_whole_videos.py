@@ -103,6 +103,14 @@ def test_length_is_that_of_the_packets(path, form):
     assert 5 <= media.length(str(path)) <= 7
 
 
+def test_a_damaged_timestamp_is_no_length(path):
+  path.write_bytes(write(times=[0, 0.04, 50], images=grey([9, 9, 9])))
+  with pytest.raises(media.MediaError, match=r'jump from 0.0. to 50.00 s'):
+    media.length(str(path))
+  ((_, record),) = files.read([os.fspath(path)], 1)
+  assert len(record['frames']) == 250  # The first ten seconds are whole.
+
+
 # Name, row, seconds of the video that are in the file, seconds to be stored.
 CLIPS = [
   ('the_clip___.mp4', (30, 40), (30, 40), (30, 40)),

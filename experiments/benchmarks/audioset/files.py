@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.audioset import media, parts, preparation, source
+from experiments.benchmarks.audioset import (
+  media,
+  parts,
+  preparation,
+  source,
+  streams,
+)
 from experiments.benchmarks.audioset.source import Record
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
 from experiments.benchmarks.images import files
@@ -29,12 +35,12 @@ def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
     frames, audio = media.decode(os.path.abspath(path))
     longest = source.MAX_SECONDS + parts.TOLERANCE
     goes_on = True
-    with contextlib.suppress(media.MediaError):  # It is damaged further on.
-      goes_on = media.length(os.path.abspath(path), longest) >= longest
+    with contextlib.suppress(streams.MediaError):  # It is damaged further on.
+      goes_on = streams.length(os.path.abspath(path), longest) >= longest
   except Exception as error:  # Bad data leads to almost any.
     if isinstance(error, OSError) and error.strerror:
       return error.strerror
-    known = isinstance(error, media.MediaError | DamagedRecordError)
+    known = isinstance(error, streams.MediaError | DamagedRecordError)
     return str(error) if known else f'{type(error).__name__}: {error}'
   record = Record(
     id=os.path.basename(path),

@@ -5,46 +5,21 @@ back, so `decode` is to be called in a process that may die (see `workers`).
 """
 
 from collections.abc import Iterator
-import contextlib
 import dataclasses
-import itertools
 import math
-from typing import Any, get_args, Literal
+from typing import Any
 
 import av
-from av.stream import Disposition
 import numpy as np
 
-from experiments.benchmarks.audioset import pictures
-from experiments.benchmarks.audioset.formats import describe, FORMATS
+from experiments.benchmarks.audioset import pictures, streams
 from experiments.benchmarks.audioset.source import FPS, MAX_SECONDS, SAMPLE_RATE
+from experiments.benchmarks.audioset.streams import MediaError, Timed
 from experiments.benchmarks.images.decoding import MAX_PIXELS
 
 # A sound that is off by more than a frame, by its timestamps, is moved.
 MAX_DRIFT = 1 / FPS
-# Seconds from where a video is decoded to where its part begins. Frames may be
-# stored up to 16 frames later than they are shown (0.7 s at 24 Hz), so that the
-# key frame before the part need not be one that its first frames refer to.
-RUN_IN = 2.0
-MAX_GAP = 10.0  # Seconds without a packet of picture or sound.
-
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-
-Kind = Literal['video', 'audio']
-
-
-@dataclasses.dataclass(frozen=True)
-class Timed:
-  """A decoded frame; seconds are by the file's clock, or by the part's."""
-
-  begin: float
-  end: float
-  frame: Any  # PyAV's.
-  pixel_ratio: float  # Width to height; 1.0 for sound.
-
-
-class MediaError(ValueError):
-  """A file is no clip, or is damaged; says why."""
 
 
 def decode(
@@ -72,16 +47,16 @@ def decode(
   Raises:
     MediaError: if it has neither, or a part of these cannot be decoded.
   """
-  zero, streams = _open(path)
-  if start > RUN_IN and 'video' in streams:
+  zero, opened = streams.open_streams(path)
+  if start > streams.RUN_IN and 'video' in opened:
     # Sound is always decoded from its beginning, some 300 times as fast as it
     # is played: its decoders remember, and its samples are counted.
-    streams['video'] = _seek(path, zero + start)
+    opened['video'] = streams.seek_video(path, zero + start)
   max_frames = max(round(seconds * FPS), 1)
   jpegs: list[bytes] = []
   audio = np.zeros(0, np.int16)
   ends = []
-  for kind, stream in streams.items():
+  for kind, stream in opened.items():
     timed = _from(stream, zero + start, seconds)
     try:
       if kind == 'video':
@@ -101,133 +76,6 @@ def decode(
   if audio.size:
     audio = _fill(audio, count * SAMPLES_PER_FRAME)
   return jpegs, audio
-
-
-def length(path: str, limit: float = math.inf) -> float:
-  """Returns how long a file lasts, from time zero to its last packet's end.
-
-  Nothing is believed that a header says, and only first frames are decoded.
-
-  Args:
-    path: of the file, as for `decode`.
-    limit: seconds. A file that lasts as long is read no further.
-
-  Returns:
-    Seconds.
-
-  Raises:
-    MediaError: if it has neither pictures nor sound, or cannot be read; or if
-      it has nothing for MAX_GAP: a damaged timestamp is no length.
-  """
-  zero, streams = _open(path)
-  end = zero
-  with _container(path) as container:
-    found = [_stream(container, kind) for kind in streams]
-    try:
-      for packet in container.demux(*found):
-        time = packet.dts if packet.pts is None else packet.pts
-        if time is None:
-          continue
-        begin = float(time * packet.time_base)
-        if begin - end > MAX_GAP:
-          raise MediaError(
-            f'Its timestamps jump from {end - zero:.2f} to'
-            f' {begin - zero:.2f} s.'
-          )
-        duration = float((packet.duration or 0) * packet.time_base)
-        end = max(end, begin + duration)
-        if end - zero >= limit:
-          break
-    except av.FFmpegError as error:
-      raise MediaError(
-        f'It cannot be read at {end - zero:.2f} s: {error.strerror}.'
-      ) from error
-  return end - zero
-
-
-def _open(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
-  """Time zero by the file's clock, and the streams that there are."""
-  av.logging.set_level(av.logging.PANIC)
-  streams: dict[Kind, Iterator[Timed]] = {}
-  begins = []
-  for kind in get_args(Kind):
-    stream = _read(path, kind)
-    if (first := next(stream, None)) is not None:
-      streams[kind] = itertools.chain([first], stream)
-      begins.append(first.begin)
-  if not streams:
-    raise MediaError('It has neither pictures nor sound.')
-  return min(begins), streams
-
-
-def _seek(path: str, time: float) -> Iterator[Timed]:
-  """The frames of a video from some seconds before a time on, or from all."""
-  with contextlib.suppress(MediaError):
-    stream = _read(path, 'video', time - RUN_IN)
-    first = next(stream, None)
-    # By its index, or for want of one, a container may lead too far.
-    if first is not None and first.begin <= time - RUN_IN / 2:
-      return itertools.chain([first], stream)
-  return _read(path, 'video')
-
-
-def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
-  """The frames of the best stream of a kind; none if there is no stream."""
-  with _container(path) as container:
-    if (stream := _stream(container, kind)) is None:
-      return
-    stream.codec_context.thread_count = 1  # There is a process a core.
-    # Where a frame has no time, it follows the one before.
-    time = 0.0 if seek is None else math.inf
-    ratio = 1.0
-    if kind == 'video' and stream.sample_aspect_ratio:
-      ratio = float(stream.sample_aspect_ratio)
-    try:
-      if seek is not None:
-        container.seek(math.floor(seek / stream.time_base), stream=stream)
-      for frame in container.decode(stream):
-        time = frame.time if frame.time is not None else time
-        end = time + _duration(frame, stream)
-        yield Timed(time, end, frame, ratio)
-        time = end
-    except av.FFmpegError as error:
-      raise MediaError(
-        f'Its {kind} cannot be decoded at {time:.2f} s: {error.strerror}.'
-      ) from error
-
-
-def _container(path: str) -> Any:
-  """Opens a file. Raises MediaError if it is none of FORMATS."""
-  try:
-    return av.open(
-      path,
-      options={'format_whitelist': FORMATS, 'protocol_whitelist': 'file'},
-      metadata_errors='replace',
-    )
-  except av.FFmpegError as error:
-    reason = error.strerror
-    if isinstance(error, av.ArgumentError | av.InvalidDataError):
-      reason = describe(path) or reason
-    raise MediaError(f'It cannot be opened: {reason}.') from error
-
-
-def _stream(container: Any, kind: Kind) -> Any:
-  """The best stream of a kind; None if there is none."""
-  stream = container.streams.best(kind)
-  if stream is None or stream.disposition & Disposition.attached_pic:
-    return None  # A cover is no video.
-  if stream.codec_context is None:
-    raise MediaError(f'Its {kind} has an unknown codec.')
-  return stream
-
-
-def _duration(frame: Any, stream: Any) -> float:
-  """Seconds that a frame lasts."""
-  if stream.type == 'audio':
-    return frame.samples / frame.sample_rate
-  if frame.duration and frame.time_base:
-    return float(frame.duration * frame.time_base)
-  return 1 / float(stream.average_rate or FPS)
 
 
 def _from(

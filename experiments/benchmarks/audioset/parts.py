@@ -15,7 +15,7 @@ import secrets
 from array_record.python import array_record_module
 import numpy as np
 
-from experiments.benchmarks.audioset import media, source
+from experiments.benchmarks.audioset import media, source, streams
 from experiments.benchmarks.audioset.clips import Clip
 from experiments.errors import PreparationError
 
@@ -64,7 +64,7 @@ def decode_clip(job: Decoding) -> str | None:
         f'{path} is gone, or cannot be reached. When it is there again, the'
         ' same command goes on.'
       ) from None
-    known = isinstance(error, media.MediaError)
+    known = isinstance(error, streams.MediaError)
     return str(error) if known else f'{type(error).__name__}: {error}'
   segment = job.clip.segment
   record = source.Record(
@@ -86,24 +86,24 @@ def _part(clip: Clip) -> tuple[float, float]:
   begins at the segment's start.
 
   Raises:
-    media.MediaError: if it is neither.
+    streams.MediaError: if it is neither.
   """
   segment = clip.segment
   expected = segment.end - segment.start
   begins_there = clip.is_named_by_start and segment.start > TOLERANCE
   limit = math.inf if begins_there else segment.end + TOLERANCE
-  length = media.length(os.path.abspath(clip.path), limit)
+  length = streams.length(os.path.abspath(clip.path), limit)
   if length <= expected + TOLERANCE:
     # It may be shorter: the video ended there.
     return 0.0, source.MAX_SECONDS
   if begins_there:
-    raise media.MediaError(
+    raise streams.MediaError(
       f'It lasts {length:.2f} s; the clip with which it begins, by its name,'
       f' lasts {expected:g} s: cut it, or name it {segment.id} if it is the'
       ' whole video.'
     )
   if length < segment.end - TOLERANCE:
-    raise media.MediaError(
+    raise streams.MediaError(
       f'It lasts {length:.2f} s, longer than its clip of {expected:g} s; the'
       f' whole video lasts at least {segment.end:g} s. Where in it the clip is'
       ' cannot be known: cut it.'

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments.benchmarks.audioset import media
+from experiments.benchmarks.audioset import media, streams
 from tests.benchmarks.audioset import media as audioset_media
 from tests.benchmarks.audioset.media import (
   click_frame,
@@ -235,7 +235,7 @@ def test_another_format_is_named_with_those_that_are_taken(
 ):
   content = audioset_media.media(samples=SAMPLES, form=form, audio_codec=codec)
   expected = rf'opened: it is {found}; mp4, mkv, webm and wav are taken\.$'
-  with pytest.raises(media.MediaError, match=expected):
+  with pytest.raises(streams.MediaError, match=expected):
     decode(content)
 
 
@@ -253,5 +253,5 @@ def test_another_format_is_named_with_those_that_are_taken(
   ],
 )
 def test_what_is_no_clip(decode, content, message):
-  with pytest.raises(media.MediaError, match=message):
+  with pytest.raises(streams.MediaError, match=message):
     decode(content)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments.benchmarks.audioset import files, media
+from experiments.benchmarks.audioset import files, media, streams
 from experiments.benchmarks.audioset import source as audioset
 from tests.benchmarks.audioset.media import counted, counting, grey
 from tests.benchmarks.audioset.media import media as write
@@ -58,7 +58,7 @@ def test_the_picture_on_display_stays_and_a_sound_that_has_ended_is_none(path):
   assert (len(frames), len(set(frames)), audio.size) == (75, 1, 0)
   assert abs(_levels(frames)[0] - 60) <= 2
   path.write_bytes(write(samples=samples))
-  with pytest.raises(media.MediaError, match='nor sound from 5 s on'):
+  with pytest.raises(streams.MediaError, match='nor sound from 5 s on'):
     media.decode(str(path), 5.0, 3.0)
 
 
@@ -80,7 +80,7 @@ def test_a_part_is_counted_from_where_the_first_stream_begins(
       audio_start=audio,
     )
   )
-  assert abs(media.length(str(path)) - 8) <= 0.04
+  assert abs(streams.length(str(path)) - 8) <= 0.04
   frames, sound = media.decode(str(path), 5.0, 2.0)
   assert np.flatnonzero(np.array(_levels(frames)) > 128)[0] == 25
   assert np.flatnonzero(sound)[0] == 48_000
@@ -95,18 +95,18 @@ def test_length_is_that_of_the_packets(path, form):
   content = counting(0, 12, **FORMS[form])
   path.write_bytes(content)
   # A frame of sound; a millisecond, which is what mkv counts in.
-  assert abs(media.length(str(path)) - 12) <= 1024 / 44_100 + 0.001
-  assert 5 <= media.length(str(path), 5.0) <= 5.1
+  assert abs(streams.length(str(path)) - 12) <= 1024 / 44_100 + 0.001
+  assert 5 <= streams.length(str(path), 5.0) <= 5.1
   if 'mkv' in form:
     # Half a download, whose header tells of the whole.
     path.write_bytes(content[: len(content) // 2])
-    assert 5 <= media.length(str(path)) <= 7
+    assert 5 <= streams.length(str(path)) <= 7
 
 
 def test_a_damaged_timestamp_is_no_length(path):
   path.write_bytes(write(times=[0, 0.04, 50], images=grey([9, 9, 9])))
-  with pytest.raises(media.MediaError, match=r'jump from 0.0. to 50.00 s'):
-    media.length(str(path))
+  with pytest.raises(streams.MediaError, match=r'jump from 0.0. to 50.00 s'):
+    streams.length(str(path))
   ((_, record),) = files.read([os.fspath(path)], 1)
   assert len(record['frames']) == 250  # The first ten seconds are whole.
 

@@ -1,0 +1,179 @@
+"""The streams of media files: their frames, and how long they last."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import itertools
+import math
+from typing import Any, get_args, Literal
+
+import av
+from av.stream import Disposition
+
+from experiments.benchmarks.audioset.formats import describe, FORMATS
+from experiments.benchmarks.audioset.source import FPS
+
+# Seconds from where a video is decoded to where its part begins. Frames may be
+# stored up to 16 frames later than they are shown (0.7 s at 24 Hz), so that the
+# key frame before the part need not be one that its first frames refer to.
+RUN_IN = 2.0
+MAX_GAP = 10.0  # Seconds without a packet of picture or sound.
+
+Kind = Literal['video', 'audio']
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+  """A decoded frame; seconds are by the file's clock, or by the part's."""
+
+  begin: float
+  end: float
+  frame: Any  # PyAV's.
+  pixel_ratio: float  # Width to height; 1.0 for sound.
+
+
+class MediaError(ValueError):
+  """A file is no clip, or is damaged; says why."""
+
+
+def length(path: str, limit: float = math.inf) -> float:
+  """Returns how long a file lasts, from time zero to its last packet's end.
+
+  Nothing is believed that a header says, and only first frames are decoded.
+
+  Args:
+    path: of the file, as for `open_streams`.
+    limit: seconds. A file that lasts as long is read no further.
+
+  Returns:
+    Seconds.
+
+  Raises:
+    MediaError: if it has neither pictures nor sound, or cannot be read; or if
+      it has nothing for MAX_GAP: a damaged timestamp is no length.
+  """
+  zero, streams = open_streams(path)
+  end = zero
+  with _container(path) as container:
+    found = [_stream(container, kind) for kind in streams]
+    try:
+      for packet in container.demux(*found):
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is None:
+          continue
+        begin = float(time * packet.time_base)
+        if begin - end > MAX_GAP:
+          raise MediaError(
+            f'Its timestamps jump from {end - zero:.2f} to'
+            f' {begin - zero:.2f} s.'
+          )
+        duration = float((packet.duration or 0) * packet.time_base)
+        end = max(end, begin + duration)
+        if end - zero >= limit:
+          break
+    except av.FFmpegError as error:
+      raise MediaError(
+        f'It cannot be read at {end - zero:.2f} s: {error.strerror}.'
+      ) from error
+  return end - zero
+
+
+def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
+  """Opens a file's picture and sound.
+
+  Args:
+    path: of the file: mp4, mkv, webm or wav, whatever its name says.
+
+  Returns:
+    Time zero in seconds by the file's clock, where the first stream begins; and
+    the frames of the streams that there are.
+
+  Raises:
+    MediaError: if there is neither, or a part of these cannot be decoded.
+  """
+  av.logging.set_level(av.logging.PANIC)
+  streams: dict[Kind, Iterator[Timed]] = {}
+  begins = []
+  for kind in get_args(Kind):
+    stream = _read(path, kind)
+    if (first := next(stream, None)) is not None:
+      streams[kind] = itertools.chain([first], stream)
+      begins.append(first.begin)
+  if not streams:
+    raise MediaError('It has neither pictures nor sound.')
+  return min(begins), streams
+
+
+def seek_video(path: str, time: float) -> Iterator[Timed]:
+  """Returns a video's frames from RUN_IN before a time on, or earlier.
+
+  Args:
+    path: of the file.
+    time: seconds by the file's clock.
+  """
+  with contextlib.suppress(MediaError):
+    stream = _read(path, 'video', time - RUN_IN)
+    first = next(stream, None)
+    # By its index, or for want of one, a container may lead too far.
+    if first is not None and first.begin <= time - RUN_IN / 2:
+      return itertools.chain([first], stream)
+  return _read(path, 'video')
+
+
+def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
+  """The frames of the best stream of a kind; none if there is no stream."""
+  with _container(path) as container:
+    if (stream := _stream(container, kind)) is None:
+      return
+    stream.codec_context.thread_count = 1  # There is a process a core.
+    # Where a frame has no time, it follows the one before.
+    time = 0.0 if seek is None else math.inf
+    ratio = 1.0
+    if kind == 'video' and stream.sample_aspect_ratio:
+      ratio = float(stream.sample_aspect_ratio)
+    try:
+      if seek is not None:
+        container.seek(math.floor(seek / stream.time_base), stream=stream)
+      for frame in container.decode(stream):
+        time = frame.time if frame.time is not None else time
+        end = time + _duration(frame, stream)
+        yield Timed(time, end, frame, ratio)
+        time = end
+    except av.FFmpegError as error:
+      raise MediaError(
+        f'Its {kind} cannot be decoded at {time:.2f} s: {error.strerror}.'
+      ) from error
+
+
+def _container(path: str) -> Any:
+  """Opens a file. Raises MediaError if it is none of FORMATS."""
+  try:
+    return av.open(
+      path,
+      options={'format_whitelist': FORMATS, 'protocol_whitelist': 'file'},
+      metadata_errors='replace',
+    )
+  except av.FFmpegError as error:
+    reason = error.strerror
+    if isinstance(error, av.ArgumentError | av.InvalidDataError):
+      reason = describe(path) or reason
+    raise MediaError(f'It cannot be opened: {reason}.') from error
+
+
+def _stream(container: Any, kind: Kind) -> Any:
+  """The best stream of a kind; None if there is none."""
+  stream = container.streams.best(kind)
+  if stream is None or stream.disposition & Disposition.attached_pic:
+    return None  # A cover is no video.
+  if stream.codec_context is None:
+    raise MediaError(f'Its {kind} has an unknown codec.')
+  return stream
+
+
+def _duration(frame: Any, stream: Any) -> float:
+  """Seconds that a frame lasts."""
+  if stream.type == 'audio':
+    return frame.samples / frame.sample_rate
+  if frame.duration and frame.time_base:
+    return float(frame.duration * frame.time_base)
+  return 1 / float(stream.average_rate or FPS)

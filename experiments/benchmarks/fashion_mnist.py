@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import splits
-from experiments.benchmarks.images import files, listing, pictures
+from experiments import listing, splits
+from experiments.benchmarks.images import files, pictures
 from experiments.benchmarks.images.task import ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.effects import Training

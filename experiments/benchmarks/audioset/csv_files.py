@@ -6,8 +6,8 @@ import dataclasses
 import os
 import re
 
+from experiments import listing
 from experiments.benchmarks.audioset.source import MAX_SECONDS
-from experiments.benchmarks.images import found
 
 CLASSES = 'class_labels_indices.csv'
 SEGMENTS = {  # Files by split; AudioSet's "unbalanced" has none of "balanced".
@@ -58,7 +58,7 @@ def read_classes(folder: str) -> Classes:
   if not os.path.isfile(path):
     raise FileNotFoundError(
       f'There is no {CLASSES} in {folder!r}; in it there are'
-      f' {found.summarize(found.names_in(folder))}.'
+      f' {listing.inside(folder)}.'
     )
   classes: dict[int, tuple[str, str]] = {}
   for where, row in _rows(path):

@@ -17,7 +17,7 @@ import shutil
 
 import tqdm
 
-from experiments import storage
+from experiments import listing, storage
 from experiments.benchmarks.audioset import csv_files, parts, source
 from experiments.benchmarks.audioset.clips import (
   Clip,
@@ -28,7 +28,6 @@ from experiments.benchmarks.audioset.clips import (
 )
 from experiments.benchmarks.audioset.parts import Decoding, File, PARTS, SKIPPED
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
-from experiments.benchmarks.images import found
 from experiments.errors import PreparationError
 
 CLIPS_PER_FILE = 512  # About 2.5 GB.
@@ -97,7 +96,7 @@ def prepare(
       f'None of the {len(segments)} rows of the CSVs has a clip in {clips!r}:'
       f' looked for <video id>.* and <video id>_<start>.* with'
       f' {", ".join(SUFFIXES)}. In it there are'
-      f' {found.summarize(found.names_in(clips))}{example}.'
+      f' {listing.inside(clips)}{example}.'
     )
   folder = source.incomplete_directory(data_dir)
   files = _files(folder, plan, clips_per_file)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 import os
 
+from experiments import listing
 from experiments.benchmarks.imagenet import labels
 from experiments.benchmarks.imagenet.known import known_wnids, NUM_CLASSES
-from experiments.benchmarks.images import listing
 
 SUFFIXES = ('.jpeg', '.jpg')  # In lower case; those of files may be in any.
 COUNT_KEYS = {'train': 'task.num_train', 'validation': 'task.num_eval'}

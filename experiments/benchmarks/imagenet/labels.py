@@ -15,7 +15,7 @@ from experiments.benchmarks.imagenet.known import (
   known_validation_labels,
   known_wnids,
 )
-from experiments.benchmarks.images.listing import shown
+from experiments.listing import shown
 
 FILES = ('LOC_val_solution.csv', 'val.txt')
 # 'name.JPEG class', where both may have spaces in them; or 'name class'.

@@ -13,13 +13,12 @@ import tarfile
 import tempfile
 import venv
 
-from experiments import storage
+from experiments import listing, storage
 from experiments.benchmarks.imagenet.source import (
   open_source,
   prepared_folder,
   TFDS_NAME,
 )
-from experiments.benchmarks.images import listing
 from experiments.errors import PreparationError
 
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'

@@ -5,7 +5,7 @@ import dataclasses
 import re
 from typing import Any
 
-from experiments import storage
+from experiments import listing, storage
 from experiments.benchmarks.imagenet.checks import (
   check_classes,
   check_examples,
@@ -17,7 +17,6 @@ from experiments.benchmarks.imagenet.folders import (
   open_folders,
   Record,
 )
-from experiments.benchmarks.images import listing
 from experiments.errors import DataNotFoundError
 
 __all__ = ['Record', 'TfdsSource', 'classes', 'open_source', 'prepared_folder']

@@ -6,7 +6,7 @@ import stat
 import zipfile
 import zlib
 
-from experiments.benchmarks.images import found
+from experiments import listing
 
 MAX_BYTES = 512 * 2**20  # Of one entry, unpacked.
 MAX_RATIO = 200  # Unpacked to packed; meshes in text reach about 10.
@@ -34,7 +34,7 @@ def open_archive(path: str) -> zipfile.ZipFile:
   """
   if os.path.isdir(path):
     raise FileNotFoundError(
-      f'{path} is a folder, with {found.summarize(found.names_in(path))} in it;'
+      f'{path} is a folder, with {listing.inside(path)} in it;'
       ' the zip archive is taken as it is downloaded, not unpacked.'
     )
   if not os.path.isfile(path):

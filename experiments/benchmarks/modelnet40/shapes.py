@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from experiments.benchmarks.images import found
+from experiments import listing
 from experiments.benchmarks.modelnet40 import archives, off
 from experiments.benchmarks.modelnet40.archives import ArchiveError
 from experiments.benchmarks.modelnet40.source import NUM_POINTS
@@ -65,7 +65,7 @@ def read_archive(archive: zipfile.ZipFile, form: str) -> list[Shape]:
     names = [entry.filename for entry in entries]
     raise ArchiveError(
       f'{archive.filename} has no {looked_for}; it has'
-      f' {found.summarize(names)}'
+      f' {listing.summary(names)}'
       + (f', the first one {names[0][:80]!r}.' if names else '.')
     )
   return shapes

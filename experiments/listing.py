@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 import os
 
-_SHOWN = 5  # Names in a message.
+_SHOWN = 5  # Names, or kinds of files, in a message.
 
 
 def shown(names: Sequence[str]) -> str:
@@ -28,6 +28,31 @@ def at(path: str) -> str:
   if not names:
     return f'{path} is empty.'
   return f'{path} has {shown(names)}.'
+
+
+def summary(names: Iterable[str]) -> str:
+  """How many files there are of each suffix, such as '12 .flac, 1 .md'.
+
+  Args:
+    names: of the files; folders end in a slash and do not count.
+
+  Returns:
+    The most frequent suffixes; of few files, their names.
+  """
+  files = [os.path.basename(name) for name in names if not name.endswith('/')]
+  if len(files) < _SHOWN:
+    return ', '.join(map(repr, sorted(files))) or 'no files'
+  suffixes = Counter(
+    os.path.splitext(name)[1] or 'without a suffix' for name in files
+  )
+  kinds = [f'{count:,} {suffix}' for suffix, count in suffixes.most_common()]
+  more = ', …' if len(kinds) > _SHOWN else ''
+  return ', '.join(kinds[:_SHOWN]) + more
+
+
+def inside(folder: str) -> str:
+  """The `summary` of all files below a folder."""
+  return summary(name for _, _, names in os.walk(folder) for name in names)
 
 
 def by_suffix(

@@ -198,9 +198,24 @@ class Task(abc.ABC):
     return Summary({})
 
   def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of a batch, with the mask that the pipeline adds."""
-    spec = self.example_spec() | {'mask': jax.ShapeDtypeStruct((), jnp.bool_)}
-    return {
-      name: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype)
-      for name, x in spec.items()
-    }
+    """Shapes and dtypes of a training batch, with the pipeline's mask."""
+    return _batch_spec(self.example_spec(), batch_size)
+
+  def eval_batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of an evaluation batch, as the pipeline makes it.
+
+    It has a 'record', which tells which examples of the split they are.
+    """
+    record = jax.ShapeDtypeStruct((), jnp.int32)
+    return _batch_spec(self.eval_spec() | {'record': record}, batch_size)
+
+
+def _batch_spec(
+  example: dict[str, jax.ShapeDtypeStruct], batch_size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes and dtypes of a batch, with the mask that the pipeline adds."""
+  spec = example | {'mask': jax.ShapeDtypeStruct((), jnp.bool_)}
+  return {
+    name: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype)
+    for name, x in spec.items()
+  }

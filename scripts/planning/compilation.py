@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from experiments import experiment
 from scripts.planning import (
   bundles,
   environment,
@@ -121,9 +122,10 @@ def plan(
   Raises:
     ValueError: what is wrong with the config.
   """
+  whole_run = config
   config = ConfigDict(config.to_dict())
-  batch_size = config[mode].batch_size
-  config.train.batch_size = config.eval.batch_size = batch_size
+  (other,) = {*step.MODES} - {mode}  # Its batch need not suit these devices.
+  config[other].batch_size = batch_unit(config, other, len(devices))
   traced, run = step.trace(config, mode, devices)
   start = time.perf_counter()
   hardware = target.hardware
@@ -159,9 +161,9 @@ def plan(
   return Plan(
     target=target,
     mode=mode,
-    batch_size=batch_size,
+    batch_size=config[mode].batch_size,
     num_devices=len(devices),
-    total_steps=run.total_steps,
+    total_steps=experiment.total_steps(whole_run, run.task),
     compile_s=time.perf_counter() - start,
     **facts,
   )

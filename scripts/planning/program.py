@@ -9,8 +9,17 @@ Kernels of ours, Mosaic's and Triton's, have no estimate, nor have collectives.
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 import dataclasses
+import inspect
+from pathlib import Path
 import re
 from typing import Any, NamedTuple
+
+import optax
+
+from experiments import benchmarks, evaluate, optimizers, train_step
+from experiments.task import Task
+import perceiver
+from perceiver import inputs, modalities, position_encoding
 
 _DTYPE_BYTES = {
   **dict.fromkeys(('pred', 's8', 'u8'), 1),
@@ -24,21 +33,50 @@ _COLLECTIVES = re.compile(
 )
 _KERNELS = re.compile(r'tpu_custom_call|triton|mosaic_gpu')
 LOOPS = 'loops'
-# The first that matches 'op_name file' names the part of the model. Haiku's
-# scopes are in op_name; what has none is told apart by the file it comes from.
-_PARTS = (
+
+
+def _at(*places: Any) -> str:
+  """Operations at these places of the code: modules, packages, functions.
+
+  Their paths and names are the code's own, so moving them breaks no rule.
+  """
+  patterns = []
+  for place in places:
+    if inspect.ismodule(place):
+      path = Path(place.__file__ or '')
+      is_package = path.name == '__init__.py'
+      pattern = f'{path.parent}/' if is_package else f'{path}:'
+    else:
+      pattern = f'{inspect.getfile(inspect.unwrap(place))}:{place.__qualname__}'
+    patterns.append(re.escape(pattern))
+  return f' ({"|".join(patterns)})'
+
+
+_LOSS = Task.loss, Task.metrics, Task.scores, Task.outputs
+# The first that matches 'op_name file:function' names the part of the model.
+# Haiku's scopes are in op_name; what has none is told apart by where it is.
+RULES = (
   ('optimiser', r'^state\.opt_state'),
   ('cross-attends', r'\bcross_attend_\d'),
   ('latent Transformers', r'\blatent_transformer_\d'),
   ('self-attends', r'\bself_attend_\d'),  # The baselines'.
-  ('head', r'/(head|decoder)/'),
+  ('head', r'/(head|decoder|logits)\b'),
+  ('convolutions', r'\bres_net\b'),
+  ('input', r'/(patches|embedding)\b'),
+  ('loss', rf' .*:.*\.({"|".join(f.__name__ for f in _LOSS)})\b'),
+  ('loss', _at(optax.losses, evaluate.best_classes)),
+  ('input', r'^batch\['),
+  ('input', _at(benchmarks, inputs, modalities, position_encoding)),
+  ('input', r'threefry'),  # Random keys, mostly for augmentation.
   (LOOPS, r'/while\b'),  # What a scan carries and keeps.
-  ('input', r'/encode/| .*(/benchmarks/|/(inputs|position_encoding)\.py)'),
-  ('optimiser', r' .*(/optimizers\.py|/optax/(?!losses))'),
-  ('optimiser', r'^jit\(train_step\)/[^/]* .*/experiments/train\.py'),
+  ('input', rf'/{perceiver.Perceiver.encode.__name__}/'),
+  ('head', _at(perceiver)),  # All that is left of the model pools.
+  ('optimiser', _at(optimizers, optax)),
+  ('loss', _at(evaluate.make_eval_step)),
+  ('optimiser', _at(train_step.make_train_step)),
 )
 OTHER = 'other'
-PARTS = tuple(dict.fromkeys([*(name for name, _ in _PARTS), OTHER]))
+PARTS = tuple(dict.fromkeys([*(name for name, _ in RULES), OTHER]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +106,16 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """Computations by name, and the source file of each stack frame."""
+  """Computations by name, and the source of each stack frame."""
 
   computations: dict[str, list[Instruction]]
   entry: str
-  files: dict[str, str]
+  sources: dict[str, str]  # 'file:function'.
+
+  def origin(self, instruction: Instruction) -> tuple[str, str]:
+    """An instruction's op_name, and its source; '' where there is none."""
+    frame = _number('stack_frame_id', instruction.attributes)
+    return instruction.op_name, self.sources.get(frame, '')
 
 
 class Kernel(NamedTuple):
@@ -169,12 +212,13 @@ def parse(text: str) -> Program:
       entry = computation if match[1] else entry
     elif instruction := _instruction(line):
       computations[computation].append(instruction)
-  files = {}  # A frame names a location, which names a file.
+  sources = {}  # A frame names a location, which names a file and a function.
   for frame, text in tables['StackFrames'].items():
     location = tables['FileLocations'][_number('file_location_id', text)]
     file = tables['FileNames'][_number('file_name_id', location)]
-    files[frame] = file.strip('"')
-  return Program(computations, entry, files)
+    function = tables['FunctionNames'][_number('function_name_id', location)]
+    sources[frame] = f'{file}:{function}'.replace('"', '')
+  return Program(computations, entry, sources)
 
 
 def _number(key: str, text: str) -> str:
@@ -183,10 +227,15 @@ def _number(key: str, text: str) -> str:
   return match[1] if match else ''
 
 
-def part_of(op_name: str, file: str) -> str | None:
-  """The part of the model that an operation belongs to, if it tells."""
-  where = f'{op_name} {file}'
-  return next((name for name, rule in _PARTS if re.search(rule, where)), None)
+def part_of(op_name: str, source: str) -> str | None:
+  """The part of the model that an operation belongs to, if it tells.
+
+  Args:
+    op_name: its scope.
+    source: 'file:function' of the frame that it comes from; or ''.
+  """
+  where = f'{op_name} {source}'
+  return next((name for name, rule in RULES if re.search(rule, where)), None)
 
 
 def _part(
@@ -200,10 +249,8 @@ def _part(
   for name in instruction.called('calls'):
     candidates += [i for i in program.computations[name] if i.is_root]
   for candidate in candidates:
-    if candidate.op_name:
-      frame = _number('stack_frame_id', candidate.attributes)
-      if part := part_of(candidate.op_name, program.files.get(frame, '')):
-        return part
+    if candidate.op_name and (part := part_of(*program.origin(candidate))):
+      return part
   operands = re.findall(r'%([\w.\-]+)', instruction.operands)
   votes = Counter(known[name] for name in operands if name in known)
   return votes.most_common(1)[0][0] if votes else None

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import evaluate, experiment, saved, sharding, train_step
@@ -28,13 +27,12 @@ def trace(
   mesh = sharding.make_mesh(config.train.model_parallel, devices)
   run = experiment.create(config, mesh)
   split = sharding.batch_sharding(mesh)
+  task = run.task
+  spec = {'train': task.batch_spec, 'eval': task.eval_batch_spec}[mode]
   batch = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
-    run.task.batch_spec(config[mode].batch_size),
+    spec(config[mode].batch_size),
   )
-  if mode == 'eval':  # What the pipeline adds.
-    shape = (config.eval.batch_size,)
-    batch['record'] = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=split)
   state = saved.abstract_state(run)
   step: Any
   if mode == 'train':

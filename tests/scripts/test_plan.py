@@ -3,40 +3,57 @@
 The steps of small configs are compiled for both, as `scripts.plan` does it.
 """
 
+import importlib
+import inspect
 import json
+import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 
+import jax
+import optax
+from optax.transforms import _clipping as clipping
 import pytest
 
+from configs import digits
+from experiments import benchmarks, evaluate, optimizers, train_step
+from experiments.benchmarks.audioset import task as audioset
+import perceiver
+from perceiver import inputs, modalities, ops
 from scripts.planning import (
   bundles,
   compilation,
   environment,
   program,
   ptx,
+  step,
   targets,
 )
-from tests.conftest import ROOT
+from tests.conftest import CONFIGS, ROOT
 
 PROGRAM = """\
 HloModule jit_train_step, is_scheduled=true
 
 FileNames
-1 "/somewhere/optax/transforms/_clipping.py"
-2 "/somewhere/experiments/benchmarks/imagenet/task.py"
+1 "OPTAX"
+2 "AUDIOSET"
 
 FunctionNames
-1 "<module>"
+1 "clip_by_global_norm"
+2 "AudioSet.augment_batch"
+3 "AudioSet.loss.<locals>.<lambda>"
 
 FileLocations
 1 {file_name_id=1 function_name_id=1 line=2 end_line=2}
-2 {file_name_id=2 function_name_id=1 line=3 end_line=3}
+2 {file_name_id=2 function_name_id=2 line=3 end_line=3}
+3 {file_name_id=2 function_name_id=3 line=4 end_line=4}
 
 StackFrames
 1 {file_location_id=1 parent_frame_id=1}
 2 {file_location_id=2 parent_frame_id=1}
+3 {file_location_id=3 parent_frame_id=1}
 
 %fused (p: f32[8]) -> f32[8] {
   %p = f32[8]{0:T(128)} parameter(0)
@@ -76,10 +93,13 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   %b = f32[8]{0} conditional(%x, %x, %x), branch_computations={%cheap, %dear}
   %g = f32[8]{0} multiply(%x, %x), metadata={op_name="jit(train_step)/mul" stack_frame_id=1}, backend_config={"estimated_cycles":"1000"}
   %e = f32[8]{0} multiply(%x, %x), metadata={op_name="jit(train_step)/mul" stack_frame_id=2}, backend_config={"estimated_cycles":"2000"}
+  %l = f32[8]{0} multiply(%x, %x), metadata={op_name="jit(train_step)/mul" stack_frame_id=3}, backend_config={"estimated_cycles":"4000"}
   %s = (f32[8]{0}, bf16[4,2]{1,0}) all-reduce-start(%x, %x)
   ROOT %d = (f32[8]{0}, bf16[4,2]{1,0}) all-reduce-done(%s)
 }
 """  # noqa: E501
+PROGRAM = PROGRAM.replace('OPTAX', clipping.__file__)
+PROGRAM = PROGRAM.replace('AUDIOSET', audioset.__file__)
 
 
 def test_cost_of_a_program():
@@ -91,6 +111,7 @@ def test_cost_of_a_program():
     'other': 2 * 4 + 10,  # No scope at all; the dearest branch.
     'optimiser': 1000,  # By the file it comes from, as the next.
     'input': 2000,
+    'loss': 4000,  # By the function.
   }
   kernel = program.Kernel('k', 'k.3.clone', 'cross-attends', 11, 'f32[8]{0}')
   assert cost.kernels == {kernel: 7}
@@ -99,6 +120,134 @@ def test_cost_of_a_program():
   assert cost.unknown_loops == 0
   cost.add_kernels({'k.3.clone': 20.0, 'another': 1.0})
   assert cost.cycles['cross-attends'] == 7 * 3 + 7 * 11 * 20
+
+
+# Compiled for the CPU, without the cache: it keeps no sources. Small, but every
+# kind of operation is in one of them.
+ORIGINS = """
+import json
+import jax
+from configs import audioset, digits
+from scripts.planning import program, step
+from tests.configs.test_configs import BASELINES
+
+def small(name):
+  config = digits.get_config('smoke')
+  section = {key: value for key, (value, _) in BASELINES[name].items()}
+  with config.unlocked():
+    config.model = {'name': name, 'num_classes': 10, **section}
+  return config
+
+query = digits.get_config('smoke')
+query.model.update(head='query', dropout_rate=0.1)
+windows = audioset.get_config('events_av')
+windows.eval.batch_size = 1
+windows.model.update(num_cross_attends=1, num_latent_transformers=1)
+for config, mode in (
+  (query, 'train'),
+  (windows, 'eval'),
+  *((small(name), 'eval') for name in BASELINES),
+):
+  traced, _ = step.trace(config, mode, jax.devices()[:1])
+  parsed = program.parse(traced.lower().compile().as_text())
+  for instructions in parsed.computations.values():
+    for x in instructions:
+      print(json.dumps([x.opcode, *parsed.origin(x)]))
+"""
+
+
+def test_every_operation_has_a_part_and_every_rule_an_operation():
+  result = subprocess.run(
+    [sys.executable, '-c', ORIGINS],
+    cwd=ROOT,
+    env=os.environ | {'JAX_ENABLE_COMPILATION_CACHE': 'false'},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  origins = {tuple(json.loads(line)) for line in result.stdout.splitlines()}
+  matched = set()
+  for opcode, *origin in origins:
+    where = ' '.join(origin)
+    rule = next((x for x in program.RULES if re.search(x[1], where)), None)
+    matched.add(rule)
+    if origin[0] and opcode in ('dot', 'convolution'):
+      assert rule, where
+      assert rule[0] != program.LOOPS, where
+    if str(ROOT / 'experiments') in where or str(ROOT / 'perceiver') in where:
+      assert rule, where
+  assert matched - {None} == set(program.RULES)
+
+
+@pytest.mark.parametrize(
+  ('scope', 'place', 'part'),
+  [
+    # A step that is not finite is skipped; it is not the input's, nor lost.
+    ('jit(_where)/select_n', train_step.make_train_step, 'optimiser'),
+    ('div', train_step.make_train_step, 'optimiser'),
+    ('update', optimizers.create, 'optimiser'),
+    ('top_k', evaluate.best_classes, 'loss'),
+    ('log', optax.softmax_cross_entropy, 'loss'),
+    ('mul', optax.lamb, 'optimiser'),
+    ('mul', modalities.Image.content, 'input'),
+    ('jvp(resnet)/res_net/block_group_0/conv', ops, 'convolutions'),
+    ('jvp(resnet)/res_net/logits/dot_general', ops, 'head'),
+    ('perceiver/reduce_sum', perceiver.Perceiver, 'head'),
+    ('while/body/select_n', inputs.ByteArray.to_array, 'input'),
+    ('jit(main)/add', None, None),
+  ],
+)
+def test_parts_by_scope_and_place(scope, place, part):
+  source = ''
+  if place is not None:
+    source = f'{inspect.getfile(place)}:{getattr(place, "__qualname__", "f")}'
+  assert program.part_of(f'jit(train_step)/{scope}', source) == part
+
+
+SHALLOW = {
+  'num_cross_attends': 1,
+  'num_latent_transformers': 1,
+  'num_self_attends': 1,
+  'blocks': (1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_the_evaluation_of_every_variant_is_traced(name):
+  """Those of the same model and shapes, once; training: test_configs.py."""
+  module = importlib.import_module(f'configs.{name}')
+  traced = set()
+  for variant in module.VARIANTS:
+    config = module.get_config(variant)
+    config.eval.batch_size = 2
+    config.model.update(  # Depth changes no shapes.
+      {key: x for key, x in SHALLOW.items() if key in config.model}
+    )
+    task = benchmarks.create(**config.task)
+    kind = config.model.name, str(task.eval_batch_spec(2))
+    if kind in traced:
+      continue
+    traced.add(kind)
+    evaluation, run = step.trace(config, 'eval', jax.devices()[:1])
+    predictions = evaluation.out_info.predictions
+    classes = min(evaluate.TOP, run.task.num_classes)
+    assert predictions['classes'].shape == (2, classes), variant
+
+
+def test_the_other_modes_batch_does_not_matter():
+  config = digits.get_config('smoke')
+  config.train.update(accumulate=3, batch_size=30, steps=None, epochs=1.0)
+  config.eval.batch_size = 16
+  devices = jax.devices()
+  target = targets.parse('v5e:2x4')
+  with pytest.raises(ValueError, match=r'train.batch_size=30 is not divisible'):
+    compilation.plan(config, target, devices, 'train')
+  plan = compilation.plan(config, target, devices, 'eval')
+  assert plan.batch_size == 16
+  assert plan.total_steps == 48  # 1,437 examples in batches of 30.
+  config.eval.batch_size = 12
+  with pytest.raises(ValueError, match=r'^eval.batch_size=12 is not divisible'):
+    compilation.plan(config, target, devices, 'eval')
 
 
 def test_kernels_are_told_apart_by_their_operands():
@@ -256,7 +405,7 @@ def test_training_steps_compile(compilers, target, num_devices, configs):
       )
     assert plan['estimated_ms'] == sum(cycles.values()) / 1.5e6
     assert {'cross-attends', 'latent Transformers', 'optimiser'} <= {*cycles}
-    assert cycles.get('other', 0) < 0.1 * sum(cycles.values())
+    assert cycles.get('other', 0) < 0.02 * sum(cycles.values())
 
 
 def test_the_command(compilers, tmp_path):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import pipeline
 from experiments.benchmarks.audioset import windows
 from experiments.errors import DamagedRecordError
 from perceiver.modalities import cut_patches
@@ -150,6 +151,11 @@ def test_examples_have_the_announced_shapes():
         lambda x: (x.shape, x.dtype), spec
       )
     np.testing.assert_array_equal(example['labels'], [0, 1, 0, 0])
+    batch = next(pipeline.eval_batches(small, [clip()], batch_size=2))
+    spec = small.eval_batch_spec(2)
+    assert batch.keys() == spec.keys()
+    for name, array in batch.items():
+      assert (array.shape, array.dtype) == (spec[name].shape, spec[name].dtype)
 
 
 def test_what_is_damaged_is_named():

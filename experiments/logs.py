@@ -11,7 +11,12 @@ from absl import logging as absl_logging
 
 
 def initialize() -> None:
-  """Shows what this project says, and of its libraries only the errors."""
+  """Shows what this project says, and of its libraries only the errors.
+
+  A second call changes nothing: a notebook's cell may run again.
+  """
+  if logging.getLogger('experiments').handlers:
+    return
   absl_logging.set_verbosity(absl_logging.ERROR)
   _be_brief_of_failed_saves()
   for name in ('experiments', 'perceiver'):

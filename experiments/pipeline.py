@@ -19,9 +19,11 @@ import multiprocessing
 from multiprocessing import resource_tracker
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
+from absl import flags
 import grain
 import numpy as np
 
@@ -35,6 +37,7 @@ from experiments.task import Task
 log = logging.getLogger(__name__)
 
 MAX_DEATHS = 3  # Of workers, in a row.
+_NO_LEAK = 'ignore:resource_tracker'  # A filter of warnings.
 _DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
 ENDLESS = 2**31  # Epochs. Without a number, batches of one overflow a length.
 NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
@@ -229,6 +232,10 @@ def _iterate(
   if num_workers == 0:
     read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return iter(batches.to_iter_dataset(read_options))
+  if not flags.FLAGS.is_parsed():
+    # In a notebook, or with another library of flags. Grain reads flags of its
+    # own to start workers: they have their defaults.
+    flags.FLAGS.mark_as_parsed()
   # One thread a worker, and one finished batch waiting: Grain's own defaults
   # are 16 threads and 500 batches in each worker.
   read_options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
@@ -277,6 +284,10 @@ def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:
     except Exception as error:
       first.set_exception(error)
 
+  # Grain leaves the batches that workers had ready to Python's tracker, which
+  # frees them but warns of a leak.
+  if _NO_LEAK not in sys.warnoptions:
+    sys.warnoptions.append(_NO_LEAK)
   # Its own start, in one of those threads, would unblock the signals there.
   resource_tracker.ensure_running()
   threading.Thread(target=ask, daemon=True).start()

@@ -145,9 +145,6 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
   logs.initialize()
-  # Grain leaves the batches that workers had ready to Python's tracker, which
-  # frees them but warns of a leak.
-  sys.warnoptions.append('ignore:resource_tracker')
   with _watched():
     _run()
 

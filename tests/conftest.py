@@ -17,7 +17,6 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # Nor is a step worth them.
 
-from absl import flags  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
@@ -30,8 +29,6 @@ LONGEST = (
   'tests/experiments/test_several_processes.py',
   'tests/docs/test_pages_on_runs.py',
 )
-
-flags.FLAGS.mark_as_parsed()  # Grain's worker processes read some.
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -11,11 +11,10 @@ import itertools
 import re
 from typing import Any
 
-import matplotlib
-
-matplotlib.use('Agg')
 from markupsafe import Markup
-from matplotlib import pyplot as plt
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 import numpy as np
 
 from scripts.reporting.history import History
@@ -28,7 +27,7 @@ INK = '#123456'  # Stands for the page's colour of text.
 STYLE: Any = {
   'axes.edgecolor': INK,
   'axes.labelcolor': INK,
-  'axes.prop_cycle': plt.cycler(color=COLORS),
+  'axes.prop_cycle': cycler(color=COLORS),
   'axes.spines.right': False,
   'axes.spines.top': False,
   'axes.titlesize': 12,
@@ -53,8 +52,9 @@ _numbers = itertools.count()
 
 def curves(histories: Sequence[History], name: str) -> Markup:
   """A metric by step: of each run and split."""
-  with plt.rc_context(STYLE):
-    figure, axis = plt.subplots(figsize=(WIDTH, HEIGHT))
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axis = figure.subplots()
     last = {}
     for i, history in enumerate(histories):
       for split in ('train', *history.eval_splits):
@@ -87,8 +87,9 @@ def curves(histories: Sequence[History], name: str) -> Markup:
 
 def throughput(histories: Sequence[History]) -> Markup:
   """Examples a second by step."""
-  with plt.rc_context(STYLE):
-    figure, axis = plt.subplots(figsize=(WIDTH, HEIGHT))
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axis = figure.subplots()
     medians = []
     for history in histories:
       points = history.throughput()
@@ -109,8 +110,9 @@ def throughput(histories: Sequence[History]) -> Markup:
 def time_shares(shares: Mapping[str, float]) -> Markup:
   """What the time since the first launch went to, as one bar."""
   total = sum(shares.values())
-  with plt.rc_context(STYLE):
-    figure, axis = plt.subplots(figsize=(WIDTH, 1.15))
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(WIDTH, 1.15))
+    axis = figure.subplots()
     left = 0.0
     for i, (name, seconds) in enumerate(shares.items()):
       share = 100 * seconds / total
@@ -136,8 +138,9 @@ def confusion(
   np.add.at(counts, (labels, predicted), 1)
   rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   side = WIDTH if size <= 20 else 1.4 * WIDTH
-  with plt.rc_context(STYLE):
-    figure, axis = plt.subplots(figsize=(side, side))
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(side, side))
+    axis = figure.subplots()
     axis.imshow(rates, cmap='Blues', vmin=0, vmax=1)
     if size <= 20:
       for row, column in zip(*np.nonzero(counts), strict=True):
@@ -165,9 +168,10 @@ def confusion(
 
 def bars(names: Sequence[str], values: Sequence[float], title: str) -> Markup:
   """Values from 0 to 1 by name, as horizontal bars."""
-  with plt.rc_context(STYLE):
+  with matplotlib.rc_context(STYLE):
     height = 0.7 + 0.22 * len(names)
-    figure, axis = plt.subplots(figsize=(WIDTH, height))
+    figure = Figure(figsize=(WIDTH, height))
+    axis = figure.subplots()
     places = np.arange(len(names))[::-1]
     axis.barh(places, values, height=0.7)
     axis.set_yticks(places, [_plain(name)[:28] for name in names])
@@ -194,13 +198,12 @@ def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple]:
   return [points[int(i * step)] for i in range(MAX_POINTS)] + [points[-1]]
 
 
-def _svg(figure: plt.Figure, description: str, tight: bool = True) -> Markup:
+def _svg(figure: Figure, description: str, tight: bool = True) -> Markup:
   """The figure as an element of a page; ids differ from those of others."""
   if tight:
     figure.tight_layout()
   stream = io.StringIO()
   figure.savefig(stream, format='svg', metadata={'Date': None})
-  plt.close(figure)
   text = stream.getvalue()
   text = text[text.index('<svg') :]
   text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)

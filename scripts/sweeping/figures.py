@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 import matplotlib
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from scripts.reporting import plots
 from scripts.sweeping import small_tables
@@ -36,8 +35,9 @@ def all_of(results: Results) -> dict[str, bytes]:
 def table(number: int, results: Results) -> bytes:
   """A table's scores as points, beside the paper's. An SVG file."""
   lines = [line for line in small_tables.lines(number, results) if line.result]
-  with plt.rc_context(_style()):
-    figure, axis = plt.subplots(figsize=(7.0, 1.1 + ROW * len(lines)))
+  with matplotlib.rc_context(_style()):
+    figure = Figure(figsize=(7.0, 1.1 + ROW * len(lines)))
+    axis = figure.subplots()
     places = range(len(lines), 0, -1)
     _points(axis, [line.result for line in lines], places, vertical=False)
     papers = [(line.paper, y) for line, y in zip(lines, places, strict=True)]
@@ -58,11 +58,10 @@ def table(number: int, results: Results) -> bytes:
 def figure(number: str, results: Results) -> bytes:
   """A figure's sweeps side by side, a panel each. An SVG file."""
   sweeps = small_tables.points(number, results)
-  with plt.rc_context(_style()):
+  with matplotlib.rc_context(_style()):
     width, height = PANEL
-    drawing, axes = plt.subplots(
-      1, len(sweeps), figsize=(width * len(sweeps), height), sharey=True
-    )
+    drawing = Figure(figsize=(width * len(sweeps), height))
+    axes = drawing.subplots(1, len(sweeps), sharey=True)
     for axis, (name, some) in zip(axes, sweeps.items(), strict=True):
       values = [x for x, result in some if result]
       _points(axis, [r for _, r in some if r], values, vertical=True)
@@ -76,7 +75,7 @@ def figure(number: str, results: Results) -> bytes:
 
 
 def _points(
-  axis: plt.Axes,
+  axis: Axes,
   results: Sequence[Result | None],
   places: Sequence[float] | range,
   vertical: bool,
@@ -105,11 +104,12 @@ def _style() -> dict[Any, Any]:
   return plots.STYLE | colors | {'savefig.facecolor': GROUND}
 
 
-def _svg(drawing: plt.Figure) -> bytes:
+def _svg(drawing: Figure) -> bytes:
   stream = io.BytesIO()
-  with plt.rc_context({'svg.hashsalt': 'perceiver', 'svg.fonttype': 'path'}):
+  with matplotlib.rc_context(
+    {'svg.hashsalt': 'perceiver', 'svg.fonttype': 'path'}
+  ):
     drawing.savefig(
       stream, format='svg', metadata={'Date': None}, bbox_inches='tight'
     )
-  plt.close(drawing)
   return stream.getvalue()

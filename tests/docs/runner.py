@@ -82,7 +82,7 @@ class Checkout:
           section, printed = fence.section, None
         if fence.language == 'text':
           if printed is not None:
-            _compare(fence, printed)
+            compare(fence, printed)
           printed = None
         elif fence.title:
           (self.folder / fence.title).write_text(fence.code)
@@ -176,7 +176,7 @@ def _run_snippet(session: Answerer, fence: Fence) -> str:
   return answer['printed']
 
 
-def _compare(fence: Fence, printed: str) -> None:
+def compare(fence: Fence, printed: str) -> None:
   """… in a page stands for anything within a line, or for lines."""
   parts = map(re.escape, fence.code.strip().split('…'))
   if not re.fullmatch('.*'.join(parts), printed.strip(), re.S):

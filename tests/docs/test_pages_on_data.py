@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.docs import pages, test_pages_on_runs
+from tests.docs import pages, test_notebook, test_pages_on_runs
 
 PAGES = (
   'docs/benchmarks.md',
@@ -19,5 +19,5 @@ def test_a_page_does_what_it_says(checkout, name):
 
 
 def test_every_page_is_tested_once():
-  tested = [*PAGES, *test_pages_on_runs.PAGES]
+  tested = [*PAGES, *test_pages_on_runs.PAGES, test_notebook.PAGE]
   assert sorted(tested) == sorted(pages.names())

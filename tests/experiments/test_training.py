@@ -1,7 +1,10 @@
 """Training in this process: devices, accumulation, checkpoints, telemetry."""
 
 import json
+import multiprocessing
+import signal
 
+from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +43,30 @@ def test_devices_and_accumulation_change_no_result(
   np.testing.assert_allclose(losses(tmp_path), losses(workdir), rtol=1e-5)
   assert len(losses(tmp_path)) == 20
   assert (again['top1'], again['count']) == (metrics['top1'], 360)
+
+
+def test_a_notebooks_cell_is_stopped_and_run_again(
+  trained, tmp_path, monkeypatch
+):
+  """The stop button is a SIGINT; nobody has parsed flags."""
+  run = create(**{'data.num_workers': 1})
+  flags.FLAGS.unparse_flags()
+
+  def stop_at_12(self, step, metrics):
+    if step == 12:
+      signal.raise_signal(signal.SIGINT)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(telemetry.Telemetry, 'progress', stop_at_12)
+    with pytest.raises(KeyboardInterrupt):
+      train.train(run, str(tmp_path))
+  assert multiprocessing.active_children() == []
+  ending = json.loads((tmp_path / 'endings.jsonl').read_text())
+  assert ending['reason'] == 'KeyboardInterrupt'
+  train.train(run, str(tmp_path))
+  launches = (tmp_path / 'launches.jsonl').read_text().splitlines()
+  assert json.loads(launches[1])['start_step'] == 10
+  assert losses(tmp_path) == losses(trained[1])
 
 
 def test_weights_are_split_over_the_model_axis():

@@ -1,11 +1,13 @@
 """The report as a page in a browser, of runs that went well or did not."""
 
 import html
+import importlib
 import json
 import pathlib
 import re
 import shutil
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ from experiments import telemetry, train
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DataNotFoundError
 from scripts import report
-from scripts.reporting import history
+from scripts.reporting import history, plots
+from scripts.sweeping import figures
 from tests.experiments.smoke import create
 
 
@@ -271,3 +274,14 @@ def test_what_is_no_run_is_said(tmp_path):
   (tmp_path / telemetry.CONFIG).write_text('{"train": 3}')
   with pytest.raises(ValueError, match='is no config'):
     report.write([str(tmp_path)])
+
+
+def test_plots_leave_a_notebooks_backend_alone():
+  before = matplotlib.get_backend()
+  matplotlib.use('svg')
+  try:
+    for module in plots, figures:
+      importlib.reload(module)
+    assert matplotlib.get_backend() == 'svg'
+  finally:
+    matplotlib.use(before)

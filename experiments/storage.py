@@ -147,6 +147,29 @@ def write(path: epath.Path, content: str | bytes) -> None:
   _pending.pop(path, None)
 
 
+def create(path: epath.Path, text: str) -> bool:
+  """Writes a file, if there is none; returns whether it did.
+
+  Raises:
+    OSError: as `writing`.
+  """
+  try:
+    with writing(path):
+      if is_local(path):
+        with open(path, 'x') as file:
+          file.write(text)
+      else:
+        _, system = _system(path)
+        if system.exists(str(path)):  # Not every store knows the condition.
+          return False
+        system.pipe_file(str(path), text.encode(), mode='create')
+  except OSError as error:
+    if isinstance(error.__cause__, FileExistsError):
+      return False
+    raise
+  return True
+
+
 def append(path: epath.Path, text: str) -> None:
   """Adds to a file: now on a disk, with the next `flush` in a store.
 

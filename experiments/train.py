@@ -1,6 +1,6 @@
 """The training loop: knows no benchmark and no model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import functools
 import logging
@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments import (
   evaluate,
+  hold,
   pipeline,
   preemption,
   profiling,
@@ -44,6 +45,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
 
   Raises:
     errors.DataNotFoundError: before anything is written.
+    hold.WorkdirInUseError: likewise, if another launch trains there.
     checkpoint.CheckpointMismatchError: likewise.
     ValueError: likewise, if `train.init_from` does not fit.
     NonFiniteError: if more than `train.max_skipped_steps` in a row have a loss
@@ -53,14 +55,26 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     preemption.PreemptedError: after SIGTERM; the same command goes on from
       there. An evaluation that it cut off is done first.
   """
-  task, config, mesh = experiment.task, experiment.config, experiment.mesh
-  total_steps, eval_every = experiment.total_steps, config.train.eval_every
-  train_source = experiment.source(task.train_split)
+  config = experiment.config
+  train_source = experiment.source(experiment.task.train_split)
   eval_sources = evaluate.open_sources(experiment)
   weights = None
   if config.train.init_from and not Checkpoints.exist(workdir):
     weights = warm_start.read(experiment)  # Before anything is written.
+  with hold.holding(workdir):
+    return _train(experiment, workdir, train_source, eval_sources, weights)
 
+
+def _train(
+  experiment: Experiment,
+  workdir: str,
+  train_source: Sequence[Any],
+  eval_sources: Mapping[str, Sequence[Any]],
+  weights: dict[str, np.ndarray] | None,
+) -> evaluate.SplitMetrics:
+  """Trains, as `train` does, from data and weights that are there."""
+  task, config, mesh = experiment.task, experiment.config, experiment.mesh
+  total_steps, eval_every = experiment.total_steps, config.train.eval_every
   checkpoints = Checkpoints(
     workdir,
     best_metric=task.best_metric,

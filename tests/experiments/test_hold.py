@@ -1,0 +1,197 @@
+"""Two launches in one workdir: the second one ends, and nothing is mixed up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import types
+from unittest import mock
+
+import pytest
+
+from experiments import hold, saved, storage, telemetry, train
+from tests.conftest import ROOT
+from tests.experiments.smoke import create
+
+ELSEWHERE = {'machine': 'another one', 'host': 'node17', 'process': 4242}
+
+
+@pytest.fixture(autouse=True)
+def sleep(monkeypatch):
+  """Nobody is waited for; returns what is done instead of it."""
+  replaced = mock.Mock()
+  monkeypatch.setattr(hold, 'time', types.SimpleNamespace(sleep=replaced))
+  return replaced
+
+
+def contents(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file() and path.name != hold.FILE
+  }
+
+
+def left_by(workdir, **others):
+  """A hold as another process has left it."""
+  with hold.holding(str(workdir)):
+    record = json.loads((workdir / hold.FILE).read_text())
+  record |= {'token': 'another', **others}
+  (workdir / hold.FILE).write_text(json.dumps(record))
+
+
+def test_another_launch_is_refused_until_the_first_is_killed(tmp_path):
+  """A launch, as people start it; the others are of this process."""
+  first = subprocess.Popen(
+    [
+      *(sys.executable, '-m', 'experiments.run'),
+      *('--config=configs/digits.py:smoke', f'--workdir={tmp_path}'),
+      *('--config.train.steps=100000', '--config.train.eval_every=5'),
+    ],
+    cwd=ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  with first:
+    try:
+      for line in first.stderr:
+        if 'step 20: test' in line:
+          break
+      first.send_signal(signal.SIGSTOP)  # What it writes would be a difference.
+      os.waitpid(first.pid, os.WUNTRACED)  # Until it has stopped.
+      before = contents(tmp_path)
+      message = (
+        f'{tmp_path} is in use: process {first.pid} on .* has trained there'
+        ' since 20'
+      )
+      with pytest.raises(hold.WorkdirInUseError, match=message):
+        train.train(create(), str(tmp_path))
+      assert contents(tmp_path) == before
+      # An evaluation does not mind.
+      assert saved.evaluate_checkpoint(create(), str(tmp_path))['test']
+    finally:
+      first.kill()
+  assert (tmp_path / hold.FILE).exists()
+  step = int(saved.restore(create(), str(tmp_path)).step)
+  train.train(create(**{'train.steps': step + 5}), str(tmp_path))
+  assert not (tmp_path / hold.FILE).exists()
+  launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
+  assert [x['start_step'] for x in launches] == [0, step]
+
+
+def test_a_run_holds_its_workdir_until_it_ends_or_fails(tmp_path):
+  with hold.holding(str(tmp_path)):
+    message = f'{tmp_path} is in use: process {os.getpid()} on'
+    with pytest.raises(hold.WorkdirInUseError, match=message):
+      train.train(create(), str(tmp_path))
+    assert [x.name for x in tmp_path.iterdir()] == [hold.FILE]
+  with pytest.raises(KeyError), hold.holding(str(tmp_path)):
+    raise KeyError
+  assert not any(tmp_path.iterdir())
+  with hold.holding(str(tmp_path)):
+    pass
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'process': 2**22 + 1},  # Linux has no such number.
+    {'started': 0.0},  # The number was used again.
+  ],
+)
+def test_a_hold_of_a_dead_process_is_taken_over_at_once(
+  change, tmp_path, monkeypatch
+):
+  left_by(tmp_path, **change)
+  monkeypatch.setattr(hold, 'LEASE', float('nan'))  # Nothing waits for it.
+  with hold.holding(str(tmp_path)):
+    found = json.loads((tmp_path / hold.FILE).read_text())
+    assert found['process'] == os.getpid()
+
+
+def test_a_holder_elsewhere_that_renews_its_hold_is_not_disturbed(
+  tmp_path, sleep
+):
+  left_by(tmp_path, **ELSEWHERE)
+
+  def renew_it_the_second_time(seconds):
+    assert seconds == hold.RENEWAL
+    if sleep.call_count == 2:
+      record = json.loads((tmp_path / hold.FILE).read_text())
+      record['renewals'] += 1
+      (tmp_path / hold.FILE).write_text(json.dumps(record))
+
+  sleep.side_effect = renew_it_the_second_time
+  message = 'process 4242 on node17 has trained there since'
+  with pytest.raises(hold.WorkdirInUseError, match=message):
+    train.train(create(), str(tmp_path))
+  assert sleep.call_count == 2
+
+
+@pytest.mark.parametrize('text', ['', '{"token": "cut off', '[1]', '{}'])
+def test_a_hold_that_cannot_be_read_is_no_obstacle(text, tmp_path):
+  (tmp_path / hold.FILE).write_text(text)
+  with hold.holding(str(tmp_path)):
+    assert json.loads((tmp_path / hold.FILE).read_text())['token']
+
+
+def goes_on_after_the_lease(folder, sleep):
+  path = folder / hold.FILE
+  with hold.holding(str(folder)):
+    record = json.loads(path.read_text())
+  storage.write(path, json.dumps(record | ELSEWHERE | {'token': 'another'}))
+  with hold.holding(str(folder)):
+    waited = sum(call.args[0] for call in sleep.call_args_list)
+    assert waited == hold.LEASE + hold.SETTLING
+    with pytest.raises(hold.WorkdirInUseError, match=str(os.getpid())):
+      hold.holding(str(folder)).__enter__()
+  assert not path.exists()
+
+
+def test_a_hold_from_elsewhere_that_nobody_renews_runs_out(tmp_path, sleep):
+  goes_on_after_the_lease(storage.path(tmp_path), sleep)
+
+
+def test_a_hold_in_a_store_is_as_on_a_disk(store, sleep):
+  goes_on_after_the_lease(storage.path(store.url('held')), sleep)
+
+
+def test_of_two_that_take_over_at_once_the_last_to_write_goes_on(
+  tmp_path, sleep
+):
+  left_by(tmp_path, started=0.0)
+  record = json.loads((tmp_path / hold.FILE).read_text())
+
+  def write_last(seconds):
+    (tmp_path / hold.FILE).write_text(json.dumps(record))
+
+  sleep.side_effect = write_last
+  with pytest.raises(hold.WorkdirInUseError), hold.holding(str(tmp_path)):
+    pass
+
+
+def test_a_holder_that_has_lost_its_hold_ends(tmp_path, monkeypatch):
+  monkeypatch.setattr(hold, 'RENEWAL', 0.01)
+  ended = threading.Event()
+  said = []
+
+  def end(reason):
+    said.append(reason)
+    ended.set()
+
+  monkeypatch.setattr(hold, '_end', end)
+  with hold.holding(str(tmp_path)):
+    path = tmp_path / hold.FILE
+    while json.loads(path.read_text())['renewals'] < 2:
+      pass
+    path.unlink()  # By whoever: it is written again.
+    while not path.exists():
+      pass
+    assert not said
+    record = {**json.loads(path.read_text()), 'token': 'another'}
+    storage.write(storage.path(path), json.dumps(record))
+    assert ended.wait(60)
+  assert f'{path} is no longer of this process' in said[0]
+  assert path.exists()  # It is the other's.

@@ -104,6 +104,16 @@ def batches(
   )
 
 
+def shared_bytes(experiment: Experiment) -> int:
+  """What `batches` takes of the memory that processes share."""
+  config = experiment.config
+  return pipeline.shared_bytes(
+    experiment.task.eval_spec(),
+    config.eval.batch_size // jax.process_count(),
+    config.data.num_workers,
+  )
+
+
 def evaluate(
   experiment: Experiment,
   eval_step: Callable[..., BatchResult],

@@ -13,11 +13,15 @@ and too many of them end the run.
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent import futures
+import errno
 import itertools
 import logging
+import math
+import mmap
 import multiprocessing
 from multiprocessing import resource_tracker
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -36,6 +40,8 @@ from experiments.task import Task
 
 log = logging.getLogger(__name__)
 
+SHARED_MEMORY = '/dev/shm'  # Where Linux has it.
+SEMAPHORES = 32  # Of a worker, its queues and events: pages there.
 MAX_DEATHS = 3  # Of workers, in a row.
 _NO_LEAK = 'ignore:resource_tracker'  # A filter of warnings.
 _DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
@@ -135,6 +141,56 @@ def eval_batches(
   return _report_damaged(batches, task, source, max_damaged, on_damaged)
 
 
+def shared_bytes(
+  spec: Mapping[str, Any], batch_size: int, num_workers: int
+) -> int:
+  """What the batches of a pipeline take of the memory that processes share.
+
+  Grain's workers hand each array over in a piece of its own, of whole pages.
+  Of each worker's batches one is being made and one waits in its queue, and in
+  the run's process one waits and one is being read; the run works on another
+  one while it takes the next. A worker's semaphores are pages there, too.
+
+  Args:
+    spec: the examples' arrays.
+    batch_size: of this process's share.
+    num_workers: its workers.
+  """
+  if num_workers == 0:
+    return 0
+  sizes = [math.prod(x.shape) * x.dtype.itemsize for x in spec.values()]
+  sizes += [1, 8, 4]  # 'mask', 'damaged' and 'record'.
+  pages = sum(-(-batch_size * size // mmap.PAGESIZE) for size in sizes)
+  batches = 4 * num_workers + 2
+  return (batches * pages + SEMAPHORES * num_workers) * mmap.PAGESIZE
+
+
+def check_shared_memory(needed: int) -> None:
+  """Raises OSError if so many bytes are not free where processes share memory.
+
+  In a container there may be 64 MB, whatever the machine has.
+  """
+  try:
+    usage = shutil.disk_usage(SHARED_MEMORY)
+  except FileNotFoundError:  # It is not Linux.
+    return
+  if needed > usage.free:
+    gigabytes = -(-(usage.used + needed) // 2**30)
+    raise OSError(
+      'The batches that data.num_workers processes hand over need'
+      f' {needed / 1e6:,.1f} MB of shared memory, but {SHARED_MEMORY} has'
+      f' {usage.free / 1e6:,.1f} MB free of {usage.total / 1e6:,.1f} MB.'
+      f' {_more_shared_memory(gigabytes)}'
+    )
+
+
+def _more_shared_memory(gigabytes: int | str) -> str:
+  return (
+    f'Start the container with more (docker run --shm-size={gigabytes}g), or do'
+    ' without: --config.data.num_workers=0.'
+  )
+
+
 def _example(
   spec: Mapping[str, Any],
   index: int,
@@ -179,9 +235,18 @@ def _restarted(
       if deaths == MAX_DEATHS:
         raise WorkersDiedError(
           f'Processes that decode data have died {deaths} times at the same'
-          f' place. Is memory short? Fewer data.num_workers need less. {error}'
+          f' place. Is memory short, or {SHARED_MEMORY} full? Fewer'
+          f' data.num_workers need less. {error}'
         ) from error
       log.warning('%s They are started again.', error)
+    except OSError as error:
+      if error.errno != errno.ENOSPC:
+        raise
+      # Other processes of the machine share it, of this run or not.
+      raise OSError(
+        f'{SHARED_MEMORY}, which hands batches over, is full.'
+        f' {_more_shared_memory("N")}'
+      ) from error
     finally:
       batches.close()  # Ends the worker processes.
 

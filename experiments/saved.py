@@ -12,6 +12,7 @@ from experiments import (
   config_effects,
   evaluate,
   experiment,
+  pipeline,
   sharding,
   storage,
   telemetry,
@@ -183,6 +184,7 @@ def evaluate_checkpoint(
 ) -> evaluate.SplitMetrics:
   """Evaluates what `restore` restores; raises what both may raise."""
   sources = evaluate.open_sources(experiment)
+  pipeline.check_shared_memory(evaluate.shared_bytes(experiment))
   state = restore(experiment, workdir)
   eval_step = watchdog.compiles_first(evaluate.make_eval_step(experiment))
   return evaluate.evaluate_splits(

@@ -58,6 +58,15 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   config = experiment.config
   train_source = experiment.source(experiment.task.train_split)
   eval_sources = evaluate.open_sources(experiment)
+  # Those who decode for training wait while others do for an evaluation.
+  pipeline.check_shared_memory(
+    pipeline.shared_bytes(
+      experiment.task.example_spec(),
+      config.train.batch_size // jax.process_count(),
+      config.data.num_workers,
+    )
+    + evaluate.shared_bytes(experiment)
+  )
   weights = None
   if config.train.init_from and not Checkpoints.exist(workdir):
     weights = warm_start.read(experiment)  # Before anything is written.

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import telemetry, train
+from experiments import hold, telemetry, train
 from scripts.torturing import emulator
 from tests.conftest import ROOT
 from tests.experiments.smoke import create, losses
@@ -22,6 +22,16 @@ SETTINGS = {
 
 
 def launch(workdir, processes, devices, **settings):
+  """All processes of a run end well, and process 0 alone says the result."""
+  results = results_of(workdir, processes, devices, **settings)
+  for status, _, errors in results:
+    assert status == 0, errors
+  assert ['\ntest top1' in f'\n{output}' for _, output, _ in results] == [
+    i == 0 for i in range(processes)
+  ]
+
+
+def results_of(workdir, processes, devices, **settings):
   """Starts all processes of a run on this machine, by the flags; waits."""
   settings = SETTINGS | settings
   host, port = emulator.free_address()
@@ -42,13 +52,8 @@ def launch(workdir, processes, devices, **settings):
     )
     for i in range(processes)
   ]
-  results = [process.communicate(timeout=300) for process in started]
-  for process, (_, errors) in zip(started, results, strict=True):
-    assert process.returncode == 0, errors
-  # Process 0 alone says the result.
-  assert ['\ntest top1' in f'\n{output}' for output, _ in results] == [
-    i == 0 for i in range(processes)
-  ]
+  said = [process.communicate(timeout=300) for process in started]
+  return [(x.returncode, *y) for x, y in zip(started, said, strict=True)]
 
 
 @pytest.fixture(scope='module')
@@ -92,3 +97,15 @@ def test_a_run_goes_on_in_other_numbers_of_processes(tmp_path, undisturbed):
   assert [x['processes'] for x in launches] == [3, 1, 2]
   assert [len(x['devices']) for x in launches] == [6, 2, 2]
   assert [x['start_step'] for x in launches] == [0, 5, 10]
+
+
+def test_all_processes_of_a_second_launch_say_who_trains(tmp_path):
+  with hold.holding(str(tmp_path)):
+    results = results_of(tmp_path, 2, 1)
+    assert [x.name for x in tmp_path.iterdir()] == [hold.FILE]
+  for status, _, errors in results:
+    (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log.
+    assert line.startswith(
+      f'Error: {tmp_path} is in use: process {os.getpid()}'
+    )
+    assert status == 1

@@ -1,6 +1,13 @@
 """Evaluation in which every example counts exactly once."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Generator,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 import contextlib
 import functools
 import io
@@ -16,6 +23,14 @@ from experiments.task import Task
 
 SplitMetrics = dict[str, dict[str, float]]  # By split and metric.
 TOP = 5  # Classes that are kept of each prediction.
+
+
+class UnwrittenError(OSError):
+  """Files of an evaluation could not be written; its metrics are here."""
+
+  def __init__(self, message: str, metrics: SplitMetrics):
+    super().__init__(message)
+    self.metrics = metrics
 
 
 class BatchResult(NamedTuple):
@@ -186,11 +201,21 @@ def evaluate_splits(
   """Metrics of each of the splits.
 
   The task's files go to the workdir, and predictions_SPLIT.npz: what
-  `Evaluation` has of them, and 'step'. Raises what `evaluate` raises.
+  `Evaluation` has of them, and 'step'.
+
+  Raises:
+    UnwrittenError: if they cannot be written; all has been evaluated.
+    Exception: what `evaluate` raises.
   """
   metrics = {}
+  problems: list[str] = []
+
+  def record_skipped(split: str, record: int, reason: str) -> None:
+    with _collecting(problems):
+      telemetry.record_skipped(workdir, split, record, reason)
+
   for split, source in sources.items():
-    on_damaged = functools.partial(telemetry.record_skipped, workdir, split)
+    on_damaged = functools.partial(record_skipped, split)
     with contextlib.closing(batches(experiment, source, on_damaged)) as some:
       evaluation = evaluate(
         experiment, eval_step, state.params, state.model_state, some
@@ -198,12 +223,24 @@ def evaluate_splits(
     arrays = io.BytesIO()
     predictions: Any = {'step': int(state.step), **evaluation.predictions}
     np.savez(arrays, **predictions)
-    telemetry.write_files(
-      workdir,
-      evaluation.files | {f'predictions_{split}.npz': arrays.getvalue()},
-    )
+    with _collecting(problems):
+      telemetry.write_files(
+        workdir,
+        evaluation.files | {f'predictions_{split}.npz': arrays.getvalue()},
+      )
     metrics[split] = evaluation.metrics
+  if problems:
+    raise UnwrittenError(problems[0], metrics)
   return metrics
+
+
+@contextlib.contextmanager
+def _collecting(problems: list[str]) -> Iterator[None]:
+  """What cannot be written inside is kept, and said in the end."""
+  try:
+    yield
+  except OSError as error:
+    problems.append(str(error))
 
 
 def summary(split: str, metrics: dict[str, float]) -> str:

@@ -184,13 +184,23 @@ def _run() -> None:
   except preemption.PreemptedError as error:
     print(error, file=sys.stderr)
     sys.exit(128 + signal.SIGTERM)
+  except evaluate.UnwrittenError as error:
+    _print_scores(run, error.metrics)
+    print(f'Error: {error}', file=sys.stderr, flush=True)
+    sys.exit(1)
   except (ValueError, FloatingPointError, OSError) as error:
     # Now: where one of several processes fails, JAX may end it before its time.
     print(f'Error: {error}', file=sys.stderr, flush=True)
     sys.exit(1)
+  _print_scores(run, metrics)
+
+
+def _print_scores(
+  run: experiment.Experiment, metrics: evaluate.SplitMetrics
+) -> None:
   if jax.process_index() == 0:
     for split in run.task.eval_splits:
-      print(evaluate.summary(split, metrics[split]))
+      print(evaluate.summary(split, metrics[split]), flush=True)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

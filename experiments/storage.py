@@ -27,6 +27,8 @@ _ADVICE = {
   errno.EDQUOT: ' Free some of the quota, and run the same command again.',
   errno.EFBIG: ' Raise the limit on the size of files (ulimit -f).',
   errno.EROFS: ' Name a place that can be written.',
+  errno.ENOENT: ' Make its folder first, or name another.',
+  errno.EISDIR: ' Name a file: this is a folder.',
   errno.ENOTDIR: ' Name another: a part of this path is a file.',
   errno.EACCES: ' Name a place that you may write.',
   errno.EIO: ' The disk fails; what was saved before is still there.',
@@ -145,6 +147,35 @@ def write(path: epath.Path, content: str | bytes) -> None:
     else:
       path.write_bytes(content)
   _pending.pop(path, None)
+
+
+def check(path: epath.Path) -> None:
+  """Whether a file could be written, to be asked before long work.
+
+  Raises:
+    OSError: as `writing`, if it could not.
+  """
+  with writing(path):
+    if is_local(path) and path.exists() and not path.is_file():
+      open(path, 'ab').close()  # A device, as /dev/stdout; or a folder.
+      return
+    if is_local(path):
+      path = path.resolve()
+    _probe(path.with_name(f'{path.name}.tmp'))
+
+
+def check_folder(folder: epath.Path) -> None:
+  """As `check`, of files in a folder that may have to be made."""
+  there = folder
+  while is_local(folder) and not there.exists():
+    there = there.parent
+  with writing(folder):
+    _probe(there / 'is_it_writable.tmp')
+
+
+def _probe(path: epath.Path) -> None:
+  path.write_bytes(b'')
+  path.unlink()
 
 
 def create(path: epath.Path, text: str) -> bool:

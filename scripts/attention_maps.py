@@ -89,6 +89,7 @@ def write(
   Raises:
     ValueError: for what the model or the split does not have.
     FileNotFoundError: if there is no run, no checkpoint or no data.
+    OSError: if the folder cannot be written.
     errors.DamagedRecordError: if a file cannot be read.
   """
   run = saved.open_run(workdir, data_dir, checkpoint)
@@ -98,9 +99,10 @@ def write(
     )
   # Before anything takes long.
   inputs = list(_open(run, files, examples, window))
+  folder = storage.path(output or storage.path(workdir) / 'attention_maps')
+  storage.check_folder(folder)
   names = saved.class_names(run, workdir)
   mapper = Mapper(run, saved.restore(run, workdir), **choice)
-  folder = storage.path(output or storage.path(workdir) / 'attention_maps')
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for stem, load, is_labelled in inputs:

@@ -36,6 +36,7 @@ from experiments import (
   experiment,
   host_memory,
   sharding,
+  storage,
   telemetry,
   train_step,
 )
@@ -384,6 +385,8 @@ def main(argv: list[str]) -> None:
   del argv
   host_memory.ask_for_large_pages()  # For all contenders, as runs have them.
   with command.running('peers'):
+    if _JSON.value:
+      storage.check(storage.path(storage.local(_JSON.value)))
     if _PEERS.value:
       peers.check_installed()
     contenders = contenders_for(_CONFIG.value)

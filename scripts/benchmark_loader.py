@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from configs import imagenet
-from experiments import benchmarks, pipeline, telemetry
+from experiments import benchmarks, pipeline, storage, telemetry
+from scripts import command
 
 _WORKERS = flags.DEFINE_list(
   'workers', [], 'Numbers of worker processes to time the pipeline with.'
@@ -149,15 +150,27 @@ def time_workers(
 
 def main(argv: list[str]) -> None:
   del argv
+  with command.running():
+    _measure_and_tell()
+
+
+def _measure_and_tell() -> None:
   for flag in (_REPETITIONS, _IMAGES, _BATCHES):
     if flag.value < 1:
-      sys.exit(f'Error: --{flag.name}={flag.value} must be at least 1.')
+      raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
   try:
     workers = [int(count) for count in _WORKERS.value]
   except ValueError:
     workers = [0]
   if any(count < 1 for count in workers):
-    sys.exit(f'Error: --workers={_WORKERS.value} must be numbers from 1 on.')
+    raise ValueError(f'--workers={_WORKERS.value} must be numbers from 1 on.')
+  # Before anything takes long.
+  if _JSON.value:
+    storage.check(storage.path(storage.local(_JSON.value)))
+  spec = benchmarks.create(**imagenet.get_config().task).example_spec()
+  pipeline.check_shared_memory(
+    pipeline.shared_bytes(spec, BATCH_SIZE, max(workers, default=0))
+  )
   records = photographs(_IMAGES.value)
   transforms = time_transforms(records, _REPETITIONS.value)
   print(
@@ -184,7 +197,7 @@ def main(argv: list[str]) -> None:
       'transforms': transforms,
       'loader': loader,
     }
-    with open(_JSON.value, 'w') as f:
+    with storage.writing(_JSON.value), open(_JSON.value, 'w') as f:
       json.dump(report, f, indent=1)
 
 

@@ -20,7 +20,7 @@ from absl import app, flags
 import jax
 import numpy as np
 
-from experiments import saved, telemetry
+from experiments import saved, storage, telemetry
 from experiments.evaluate import summary
 from experiments.experiment import Experiment
 import perceiver
@@ -46,9 +46,10 @@ def export(
   Raises:
     FileNotFoundError: if there is no run or no checkpoint.
     FileExistsError: if the folder has something in it.
+    OSError: if it cannot be written.
     ValueError: if the run is none of this version, or its model no Perceiver.
   """
-  weight_files.check_is_free(folder)  # Before it takes any time.
+  _check(folder)
   run = saved.open_run(workdir, checkpoint=checkpoint)
   if run.config.model.name != 'perceiver':
     raise ValueError(
@@ -78,10 +79,11 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
 
   Raises:
     FileExistsError: if the folder has something in it.
+    OSError: if it cannot be written.
     FileNotFoundError: if there is no such source.
     ValueError: what is wrong with it.
   """
-  weight_files.check_is_free(folder)
+  _check(folder)
   config, tensors = exports.read(source)
   rows = {'Converted from': f'`{pathlib.Path(source).name}`'}
   card = _card(
@@ -91,6 +93,12 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
     _table(rows),
   )
   exports.write(folder, config, tensors, dtype=dtype, files={'README.md': card})
+
+
+def _check(folder: str) -> None:
+  """Raises OSError if it cannot be written, before it takes any time."""
+  weight_files.check_is_free(storage.local(folder))
+  storage.check_folder(storage.path(folder).absolute().parent)
 
 
 def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from absl import app, flags
 import jax
 from ml_collections import config_flags
 
-from experiments import telemetry
+from experiments import storage, telemetry
 from scripts import command
 from scripts.planning import compilation, environment, report, step, targets
 
@@ -66,7 +66,7 @@ def _compile(target: targets.Target) -> None:
       'time': datetime.datetime.now(datetime.UTC).isoformat(),
       **report.as_data(plan),
     }
-    with open(_JSON.value, 'w') as f:
+    with storage.writing(_JSON.value), open(_JSON.value, 'w') as f:
       json.dump(data, f, indent=1)
 
 
@@ -74,6 +74,8 @@ def main(argv: list[str]) -> None:
   del argv
   with command.running():
     target = targets.parse(_TARGET.value)
+    if _JSON.value:
+      storage.check(storage.path(storage.local(_JSON.value)))
     if environment.inside():
       return _compile(target)
     folder = Path(

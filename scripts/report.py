@@ -57,10 +57,14 @@ def write(
 
   Raises:
     FileNotFoundError: if a directory is not a run's.
+    OSError: if the page could not be written, before it takes any time.
     ValueError: if its config is none, or the page would be too large even
       without pictures; some are left out before.
   """
   read = [histories.read(workdir) for workdir in workdirs]
+  alone = storage.path(workdirs[0]) / FILE
+  path = storage.path(output or (alone if len(workdirs) == 1 else FILE))
+  storage.check(path)  # Before anything takes long.
   runs = [
     page.of_run(history, i, data_dir, num_maps, num_mistakes)
     for i, history in enumerate(read)
@@ -81,8 +85,6 @@ def write(
         f' more than {MAX_BYTES}: ask for fewer runs.'
       )
     text = template.render(context)
-  alone = storage.path(workdirs[0]) / FILE
-  path = storage.path(output or (alone if len(workdirs) == 1 else FILE))
   storage.write(path, text)
   return path
 

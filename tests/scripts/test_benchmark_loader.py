@@ -49,3 +49,11 @@ def test_bad_arguments(argument):
   result = run(argument)
   assert result.returncode == 1
   assert result.stderr.startswith('Error: --')
+
+
+def test_a_report_that_cannot_be_written_is_found_out_first():
+  result = run('--json=/dev/null/report.json')
+  assert result.returncode == 1
+  start = 'Error: /dev/null/report.json cannot be written: Not a directory.'
+  assert result.stderr.startswith(start)
+  assert not result.stdout

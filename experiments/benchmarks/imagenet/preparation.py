@@ -83,13 +83,14 @@ def prepare(
     PreparationError: if anything is missing, or a step failed.
     DataNotFoundError: if what is prepared cannot be read.
     ValueError: if it has not the images that it should have.
-    OSError: if `data_dir` is not on a disk.
+    OSError: if `data_dir` is not on a disk, or cannot be written.
   """
   folder = prepared_folder(storage.local(data_dir))
   if folder is not None:
     report(f'Already prepared: {folder}')
   else:
     check_tars(manual_dir, train_tars, num_examples['validation'])
+    storage.check_folder(storage.path(data_dir).absolute())
     with tempfile.TemporaryDirectory() as temporary:
       environment = environment or os.path.join(temporary, 'environment')
       check_disk(manual_dir, data_dir, environment)

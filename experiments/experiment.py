@@ -240,6 +240,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     The experiment. Its data is not opened yet.
 
   Raises:
+    OSError: if JAX has no device.
     ValueError: what is wrong with the config, and which key it is.
   """
   try:

@@ -19,6 +19,7 @@ from experiments import (
   watchdog,
 )
 from experiments.checkpoint import CheckpointMismatchError, Checkpoints
+from experiments.devices import explained
 from experiments.experiment import Experiment, TrainState
 from perceiver.effects import Effect
 
@@ -117,6 +118,7 @@ def open_run(
 
   Raises:
     FileNotFoundError: if the directory is not a run's.
+    OSError: if JAX has no device.
     ValueError: if its config is none, or none of this version.
   """
   config = read_config(workdir)
@@ -125,7 +127,9 @@ def open_run(
   if checkpoint is not None:
     config.eval.checkpoint = checkpoint
   config.train.model_parallel = 1
-  mesh = sharding.make_mesh(1, jax.local_devices()[:1])
+  with explained():
+    devices = jax.local_devices()[:1]
+  mesh = sharding.make_mesh(1, devices)
   return experiment.create(config, mesh)
 
 

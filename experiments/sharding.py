@@ -11,6 +11,8 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from experiments.devices import explained
+
 
 def make_mesh(
   model_parallel: int = 1, devices: Sequence[jax.Device] | None = None
@@ -18,10 +20,13 @@ def make_mesh(
   """A mesh [data, model] of all devices, or of those given.
 
   Raises:
+    OSError: if JAX has none.
     ValueError: if the devices of a process cannot be dealt into groups of
       `model_parallel`.
   """
-  devices = jax.devices() if devices is None else devices
+  if devices is None:
+    with explained():
+      devices = jax.devices()
   local = len(devices) // jax.process_count()
   if model_parallel < 1 or local % model_parallel:
     raise ValueError(

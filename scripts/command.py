@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import sys
 
-from experiments import logs
+from experiments import devices, logs
 
 
 @contextlib.contextmanager
@@ -19,7 +19,8 @@ def running(
   """
   logs.initialize()
   try:
-    yield
+    with devices.explained():
+      yield
   except ImportError as error:
     sys.exit(f"Error: {error}: pip install -e '.[{extra}]' brings it.")
   except (OSError, ValueError) as error:

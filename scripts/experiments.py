@@ -1,0 +1,3 @@
+"""Stands in for a package; see `scripts.scripts`."""
+
+import scripts as scripts

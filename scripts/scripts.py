@@ -1,0 +1,11 @@
+"""Stands in for a package where a script is started as a file.
+
+`python scripts/report.py` finds this in the place of the package `scripts`, and
+its neighbours in the places of the others; see `experiments.experiments`.
+"""
+
+import pathlib
+import runpy
+
+_ROOT = pathlib.Path(__file__).absolute().parents[1]
+runpy.run_path(str(_ROOT / 'experiments' / 'experiments.py'))

@@ -1,0 +1,104 @@
+"""Commands that are started wrongly, or without a device: one line."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from experiments import experiment
+from scripts import command
+from tests.conftest import ROOT
+from tests.experiments.smoke import smoke
+
+ENTRY_POINTS = sorted(
+  path.relative_to(ROOT)
+  for folder in ('experiments', 'scripts')
+  for path in (ROOT / folder).glob('*.py')
+  if "__name__ == '__main__'" in path.read_text()
+)
+OURS = {'configs', 'experiments', 'scripts'}
+
+
+def first_of_ours(path):
+  """The first of this checkout's packages that a module imports."""
+  for node in ast.parse((ROOT / path).read_text()).body:
+    names = []
+    if isinstance(node, ast.ImportFrom):
+      names = [node.module]
+    elif isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    for name in names:
+      if name.partition('.')[0] in OURS:
+        return name.partition('.')[0]
+  return None
+
+
+def test_every_command_that_is_started_as_a_file_finds_a_stand_in():
+  assert len(ENTRY_POINTS) > 15
+  for path in ENTRY_POINTS:
+    assert (ROOT / path.parent / f'{first_of_ours(path)}.py').exists(), path
+    # Nor does anything that Python imports before find a file of ours.
+    others = {x.stem for x in (ROOT / path.parent).glob('*.py')} - OURS
+    assert not others & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize('package', ['configs', 'experiments', 'scripts'])
+def test_started_as_a_file_it_says_how_to_start_it(package, tmp_path):
+  path = next(x for x in ENTRY_POINTS if first_of_ours(x) == package)
+  result = subprocess.run(
+    [sys.executable, ROOT / path],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 1
+  assert result.stderr.startswith(f'Error: {ROOT / path} is a module')
+  module = '.'.join(path.with_suffix('').parts)
+  assert result.stderr.endswith(f' cd {ROOT}; python -m {module}\n')
+  assert result.stderr.count('\n') == 1
+
+
+def test_a_run_without_the_device_that_it_asks_for_is_one_line(tmp_path):
+  result = subprocess.run(
+    [
+      *(sys.executable, '-m', 'experiments.run'),
+      *('--config=configs/digits.py:smoke', f'--workdir={tmp_path}/run'),
+    ],
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'nonesuch'},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 1
+  start = 'Error: JAX has no device for JAX_PLATFORMS=nonesuch: '
+  assert result.stderr.startswith(start)
+  assert 'set JAX_PLATFORMS=cpu; or unset it' in result.stderr
+  assert result.stderr.count('\n') == 1
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.fixture
+def no_device(monkeypatch):
+  """As JAX without its package for GPUs, asked for one."""
+
+  def devices():
+    raise AssertionError
+
+  monkeypatch.setattr(jax, 'devices', devices)
+
+
+def test_scripts_and_experiments_without_a_device_say_so(no_device):
+  message = r'^(Error: )?JAX has no device for JAX_PLATFORMS=cpu\. Install JAX'
+  with pytest.raises(SystemExit, match=message), command.running():
+    raise AssertionError  # Wherever JAX was asked first.
+  with pytest.raises(OSError, match=message):
+    experiment.create(smoke())
+
+
+@pytest.mark.parametrize('kind', [AssertionError, RuntimeError])
+def test_other_errors_are_not_explained_away(kind):
+  with pytest.raises(kind, match='A bug'), command.running():
+    raise kind('A bug.')

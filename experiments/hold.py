@@ -107,7 +107,7 @@ class _Hold:
       'machine': _machine(),
       'started': psutil.Process().create_time(),
     }
-    with storage.writing(path):
+    with storage.writing(path.parent):
       path.parent.mkdir(parents=True, exist_ok=True)
     if not storage.create(path, self._text()):
       _wait_until_free(path)

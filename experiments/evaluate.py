@@ -205,7 +205,7 @@ def evaluate_splits(
 
   Raises:
     UnwrittenError: if they cannot be written; all has been evaluated.
-    Exception: what `evaluate` raises.
+    preemption.PreemptedError: as `evaluate`.
   """
   metrics = {}
   problems: list[str] = []

@@ -144,8 +144,8 @@ class _Hold:
       try:
         if not self._is_ours():
           _end(
-            f'Error: {self._path} is no longer of this process, which stood'
-            f' still for more than {LEASE:.0f} s: another launch goes on.'
+            f'Error: this process stood still for more than {LEASE:.0f} s, and'
+            f' another launch has taken {self._path.parent}.'
           )
           return
         self._renewals += 1

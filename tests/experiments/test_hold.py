@@ -193,5 +193,5 @@ def test_a_holder_that_has_lost_its_hold_ends(tmp_path, monkeypatch):
     record = {**json.loads(path.read_text()), 'token': 'another'}
     storage.write(storage.path(path), json.dumps(record))
     assert ended.wait(60)
-  assert f'{path} is no longer of this process' in said[0]
+  assert f'another launch has taken {tmp_path}.' in said[0]
   assert path.exists()  # It is the other's.

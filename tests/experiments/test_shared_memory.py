@@ -88,7 +88,7 @@ def in_a_small_memory(size, *command):
   return result
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
+@pytest.mark.skipif(not shutil.which('unshare'), reason='Linux')
 def test_a_run_fits_into_what_it_asks_for(tmp_path):
   settings = {'data.num_workers': 1, 'train.batch_size': 1000}
   run = create(**settings, **{'eval.batch_size': 1000})

@@ -118,6 +118,8 @@ def test_bad_arguments():
   assert "model.name='resnet' has no such part" in result.stderr
   result = run('--mode=backward')
   assert "--mode=backward is neither 'forward' nor 'train'" in result.stderr
+  result = run('--json=/dev/null/report.json')
+  assert 'report.json cannot be written: Not a directory.' in result.stderr
   result = run('--attention=flash')
   assert "attention='flash' is none of" in result.stderr
   if importlib.util.find_spec('perceiver_pytorch') is None:

@@ -342,6 +342,14 @@ def test_an_unknown_target_is_one_line():
   assert result.stderr.count('\n') == 1
 
 
+def test_a_plan_that_cannot_be_written_is_not_made():
+  result = run('--config=configs/digits.py', '--json=/dev/null/plan.json')
+  assert result.returncode == 1
+  start = 'Error: /dev/null/plan.json cannot be written: Not a directory.'
+  assert result.stderr.startswith(start)
+  assert result.stderr.count('\n') == 1
+
+
 # One process for all configs of a platform. A batch of two on each device.
 COMPILE_ALL = """
 import importlib, json, sys

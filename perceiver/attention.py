@@ -8,6 +8,7 @@ Glossary of shapes:
 from collections.abc import Callable
 import contextlib
 import dataclasses
+import math
 
 import haiku as hk
 import jax
@@ -129,7 +130,9 @@ class AttentionBlock(Block):
     is_training: bool,
   ) -> jax.Array:  # [B, N, D]
     """Adds the output layer's result, then the dense block's."""
-    attended = attended.reshape(*latents.shape[:-1], -1)
+    attended = attended.reshape(
+      *latents.shape[:-1], math.prod(attended.shape[2:])
+    )
     out = self.linear(latents.shape[-1], 'output')(attended)
     latents = latents + self.dropout(out, is_training)
     return DenseBlock(self.options, name='dense_block')(latents, is_training)
@@ -141,7 +144,8 @@ class AttentionBlock(Block):
         f'{self.name}: {x.shape[-1]} channels of queries, keys and values'
         f' are not divisible by {self.num_heads} heads.'
       )
-    return x.reshape(*x.shape[:-1], self.num_heads, -1)
+    width = x.shape[-1] // self.num_heads
+    return x.reshape(*x.shape[:-1], self.num_heads, width)
 
 
 @dataclasses.dataclass
@@ -196,7 +200,7 @@ class SelfAttention(AttentionBlock):
       )
 
     query, key, value = _recompute(project)(latents)
-    if self.kernel is not None:
+    if self.kernel is not None and len(latents) > 0:
       attended = self.kernel(query, key, value)
     else:
       heads = map(self.split_heads, (query, key, value))

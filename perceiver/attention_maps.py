@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from perceiver.inputs import ByteArray
+from perceiver.inputs import ByteArray, check
 from perceiver.ops import attention, cross_attention, factored, rows
 from perceiver.ops.cross_attention import InputQueries
 
@@ -32,6 +32,9 @@ def logits(
 
   Returns:
     [B, H, K, M] float32; the elements in the order of `inputs`.
+
+  Raises:
+    TypeError, ValueError: for inputs that a model would not take either.
   """
   if latents is not None:
     queries = jax.tree.map(lambda x: x[:, jnp.asarray(latents)], queries)
@@ -40,6 +43,7 @@ def logits(
 
 def weights(logits: jax.Array, inputs: ByteArray) -> jax.Array:
   """The attention itself: the softmax of logits [B, H, K, M], masked."""
+  check(inputs)
   return attention.masked_softmax(logits, inputs.mask())
 
 
@@ -55,7 +59,7 @@ def mean_weights(queries: InputQueries, inputs: ByteArray) -> jax.Array:
     return total + jnp.sum(attended * exists, axis=(1, 2)), None
 
   tiles = jnp.arange(-(-count // TILE) * TILE).reshape(-1, TILE)
-  zeros = jnp.zeros((batch, inputs.num_elements))
+  zeros = jnp.zeros((batch, inputs.num_elements), jnp.float32)
   total, _ = jax.lax.scan(add, zeros, tiles)
   return total / (count * queries.vectors.shape[2])
 
@@ -65,17 +69,20 @@ def _logits(
 ) -> jax.Array:
   """[B, H, K, M] float32."""
   batch, num_latents, num_heads, channels = queries.vectors.shape
-  vectors = queries.vectors.reshape(batch, -1, channels)  # [B, K H, C]
+  vectors = queries.vectors.reshape(
+    batch, num_latents * num_heads, channels
+  )  # [B, K H, C]
   scores = [
     factored.scores(rows.from_channels(vectors, segment), elements)
     for segment, elements in zip(inputs.segments, inputs.elements, strict=True)
   ]
   out = jnp.concatenate(scores, axis=-1)  # [B, K H, M]
-  out = out.reshape(batch, num_latents, num_heads, -1)
+  out = out.reshape(batch, num_latents, num_heads, out.shape[-1])
   return (out + queries.bias[..., None]).swapaxes(1, 2)
 
 
 def _prepare(inputs: ByteArray) -> cross_attention.FactoredInputs:
+  check(inputs)
   method = cross_attention.Method('factored')
   prepared = cross_attention.prepare(inputs, method, jnp.dtype(jnp.float32))
   assert isinstance(prepared, cross_attention.FactoredInputs)

@@ -10,6 +10,7 @@ Glossary of shapes:
 
 from collections.abc import Sequence
 import dataclasses
+import math
 
 import haiku as hk
 import jax
@@ -19,7 +20,7 @@ import jmp
 from perceiver import ranges
 from perceiver.attention import BlockOptions, float32_parameters, layer_norm
 from perceiver.effects import Computation, Training
-from perceiver.inputs import ByteArray
+from perceiver.inputs import ByteArray, check
 from perceiver.model import LatentTransformer
 from perceiver.ranges import Count, FractionBelowOne, Positive
 
@@ -30,11 +31,12 @@ def image(inputs: ByteArray) -> jax.Array:
   Raises:
     ValueError: if there are several, or its grid is not two-dimensional.
   """
-  inputs.validate()
+  check(inputs)
   grids = [segment.grid for segment in inputs.segments]
   if len(grids) != 1 or len(grids[0]) != 2:
     raise ValueError(f'Baselines take one 2-D grid of inputs, got {grids}.')
-  return inputs.to_array().reshape(inputs.batch_size, *grids[0], -1)
+  array = inputs.to_array()
+  return array.reshape(len(array), *grids[0], array.shape[-1])
 
 
 @dataclasses.dataclass
@@ -122,7 +124,9 @@ class VisionTransformer(hk.Module):
         w_init=initializer,
         name='patches',
       )(x)
-      x = x.reshape(x.shape[0], -1, self.channels)  # [B, S - 1, D]
+      x = x.reshape(
+        x.shape[0], math.prod(x.shape[1:3]), self.channels
+      )  # [B, S - 1, D]
       token = hk.get_parameter(
         'class_token', [1, 1, self.channels], x.dtype, small
       )
@@ -160,7 +164,7 @@ class Transformer(hk.Module):
 
   def __call__(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns [B, num_classes] logits."""
-    inputs.validate()
+    check(inputs)
     x = inputs.to_array().astype(self.compute_dtype)  # [B, S, C]
     initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
     with float32_parameters():

@@ -2,7 +2,9 @@
 
 A byte array (the paper's term) is one or more segments. A segment keeps its
 content, its positions and its modality encoding apart, so that attention may
-use the positions' structure; `to_array` concatenates them.
+use the positions' structure; `to_array` concatenates them. Contents, positions
+and encodings may be booleans, integers or floats of any size, each of its own
+dtype: the model sees them in float32.
 
 Glossary of shapes:
 - B: batch; M: input elements, over all segments; C: channels of an element.
@@ -14,10 +16,12 @@ Glossary of shapes:
 from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Axes = tuple[jax.typing.ArrayLike, ...]
 
@@ -60,7 +64,22 @@ class Segment:
     return sum(jnp.shape(part)[-1] for part in parts)
 
   def validate(self) -> None:
-    """Raises ValueError if the parts' shapes do not fit each other."""
+    """Checks that the parts fit each other.
+
+    Raises:
+      TypeError: for parts that are no arrays, content, positions or an encoding
+        that are no real numbers, and a mask that is not bool.
+      ValueError: if the shapes do not fit each other.
+    """
+    for name, part in self._numbers().items():
+      _check_numbers(name, part)
+    if self.mask is not None and not jnp.issubdtype(
+      _dtype('mask', self.mask), jnp.bool_
+    ):
+      raise TypeError(
+        f'The mask is of {self.mask.dtype}; expected bool, True where an'
+        ' element exists.'
+      )
     content = jnp.shape(self.content)
     if len(content) < 3:
       raise ValueError(f'content must be [B, *grid, channels], got {content}.')
@@ -89,6 +108,24 @@ class Segment:
       return self.content
     return jnp.where(self.mask[..., None], self.content, 0)
 
+  def as_float32(self) -> 'Segment':
+    """The same segment with all its numbers in float32.
+
+    Raises:
+      TypeError: as `validate`.
+    """
+    parts = {}
+    for name, part in self._numbers().items():
+      _check_numbers(name, part)
+      parts[name] = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), part)
+    return dataclasses.replace(self, **parts)
+
+  def _numbers(self) -> dict[str, Any]:
+    parts = {'content': self.content, 'positions': self.positions}
+    return (
+      parts if self.encoding is None else parts | {'encoding': self.encoding}
+    )
+
   def permute(self, order: jax.typing.ArrayLike) -> 'Segment':
     """Moves elements, with their positions, to other places of the grid.
 
@@ -106,9 +143,9 @@ class Segment:
     positions = self.positions
     if isinstance(positions, tuple):
       positions = dataclasses.replace(
-        self, content=self.content[:1, ..., :0], encoding=None, mask=None
+        self, content=jnp.zeros((1, *self.grid, 0)), encoding=None, mask=None
       ).to_array()
-      positions = positions.reshape(1, *self.grid, -1)
+      positions = positions.reshape(1, *self.grid, positions.shape[-1])
     mask = None if self.mask is None else move(self.mask[..., None], 1)[..., 0]
     return dataclasses.replace(
       self,
@@ -118,25 +155,51 @@ class Segment:
     )
 
   def to_array(self) -> jax.Array:
-    """Concatenates content, positions and encoding: [B, elements, C]."""
-    content = self.masked_content()
+    """Concatenates content, positions and encoding.
+
+    Returns:
+      [B, elements, C] float32.
+
+    Raises:
+      TypeError: as `validate`.
+    """
+    segment = self.as_float32()
+    content = segment.masked_content()
     parts = [content]
-    if isinstance(self.positions, tuple):
-      for axis, table in enumerate(self.tables):
+    if isinstance(segment.positions, tuple):
+      for axis, table in enumerate(segment.tables):
         shape = [1] * (len(self.grid) + 1)
         shape[axis + 1] = table.shape[0]
-        table = table.astype(content.dtype)
         parts.append(table.reshape(*shape, table.shape[-1]))
     else:
-      parts.append(self.positions.astype(content.dtype))
-    if self.encoding is not None:
-      encoding = self.encoding.astype(content.dtype)
-      parts.append(encoding.reshape((1,) * (content.ndim - 1) + (-1,)))
+      parts.append(segment.positions)
+    if segment.encoding is not None:
+      parts.append(segment.encoding.reshape((1,) * (content.ndim - 1) + (-1,)))
     leading = content.shape[:-1]
     array = jnp.concatenate(
       [jnp.broadcast_to(p, (*leading, p.shape[-1])) for p in parts], axis=-1
     )
-    return array.reshape(content.shape[0], self.num_elements, -1)
+    return array.reshape(content.shape[0], self.num_elements, array.shape[-1])
+
+
+def _dtype(name: str, part: Any) -> np.dtype:
+  """Raises TypeError for what is no array."""
+  if not hasattr(part, 'dtype'):
+    raise TypeError(
+      f'The {name} must be of arrays, not of {type(part).__name__}.'
+    )
+  return part.dtype
+
+
+def _check_numbers(name: str, part: Any) -> None:
+  """Raises TypeError for an array, or a tuple of them, without real numbers."""
+  for array in part if isinstance(part, tuple) else (part,):
+    dtype = _dtype(name, array)
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(dtype, kind) for kind in kinds):
+      raise TypeError(
+        f'The {name} is of {dtype}; expected floats, integers or bool.'
+      )
 
 
 @jax.tree_util.register_dataclass
@@ -159,7 +222,13 @@ class ByteArray:
     return self.segments[0].num_channels
 
   def validate(self) -> None:
-    """Raises ValueError if the segments do not fit each other."""
+    """Checks the segments, and that they fit each other.
+
+    Raises:
+      TypeError: as `Segment.validate`, and for what is no tuple of segments.
+      ValueError: for shapes that do not fit each other, and no segment at all.
+    """
+    _check_segments(self.segments)
     if not self.segments:
       raise ValueError('A byte array needs at least one segment.')
     for segment in self.segments:
@@ -174,8 +243,16 @@ class ByteArray:
     if len(set(batches)) > 1:
       raise ValueError(f'Segments of different batch sizes {batches}.')
 
+  def as_float32(self) -> 'ByteArray':
+    """The same in float32. Raises TypeError as `validate`."""
+    return ByteArray(tuple(s.as_float32() for s in self.segments))
+
   def to_array(self) -> jax.Array:
-    """Concatenates the segments: [B, M, C]."""
+    """Concatenates the segments: [B, M, C] float32.
+
+    Raises:
+      TypeError: as `validate`.
+    """
     return jnp.concatenate([s.to_array() for s in self.segments], axis=1)
 
   def mask(self) -> jax.Array | None:
@@ -187,7 +264,44 @@ class ByteArray:
       for s in self.segments
     ]
     return jnp.concatenate(
-      [mask.reshape(self.batch_size, -1) for mask in masks], axis=1
+      [
+        x.reshape(len(x), s.num_elements)
+        for x, s in zip(masks, self.segments, strict=True)
+      ],
+      axis=1,
+    )
+
+
+def check(inputs: Any) -> None:
+  """Checks what a model was given.
+
+  Raises:
+    TypeError: for what is no byte array, and as `ByteArray.validate`.
+    ValueError: as `ByteArray.validate`.
+  """
+  if isinstance(inputs, ByteArray):
+    inputs.validate()
+    return
+  got = type(inputs).__name__
+  if hasattr(inputs, 'shape'):
+    got += f' of shape {inputs.shape}'
+  make = 'perceiver.ByteArray((segment,))'
+  if not isinstance(inputs, Segment):
+    make += (
+      ' of segment = perceiver.Segment(content, positions), where positions are'
+      ' such as perceiver.fourier_axes(content.shape[1:-1], num_bands=64)'
+    )
+  raise TypeError(f'Expected a perceiver.ByteArray, got {got}: make {make}.')
+
+
+def _check_segments(segments: Any) -> None:
+  """Raises TypeError for what is no tuple of segments."""
+  wrong = [] if isinstance(segments, tuple | list) else [segments]
+  wrong = wrong or [x for x in segments if not isinstance(x, Segment)]
+  if wrong:
+    raise TypeError(
+      'A byte array is of a tuple of perceiver.Segment, such as (segment,); got'
+      f' {type(wrong[0]).__name__}.'
     )
 
 
@@ -204,7 +318,12 @@ class ModalityEncoding(hk.Module):
   name: str | None = None
 
   def __call__(self, segments: Mapping[str, Segment]) -> ByteArray:
-    """Joins segments without encodings, named by modality, along M."""
+    """Joins segments without encodings, named by modality, along M.
+
+    Raises:
+      TypeError: for what is no segment.
+    """
+    _check_segments(list(segments.values()))
     width = self.num_channels + max(s.num_channels for s in segments.values())
     encoded = []
     for modality, segment in segments.items():

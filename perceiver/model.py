@@ -27,7 +27,7 @@ from perceiver.attention import (
   SelfAttention,
 )
 from perceiver.effects import Computation, Training
-from perceiver.inputs import ByteArray
+from perceiver.inputs import ByteArray, check
 from perceiver.ops import cross_attention, factored, hardware
 from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
 
@@ -155,6 +155,7 @@ class Perceiver(hk.Module):
       [B, num_classes] logits, float32.
 
     Raises:
+      TypeError: for what is no byte array, or one without real numbers.
       ValueError: for shapes or settings that do not fit each other.
     """
     latents = self.encode(inputs, is_training)
@@ -280,7 +281,7 @@ class Perceiver(hk.Module):
     is_training: bool,
     with_queries: bool = False,
   ) -> tuple[jax.Array, list[Any]]:
-    inputs.validate()
+    check(inputs)
     dtype = jnp.dtype(self.compute_dtype)
     # Once for all cross-attends: what depends on no parameters of theirs.
     prepared = cross_attention.prepare(inputs, self._method(inputs), dtype)

@@ -196,7 +196,11 @@ def prepare(inputs: ByteArray, method: Method, dtype: jnp.dtype) -> Inputs:
 
   Returns:
     What `cross_attend` takes.
+
+  Raises:
+    TypeError: as `ByteArray.validate`.
   """
+  inputs = inputs.as_float32()
   if method.form == 'plain':
     normed = attention.normalize(inputs.to_array().astype(dtype))
     return PlainInputs(normed.astype(dtype), inputs.mask())
@@ -274,13 +278,15 @@ def _cross_attend_factored(
   # summed, and devices exchange one sum, after the last cross-attend.
   scale = attention.spread(parameters.scale.astype(jnp.float32), u.shape)
   offset = attention.spread(parameters.offset.astype(jnp.float32), u.shape)
-  u = (u * scale / math.sqrt(width)).reshape(batch, num_rows, -1)  # [B, R, C]
+  u = (u * scale / math.sqrt(width)).reshape(
+    batch, num_rows, u.shape[-1]
+  )  # [B, R, C]
   queries = tuple(rows.from_channels(u, segment) for segment in inputs.segments)
   gathered = _attend(queries, inputs.elements, inputs.method)
   y = jnp.zeros_like(u)
   for part, segment in zip(gathered, inputs.segments, strict=True):
     y += rows.to_channels(part, segment)
-  y = y.reshape(batch, num_latents, num_heads, -1) * scale + offset
+  y = y.reshape(scale.shape) * scale + offset
   values = jnp.einsum(
     'bnhc,chf->bnhf',
     y.astype(query.dtype),
@@ -305,7 +311,9 @@ def _attend(
     tile = method.tile or factored.rows_per_tile(
       queries, elements, hardware.of(method.mesh)
     )
-    return factored.attend(queries, elements, tile, method.kernel)
+    has_examples = elements[0].scale.shape[0] > 0
+    kernel = method.kernel if has_examples else None
+    return factored.attend(queries, elements, tile, kernel)
 
   return hardware.on_each_device(attend, method.mesh)(queries, elements)
 

@@ -68,10 +68,9 @@ def _product(equation: str, x: jax.Array, columns: jax.Array) -> jax.Array:
 
 def scores(rows: Rows, elements: Elements) -> jax.Array:
   """The product of each row with each normed element: [B, R, M]."""
-  batch, num_rows, _ = rows.columns.shape
   out = _product('brk,bkm->brm', rows.columns, elements.columns)
   if rows.axes:
-    positions = spread(rows.axes, elements.grid).reshape(batch, num_rows, -1)
+    positions = spread(rows.axes, elements.grid).reshape(out.shape)
     out += elements.scale[:, None, :] * positions
   return out
 
@@ -101,7 +100,7 @@ def rows_per_tile(
   if max(e.columns.shape[1] for e in segments) > WIDE_COLUMNS:
     budget *= hardware.wide_factor
   elements = batch * sum(math.prod(e.grid) for e in segments)
-  count = max(1, min(num_rows, budget // elements))
+  count = max(1, min(num_rows, budget // max(1, elements)))
   return -(-num_rows // -(-num_rows // count))  # As even as can be.
 
 
@@ -118,7 +117,8 @@ def _tiled(function, carry, rows, num_rows: int, tile: int):
 
   def join(x):
     x = x.swapaxes(0, 1)
-    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :num_rows]
+    x = x.reshape(x.shape[0], num_tiles * tile, *x.shape[3:])
+    return x[:, :num_rows]
 
   carry, out = jax.lax.scan(function, carry, jax.tree.map(split, rows))
   return carry, jax.tree.map(join, out)
@@ -242,7 +242,8 @@ def _backward_tiles(queries, cotangents, segments, log_total, mean, tile):
 
   num_rows = queries[0].columns.shape[1]
   zeros = tuple(
-    (jnp.zeros(e.columns.shape), jnp.zeros(e.scale.shape)) for e in segments
+    (jnp.zeros(e.columns.shape, jnp.float32), jnp.zeros_like(e.scale))
+    for e in segments
   )
   element_gradients, row_gradients = _tiled(
     body, zeros, (queries, cotangents, log_total, mean), num_rows, tile

@@ -52,6 +52,11 @@ def suits(grid: tuple[int, ...], has_axes: bool, num_columns: int) -> bool:
   return has_axes and num_columns <= WIDE_COLUMNS and grid[-1] <= MAX_WIDTH
 
 
+def _zeros(*shape: int) -> jax.Array:
+  """In float32, also where JAX's default is float64."""
+  return jnp.zeros(shape, jnp.float32)
+
+
 def _power_of_two(size: int) -> int:
   return 1 << (size - 1).bit_length()
 
@@ -81,7 +86,7 @@ class _LineRows(NamedTuple):
 def _split(rows: Rows, elements: Elements) -> _LineRows:
   batch, num_rows, _ = rows.columns.shape
   *outer_axes, inner = rows.axes
-  outer = jnp.zeros((batch, num_rows, 1))  # A single line.
+  outer = jnp.zeros((batch, num_rows, 1), jnp.float32)  # A single line.
   if outer_axes:
     outer = spread(outer_axes, elements.grid[:-1])
   size = -(-num_rows // BLOCK) * BLOCK
@@ -159,8 +164,8 @@ class _Block:
     return (columns, inner + scaled), jnp.sum(scaled, axis=1)
 
   def zeros(self):
-    columns = [jnp.zeros(BLOCK) for _ in range(self.num_columns)]
-    return columns, jnp.zeros((BLOCK, self.lines.scale.shape[-1]))
+    columns = [_zeros(BLOCK) for _ in range(self.num_columns)]
+    return columns, _zeros(BLOCK, self.lines.scale.shape[-1])
 
   def write(self, sums, out: _LineRows) -> None:
     columns, inner = sums
@@ -189,7 +194,7 @@ def _forward_kernel(lines, rows, out, peaks, log_total):
     0,
     block.num_lines,
     body,
-    (block.zeros(), jnp.full(BLOCK, FLOOR), jnp.zeros(BLOCK)),
+    (block.zeros(), jnp.full(BLOCK, FLOOR, jnp.float32), _zeros(BLOCK)),
   )
   total = jnp.where(total == 0.0, 1.0, total)
   log_total[block.example, block.rows] = peak + jnp.log(total)
@@ -257,9 +262,9 @@ def _elements_kernel(
     return sums, scale_sum + jnp.sum(total, axis=0)
 
   width = lines.scale.shape[-1]
-  zeros = [jnp.zeros(width) for _ in range(lines.columns.shape[1])]
+  zeros = [_zeros(width) for _ in range(lines.columns.shape[1])]
   sums, scale_sum = jax.lax.fori_loop(
-    0, log_total.shape[1] // BLOCK, body, (zeros, jnp.zeros(width))
+    0, log_total.shape[1] // BLOCK, body, (zeros, _zeros(width))
   )
   for k, column in enumerate(sums):
     columns_out[example, k, line, :] = column

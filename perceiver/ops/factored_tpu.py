@@ -346,7 +346,7 @@ def backward(
     (_shapes(block_rows),),
     interpret=interpret,
   )
-  one = jnp.ones((batch, num_blocks, 1, size))
+  one = jnp.ones((batch, num_blocks, 1, size), jnp.float32)
   row_gradients = join_rows(sums, one, rows, elements, layout)
   (gradients,) = _call(
     _elements_kernel,

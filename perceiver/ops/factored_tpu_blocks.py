@@ -61,7 +61,9 @@ class Layout:
 
   def own_line(self) -> jax.Array:
     """[1, 1, L, P], 1 where a place is on a line."""
-    return jnp.repeat(jnp.eye(self.lines), self.width, axis=1)[None, None]
+    return jnp.repeat(
+      jnp.eye(self.lines, dtype=jnp.float32), self.width, axis=1
+    )[None, None]
 
   def cut(self, x: jax.Array, value: float = 0.0) -> jax.Array:
     """[..., M] to [..., I, P], filled up."""
@@ -156,7 +158,7 @@ def cut_rows(
     outer = pad(outer.reshape(batch, num_rows, -1), 2, num_blocks * lines)
     outer = across(outer).reshape(batch, num_blocks, lines, size)
     features.append(outer)
-  features.append(jnp.full((batch, num_blocks, 1, size), floor))
+  features.append(jnp.full((batch, num_blocks, 1, size), floor, jnp.float32))
   joined = jnp.concatenate(features, axis=2)
   if rows.axes:
     inner = rows.axes[-1]
@@ -219,7 +221,9 @@ def join_elements(
     )
   else:
     columns = gradients.wide[:, :, :num_columns]
-  scale = jnp.zeros((features.shape[0], layout.num_blocks, layout.places))
+  scale = jnp.zeros(
+    (features.shape[0], layout.num_blocks, layout.places), jnp.float32
+  )
   if gradients.scale is not None:
     scale += gradients.scale[:, :, 0]
   if layout.has_lines:

@@ -81,18 +81,18 @@ def unstructured(segment: Segment) -> Segment:
   mask = segment.mask
   return Segment(
     array,
-    jnp.zeros((1, *array.shape[1:2], 0)),
+    jnp.zeros((1, *array.shape[1:2], 0), array.dtype),
     mask=None if mask is None else mask.reshape(array.shape[:2]),
   )
 
 
 def elements(segment: Segment, dtype: jnp.dtype) -> Elements:
-  """A segment's normed content and the statistics of its layer norm.
+  """A float32 segment's normed content and its layer norm's statistics.
 
   Wide content is kept in the compute dtype, for the matrix units; the rest is
   float32.
   """
-  content = segment.masked_content().astype(jnp.float32)  # [B, *grid, channels]
+  content = segment.masked_content()  # [B, *grid, channels]
   # Groups of channels: how many, their own mean and variance, by element.
   groups = []
   if content.shape[-1]:
@@ -105,10 +105,10 @@ def elements(segment: Segment, dtype: jnp.dtype) -> Elements:
   if segment.encoding is not None:
     encoding = segment.encoding
     groups.append((encoding.shape[-1], encoding.mean(), encoding.var()))
-  mean = jnp.zeros(content.shape[:-1])  # [B, *grid]
+  mean = jnp.zeros(content.shape[:-1], jnp.float32)  # [B, *grid]
   for count, group_mean, _ in groups:
     mean += count / segment.num_channels * group_mean
-  variance = jnp.zeros(content.shape[:-1])
+  variance = jnp.zeros_like(mean)
   for count, group_mean, group_variance in groups:
     variance += (count / segment.num_channels) * (
       group_variance + jnp.square(group_mean - mean)

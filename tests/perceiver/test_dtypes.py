@@ -1,0 +1,288 @@
+"""Numbers of every dtype mean the same to all forms of attention."""
+
+import contextlib
+import functools
+import math
+
+import haiku as hk
+from hypothesis import given, Phase, settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceiver
+from perceiver import attention_maps, baselines
+from perceiver.ops import cross_attention
+from tests.perceiver import reference
+from tests.perceiver.test_baselines import MODELS
+from tests.perceiver.test_cross_attention import (
+  attend,
+  GPU_KERNEL,
+  random_parameters,
+  TPU_KERNEL,
+  value_and_gradients,
+)
+
+FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
+DTYPES = ('bool', 'uint8', 'int32', *FLOATS)
+ROUNDOFF = 2.0**-24  # Of float32.
+
+
+def precision(*dtypes):
+  """Lets JAX have float64 where one is asked for."""
+  if 'float64' in map(str, dtypes):
+    return jax.enable_x64(True)
+  return contextlib.nullcontext()
+
+
+def numbers(rng, shape, dtype):
+  """Pixels as they are stored; floats with a fraction."""
+  if dtype == 'bool':
+    return rng.uniform(size=shape) < 0.5
+  if dtype in FLOATS:
+    return rng.normal(size=shape).astype(jnp.dtype(dtype))
+  return rng.integers(0, 4, shape).astype(dtype)
+
+
+@st.composite
+def byte_arrays(draw, dtype):
+  """NumPy's: a grid or a point cloud, with or without a second segment."""
+  rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+  batch = draw(st.integers(1, 2))
+  widths, segments = [], []
+  for i in range(draw(st.integers(1, 2))):
+    content_dtype = draw(st.sampled_from(DTYPES)) if i else dtype
+    position_dtype = draw(st.sampled_from(FLOATS))
+    grid = tuple(draw(st.lists(st.integers(2, 4), min_size=1, max_size=2)))
+    if draw(st.booleans()):
+      tables = perceiver.fourier_axes(grid, 2, 8)
+      positions = tuple(t.astype(jnp.dtype(position_dtype)) for t in tables)
+      width = 5 * len(grid)
+    else:
+      shape = (draw(st.sampled_from([1, batch])), *grid, 4)
+      positions = numbers(rng, shape, position_dtype)
+      width = 4
+    channels = draw(st.sampled_from([2, 0, 1]))
+    mask = None
+    if draw(st.booleans()):
+      mask = rng.uniform(size=(batch, *grid)) < 0.7
+      mask[:, 0] = True  # The reference knows no example without elements.
+    content = numbers(rng, (batch, *grid, channels), content_dtype)
+    segments.append((content, positions, mask))
+    widths.append(width + channels)
+  return perceiver.ByteArray(
+    tuple(
+      perceiver.Segment(
+        content,
+        positions,
+        numbers(rng, (1 + max(widths) - width,), draw(st.sampled_from(DTYPES))),
+        mask,
+      )
+      for width, (content, positions, mask) in zip(
+        widths, segments, strict=True
+      )
+    )
+  )
+
+
+def in_float64(inputs):
+  """[B, M, C] and the mask [B, M], without the library."""
+  arrays, masks = [], []
+  for segment in inputs.segments:
+    leading = segment.content.shape[:-1]
+    mask = np.ones(leading, bool) if segment.mask is None else segment.mask
+    content = segment.content.astype(np.float64) * mask[..., None]
+    positions = segment.positions
+    if isinstance(positions, tuple):
+      index = np.indices(leading[1:])
+      positions = np.concatenate(
+        [
+          t.astype(np.float64)[i] for t, i in zip(positions, index, strict=True)
+        ],
+        axis=-1,
+      )[None]
+    parts = (content, positions, segment.encoding)
+    parts = [
+      np.broadcast_to(
+        x.astype(np.float64).reshape((1,) * (content.ndim - x.ndim) + x.shape),
+        (*leading, x.shape[-1]),
+      )
+      for x in parts
+    ]
+    array = np.concatenate(parts, axis=-1)
+    arrays.append(array.reshape(leading[0], -1, array.shape[-1]))
+    masks.append(mask.reshape(leading[0], -1))
+  return np.concatenate(arrays, axis=1), np.concatenate(masks, axis=1)
+
+
+def expected_and_tolerance(query, inputs, parameters):
+  """The attended values [B, N, H F], and the most that rounding moves them.
+
+  A sum of n terms is off by at most n ROUNDOFF times the sum of their
+  magnitudes. With μ and ρ of the layer norm, the forms add up ρ x and ρ μ for
+  the C channels, then M weights; an error of the logits is one of the weights,
+  relative to them, twice: above and below the fraction of a softmax.
+  """
+  p = {k: np.asarray(x, np.float64) for k, x in parameters._asdict().items()}
+  heads, width = query.shape[2:]
+  query = np.asarray(query, np.float64).reshape(*query.shape[:2], -1)
+  array, masks = in_float64(inputs)
+  mean = array.mean(axis=-1, keepdims=True)
+  scale = 1 / np.sqrt(array.var(axis=-1, keepdims=True) + 1e-5)
+  normed = scale * (array - mean) * p['scale'] + p['offset']
+  keys = normed @ p['key_w'] + p['key_b']
+  values = normed @ p['value_w'] + p['value_b']
+  out = [
+    reference.attention(*x, heads=heads, mask=mask)
+    for *x, mask in zip(query, keys, values, masks, strict=True)
+  ]
+  sizes = scale * (np.abs(array) + np.abs(mean)) * np.abs(p['scale'])
+  sizes += np.abs(p['offset'])
+  value_size, key_size = (
+    np.max(sizes @ np.abs(p[f'{name}_w']) + np.abs(p[f'{name}_b']))
+    for name in ('value', 'key')
+  )
+  logit_size = math.sqrt(width) * np.abs(query).max() * key_size
+  num_terms = sum(array.shape[1:]) + width
+  return np.stack(out), ROUNDOFF * num_terms * value_size * (1 + 2 * logit_size)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+# Each example is compiled: shrinking a failure would take minutes.
+@settings(
+  max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate]
+)
+@given(st.data())
+def test_the_forms_are_right_for_every_dtype(dtype, data):
+  inputs = data.draw(byte_arrays(dtype))
+  rng = np.random.default_rng(0)
+  query = 0.3 * rng.normal(size=(inputs.batch_size, 3, 2, 2))
+  query = query.astype(np.float32)
+  parameters = random_parameters(rng, inputs.num_channels, 4)
+  expected, tolerance = expected_and_tolerance(query, inputs, parameters)
+  with precision(*(x.dtype for x in jax.tree.leaves(inputs))):
+    given_inputs = jax.tree.map(jnp.asarray, inputs)
+    given_inputs.validate()
+    array = given_inputs.to_array()
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, in_float64(inputs)[0].astype('f'))
+    out = jax.jit(
+      lambda *args: [attend(*args, form) for form in cross_attention.FORMS]
+    )(query, given_inputs, parameters)
+  for x in out:
+    assert x.dtype == np.float32
+    error = np.abs(np.asarray(x).reshape(expected.shape) - expected).max()
+    assert error <= tolerance
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float64'])
+@pytest.mark.parametrize('kernel', [GPU_KERNEL, TPU_KERNEL])
+def test_kernels_and_gradients_take_every_float(dtype, kernel):
+  rng = np.random.default_rng(0)
+  query = rng.normal(size=(1, 3, 1, 2)).astype(np.float32)
+  parameters = random_parameters(rng, 10, 2)
+  with precision(dtype):
+    inputs = perceiver.ByteArray(
+      (
+        perceiver.Segment(
+          jnp.asarray(numbers(rng, (1, 3, 4, 2), dtype)),
+          (
+            jnp.asarray(perceiver.fourier_axes((3,), 2)[0]),
+            jnp.asarray(numbers(rng, (4, 3), dtype)),
+          ),
+        ),
+      )
+    )
+    run = functools.partial(value_and_gradients, query, inputs, parameters)
+    (expected, gradients), (out, others) = (
+      run(form='plain'),
+      run(form='factored', kernel=kernel),
+    )
+  np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+  # Of the query, then of the content, in its own dtype.
+  assert [x.dtype.name for x in others[:2]] == ['float32', dtype]
+  roundoff = max(float(jnp.finfo(dtype).eps), 1e-5)
+  for one, other in zip(others[:2], gradients[:2], strict=True):
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    assert np.abs(one - other).max() <= 2 * roundoff * np.abs(other).max()
+
+
+def pixels(dtype):
+  content = np.random.default_rng(0).integers(0, 2, (2, 8, 8, 1))
+  return perceiver.ByteArray(
+    (
+      perceiver.Segment(
+        jnp.asarray(content, dtype), perceiver.fourier_axes((8, 8), 2)
+      ),
+    )
+  )
+
+
+@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('dtype', ['uint8', 'float64'])
+def test_every_model_is_of_float32(name, dtype):
+  model = hk.transform_with_state(lambda *args: MODELS[name]()(*args))
+  with precision(dtype):
+    init = lambda *args: model.init(*args, True)
+    state = jax.eval_shape(init, jax.random.key(0), pixels(dtype))
+    logits, _ = jax.eval_shape(model.apply, *state, None, pixels(dtype))
+  dtypes = {x.dtype.name for x in jax.tree.leaves((state, logits))}
+  assert dtypes <= {'float32', 'int32'}
+
+
+def test_baselines_see_integers_as_the_same_floats():
+  np.testing.assert_array_equal(
+    baselines.image(pixels('uint8')), baselines.image(pixels('float32'))
+  )
+
+
+def test_attention_maps_see_integers_as_the_same_floats():
+  rng = np.random.default_rng(0)
+  queries = cross_attention.input_queries(
+    jnp.asarray(rng.normal(size=(2, 3, 1, 4)), jnp.float32),
+    random_parameters(rng, pixels('uint8').num_channels, 4),
+  )
+  np.testing.assert_array_equal(
+    attention_maps.logits(queries, pixels('uint8')),
+    attention_maps.logits(queries, pixels('float32')),
+  )
+
+
+FLOAT_TABLES = perceiver.fourier_axes((4, 5), 2)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'content': np.zeros((1, 4, 5, 1), 'c8')}, 'The content is of complex64'),
+    (
+      {'content': np.full((1, 4, 5, 1), 'a')},
+      'The content is of <U1; expected',
+    ),
+    ({'content': [[[0.0]]]}, 'The content must be of arrays, not of list'),
+    (
+      {'content': jax.random.split(jax.random.key(0), (1, 4, 5, 1))},
+      r'The content is of key<',
+    ),
+    (
+      {'positions': (np.zeros((4, 2), object), FLOAT_TABLES[1])},
+      'The positions is of object',
+    ),
+    ({'encoding': np.zeros(2, 'c16')}, 'The encoding is of complex128'),
+    (
+      {'mask': np.ones((1, 4, 5), 'f')},
+      'The mask is of float32; expected bool',
+    ),
+    ({'mask': [[True]]}, 'The mask must be of arrays, not of list'),
+  ],
+)
+def test_other_dtypes_are_refused_by_name(change, message):
+  parts = {'content': np.zeros((1, 4, 5, 1)), 'positions': FLOAT_TABLES}
+  inputs = perceiver.ByteArray((perceiver.Segment(**parts | change),))
+  with pytest.raises(TypeError, match=message):
+    inputs.validate()
+  if 'mask' not in change:
+    with pytest.raises(TypeError, match=message):
+      inputs.to_array()

@@ -1,5 +1,7 @@
 """Byte arrays and position features."""
 
+import functools
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,8 @@ import numpy as np
 import pytest
 
 import perceiver
+from perceiver import attention_maps, baselines
+from perceiver.ops import cross_attention
 from perceiver.position_encoding import fourier_frequencies
 from tests.perceiver import reference
 
@@ -145,3 +149,85 @@ SEGMENT = perceiver.Segment(
 def test_byte_arrays_that_do_not_fit(segments, message):
   with pytest.raises(ValueError, match=message):
     perceiver.ByteArray(segments).validate()
+
+
+def models():
+  settings = {'num_self_attends': 1, 'self_attend_heads': 2}
+  small = {'num_latents': 2, 'latent_channels': 4}
+  forms = {
+    form: functools.partial(
+      perceiver.Perceiver, 3, attention=form, **small, **settings
+    )
+    for form in ('auto', *cross_attention.FORMS)
+  }
+  return {
+    **forms,
+    'query': functools.partial(forms['auto'], head='query'),
+    'resnet': functools.partial(
+      baselines.ResNet, 3, blocks=(1,) * 4, channels=(8,) * 4
+    ),
+    'vit': functools.partial(
+      baselines.VisionTransformer, 3, patch_size=2, channels=4, **settings
+    ),
+    'transformer': functools.partial(
+      baselines.Transformer, 3, channels=4, **settings
+    ),
+  }
+
+
+@pytest.mark.parametrize('model', models().values(), ids=models())
+def test_an_empty_batch_has_empty_logits(model):
+  function = hk.transform_with_state(lambda x, *rest: model()(x, *rest))
+  image = lambda size: perceiver.ByteArray(
+    (
+      perceiver.Segment(
+        jnp.zeros((size, 4, 4, 1)),
+        perceiver.fourier_axes((4, 4), 2),
+        mask=jnp.ones((size, 4, 4), bool),
+      ).permute(np.arange(16)),
+    )
+  )
+  init = lambda x: function.init(jax.random.key(0), x, True)
+  zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+  params, state = zeros(jax.eval_shape(init, image(1)))
+  apply = lambda params: function.apply(params, state, None, image(0))[0]
+  assert jax.eval_shape(apply, params).shape == (0, 3)
+  gradient = jax.grad(lambda params: apply(params).sum())
+  shapes = jax.tree.map(jnp.shape, jax.eval_shape(gradient, params))
+  assert shapes == jax.tree.map(jnp.shape, params)
+
+
+@pytest.mark.parametrize(
+  ('inputs', 'message'),
+  [
+    (
+      jnp.zeros((2, 4, 4, 3)),
+      r'got ArrayImpl of shape \(2, 4, 4, 3\): make perceiver.ByteArray',
+    ),
+    (np.zeros((2, 4, 4, 3)), r'got ndarray of shape .* perceiver.fourier_axes'),
+    ([[1.0]], 'Expected a perceiver.ByteArray, got list: make'),
+    (SEGMENT, r'got Segment: make perceiver.ByteArray\(\(segment,\)\)\.'),
+    (
+      perceiver.ByteArray(SEGMENT),
+      'a tuple of perceiver.Segment.* got Segment',
+    ),
+    (perceiver.ByteArray((np.zeros(3),)), 'perceiver.Segment.* got ndarray'),
+  ],
+)
+def test_what_is_no_byte_array_is_told_how_to_become_one(inputs, message):
+  for model in models().values():
+    function = hk.transform_with_state(lambda x, model=model: model()(x))
+    with pytest.raises(TypeError, match=message):
+      function.init(jax.random.key(0), inputs)
+  queries = cross_attention.InputQueries(
+    jnp.zeros((2, 1, 1, 13)), jnp.zeros((2, 1, 1))
+  )
+  for function in (attention_maps.logits, attention_maps.mean_weights):
+    with pytest.raises(TypeError, match=message):
+      function(queries, inputs)
+  with pytest.raises(TypeError, match=message):
+    attention_maps.weights(jnp.zeros((2, 1, 1, 20)), inputs)
+  with pytest.raises(TypeError, match=r'perceiver.Segment.* got ndarray'):
+    hk.transform(
+      lambda: perceiver.ModalityEncoding()({'image': np.zeros((2, 3, 4))})
+    ).init(jax.random.key(0))

@@ -7,6 +7,7 @@ Glossary of shapes:
 
 from collections.abc import Sequence
 import dataclasses
+import math
 
 import haiku as hk
 import jax
@@ -114,7 +115,8 @@ def fourier_points(
     [..., d (2K + 1)] float32.
   """
   features = fourier_features(points, num_bands, max_resolution)
-  return features.reshape(*points.shape[:-1], -1)
+  num_channels = math.prod(features.shape[-2:])
+  return features.reshape(*points.shape[:-1], num_channels)
 
 
 @dataclasses.dataclass

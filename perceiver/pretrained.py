@@ -30,7 +30,8 @@ class Pretrained:
   'audio' [B, S]. Of several, those that are left out count as absent. Numbers
   are as people have them: pixels from 0 to 255 (the digits' from 0 to 16),
   points anywhere, samples of 16 bits; with `normalized` as the network sees
-  them, see `modalities`.
+  them, see `modalities`. Numbers that cannot be those are refused, see
+  `Modality.check`. A batch may be empty.
   """
 
   config: Mapping[str, Any]  # As of config.json.
@@ -47,7 +48,7 @@ class Pretrained:
     """Returns the logits, [B, classes] float32.
 
     Raises:
-      ValueError: for arrays of other shapes, or none.
+      ValueError: for arrays of other shapes or numbers, or none.
     """
     return self._apply('logits', inputs, normalized)
 
@@ -85,6 +86,8 @@ class Pretrained:
     batch = {}
     for source, array in inputs.items():
       modality = by_source[source]
+      if not isinstance(array, jax.Array):
+        array = np.asarray(array)
       modality.check(array, normalized)
       batch[source] = modality.prepare(array, normalized)
     sizes = {len(x) for x in batch.values()}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,16 @@ class Audio(Modality):
   @property
   def shape(self) -> tuple[int, ...]:
     return (self.num_samples,)
+
+  def range(self, normalized: bool) -> tuple[float, float]:
+    return (-1.0, 1.0) if normalized else (-32768.0, 32767.0)
+
+  def check(self, array: Any, normalized: bool = False) -> None:
+    super().check(array, normalized)
+    if jnp.issubdtype(array.dtype, jnp.unsignedinteger):
+      raise ValueError(
+        f'{self.source!r} of {array.dtype}; expected int16, whose silence is 0.'
+      )
 
   def samples(self, array: jax.Array, normalized: bool) -> jax.Array:
     """[B, S] floats from -1 to 1."""
@@ -60,7 +71,8 @@ class RawAudio(Audio):
     """Normalized: floats from -1 to 1, not 16-bit integers."""
     del mesh
     samples = self.samples(array, normalized)
-    return samples.reshape(len(samples), -1, self.samples_per_element)
+    size = self.samples_per_element
+    return samples.reshape(len(samples), self.num_samples // size, size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Image(Modality):
   # Channels that a learned linear layer makes of a pixel's; None: there is no
   # such layer, as in the paper.
   projection: Count | None = None
+  # The largest number of a pixel, before it is normalised; None: not known.
+  white: Positive | None = 255.0
   source = 'image'
 
   def __post_init__(self) -> None:
@@ -53,6 +55,17 @@ class Image(Modality):
   @property
   def shape(self) -> tuple[int, ...]:
     return self.height, self.width, self.channels
+
+  def range(self, normalized: bool) -> tuple[float, float]:
+    if self.white is None:
+      return -math.inf, math.inf
+    if not normalized:
+      return 0.0, self.white
+    pairs = list(zip(self.mean, self.stddev, strict=True))
+    return (
+      min(-mean / stddev for mean, stddev in pairs),
+      max((self.white - mean) / stddev for mean, stddev in pairs),
+    )
 
   def takes(self, shape: tuple[int, ...]) -> bool:
     """Of any height and width, if there are positions for all of them."""

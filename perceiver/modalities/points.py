@@ -24,6 +24,7 @@ class Points(Modality):
   # (height, width) that the points stand on, in their order; None: a set.
   grid: tuple[Count, Count] | None = None
   source = 'points'
+  slack = 1e-3  # Rounding alone: there are no features outside the cube.
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -34,6 +35,9 @@ class Points(Modality):
   def shape(self) -> tuple[int, ...]:
     return self.num_points, 3
 
+  def range(self, normalized: bool) -> tuple[float, float]:
+    return (-1.0, 1.0) if normalized else (-math.inf, math.inf)
+
   def takes(self, shape: tuple[int, ...]) -> bool:
     """Any number of points, if they are a set."""
     return shape == self.shape if self.grid else shape[1] == 3
@@ -41,7 +45,9 @@ class Points(Modality):
   def prepare(self, array: Any, normalized: bool = False) -> Any:
     """Normalized: as `normalize_points` makes them."""
     array = np.asarray(array, np.float32)
-    return array if normalized else np.stack([*map(normalize_points, array)])
+    if normalized or len(array) == 0:
+      return array
+    return np.stack([*map(normalize_points, array)])
 
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None

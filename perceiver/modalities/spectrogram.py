@@ -73,7 +73,7 @@ def log_mel(
   """
   batch = samples.shape[0]
   padded = jnp.pad(samples, ((0, 0), (hop // 2, hop // 2)), mode='reflect')
-  blocks = padded.reshape(batch, -1, hop)
+  blocks = padded.reshape(batch, padded.shape[1] // hop, hop)
   frames = jnp.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=-1)
   window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)
   spectrum = jnp.fft.rfft(frames * window.reshape(1, 1, -1).astype(np.float32))

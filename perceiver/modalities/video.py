@@ -46,6 +46,9 @@ class Video(Modality):
     sizes = zip(self.shape, self.patch_shape, strict=False)
     return tuple(size // part for size, part in sizes)
 
+  def range(self, normalized: bool) -> tuple[float, float]:
+    return (-1.0, 1.0) if normalized else (0.0, 255.0)
+
   @property
   def prepared(self) -> jax.ShapeDtypeStruct:
     """In patches: a TPU works on 128 channels at once, a pixel has three."""
@@ -81,5 +84,8 @@ def cut_patches(
   *leading, frames, height, width, colors = video.shape
   sizes = zip((frames, height, width), patch_shape, strict=True)
   split = [n for size, part in sizes for n in (size // part, part)]
-  patches = video.reshape(-1, *split, colors).transpose(0, 1, 3, 5, 2, 4, 6, 7)
-  return patches.reshape(*leading, *split[::2], -1)
+  patches = video.reshape(math.prod(leading), *split, colors).transpose(
+    0, 1, 3, 5, 2, 4, 6, 7
+  )
+  channels = math.prod(patch_shape) * colors
+  return patches.reshape(*leading, *split[::2], channels)

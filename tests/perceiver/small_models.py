@@ -29,7 +29,7 @@ INPUTS = {
 
 
 def random_input(modality, batch_size=2):
-  if modality.dtype == np.float32:
+  if modality.source == 'points':
     return RNG.normal(size=(batch_size, *modality.shape)).astype(np.float32)
   shape = (batch_size, *modality.shape)
   return RNG.integers(0, 256, shape).astype(modality.dtype)

@@ -49,7 +49,7 @@ def test_json_holds_all_of_a_modality(modality):
 
 @pytest.mark.parametrize('modality', ALL.values(), ids=ALL)
 def test_a_batch_is_as_the_modality_says(modality):
-  array = (RNG.normal(size=(2, *modality.shape)) * 50).astype(modality.dtype)
+  array = RNG.uniform(0, 200, (2, *modality.shape)).astype(modality.dtype)
   modality.check(array)
   prepared = modality.prepare(array)
   assert prepared.shape == (2, *modality.prepared.shape)
@@ -180,3 +180,126 @@ def test_what_is_absent_is_zero_and_keeps_its_place():
 def test_what_is_no_modality_is_one_clear_error(name, change, message):
   with pytest.raises(ValueError, match=message):
     modalities.from_json(modalities.to_json(ALL[name]) | change)
+
+
+def scaled(modality, low, high, dtype='float32'):
+  array = RNG.uniform(size=(2, *modality.shape)) * low
+  array.flat[0], array.flat[-1] = low, high
+  return array.astype(dtype)
+
+
+RAW_PIXELS = r'expected 0 to 255\b.*normalized=True'
+
+
+@pytest.mark.parametrize(
+  'library', [np.asarray, jnp.asarray], ids=['np', 'jnp']
+)
+@pytest.mark.parametrize(
+  ('name', 'array', 'normalized', 'message'),
+  [
+    ('image', scaled(IMAGE, 0.1, 1), False, RAW_PIXELS),
+    ('image', scaled(IMAGE, 0, 1, bool), False, RAW_PIXELS),
+    ('image', scaled(IMAGE, 0, 1, 'float16'), False, RAW_PIXELS),
+    ('image', scaled(IMAGE, -2.1, 2.6), False, RAW_PIXELS),
+    ('image', scaled(IMAGE, -3, 250), False, '-3 to 250; .*Scale or clip them'),
+    ('image', scaled(IMAGE, 0, 65535, 'uint16'), False, RAW_PIXELS),
+    ('image', scaled(IMAGE, 0, np.nan), False, 'to nan; expected finite'),
+    ('image', scaled(IMAGE, 0, 255), True, 'or normalized=False'),
+    ('image', scaled(IMAGE, 0, np.inf), True, 'to inf; expected finite'),
+    (
+      'image',
+      scaled(IMAGE, 0, 200, 'c8'),
+      False,
+      'of complex64; expected real',
+    ),
+    ('video', scaled(VIDEO, 0, 1), False, RAW_PIXELS),
+    ('video', scaled(VIDEO, -1, 1), False, RAW_PIXELS),
+    (
+      'video',
+      scaled(VIDEO, 0, 255, 'uint8'),
+      True,
+      'expected -1 to 1, or norm',
+    ),
+    (
+      'points',
+      scaled(POINTS, -7, 7),
+      True,
+      'expected -1 to 1, or normalized=F',
+    ),
+    ('points', scaled(POINTS, -7, np.nan), False, 'expected finite'),
+    ('raw', scaled(RAW, -1, 1), False, 'of floats; expected int16, or norm'),
+    (
+      'raw',
+      scaled(RAW, 0, 255, 'uint8'),
+      False,
+      'expected int16, whose silence',
+    ),
+    (
+      'raw',
+      scaled(RAW, -9, 2**20, 'int32'),
+      False,
+      'expected -3.277e.04 to 3.2',
+    ),
+    ('mel', scaled(MEL, -3e4, 3e4, 'int16'), True, 'expected -1 to 1, or norm'),
+  ],
+)
+def test_numbers_that_cannot_be_are_refused(
+  name, array, normalized, message, library
+):
+  with pytest.raises(ValueError, match=message):
+    ALL[name].check(library(array), normalized)
+
+
+@pytest.mark.parametrize(
+  ('name', 'array', 'normalized'),
+  [
+    ('image', scaled(IMAGE, 0, 255, 'uint8'), False),
+    ('image', scaled(IMAGE, 0, 255), False),
+    ('image', scaled(IMAGE, 0, 1.5), False),  # Dark, but not from 0 to 1.
+    ('image', scaled(IMAGE, 0, 0), False),  # Black on every scale.
+    ('image', scaled(IMAGE, 0, 0, bool), False),
+    ('image', scaled(IMAGE, -2.5, 3.2), True),  # Overshoots of resizing.
+    ('image', scaled(IMAGE, 0, 1), True),
+    ('image', np.zeros((0, *IMAGE.shape)), False),
+    ('video', scaled(VIDEO, -1.2, 1.2), True),
+    ('points', scaled(POINTS, -1, 1), False),
+    ('points', scaled(POINTS, -1e6, 1e6), False),
+    ('raw', scaled(RAW, -32768, 32767, 'int16'), False),
+    ('mel', scaled(MEL, -1.1, 1.1), True),
+  ],
+)
+def test_numbers_that_can_be_are_taken(name, array, normalized):
+  ALL[name].check(array, normalized)
+
+
+@pytest.mark.parametrize(
+  ('name', 'dtype'), [('image', 'uint8'), ('video', 'int32'), ('raw', 'int16')]
+)
+def test_integers_of_0_and_1_are_taken_with_a_warning(name, dtype):
+  array = scaled(ALL[name], 0, 1, dtype)
+  with pytest.warns(UserWarning, match='numbers from 0 to 1; expected .*'):
+    ALL[name].check(array)
+
+
+def test_the_range_of_pixels_is_the_models():
+  digits = dataclasses.replace(IMAGE, white=16.0)
+  with pytest.raises(ValueError, match='expected 0 to 16'):
+    digits.check(scaled(IMAGE, 0, 255))
+  with pytest.raises(ValueError, match='expected 0 to 16'):
+    digits.check(scaled(IMAGE, 0, 1))
+  fractions = dataclasses.replace(IMAGE, white=1.0)
+  fractions.check(scaled(IMAGE, 0, 1))
+  with pytest.raises(ValueError, match='expected 0 to 1'):
+    fractions.check(scaled(IMAGE, 0, 255))
+  unknown = dataclasses.replace(IMAGE, white=None)
+  unknown.check(scaled(IMAGE, -7, 1e6))
+
+
+def test_numbers_of_a_traced_array_are_not_known():
+  def run(array):
+    IMAGE.check(array)
+    return array
+
+  jax.jit(run)(scaled(IMAGE, 0, 1))
+  with pytest.raises(ValueError, match=r"'image' of shape \(2, 4\)"):
+    jax.jit(run)(np.zeros((2, 4)))

@@ -76,6 +76,46 @@ def test_every_form_of_attention_gives_the_same(saved, form):
   np.testing.assert_allclose(model(batch), logits, rtol=1e-4, atol=1e-5)
 
 
+def test_of_an_empty_batch_everything_is_empty(saved):
+  folder, batch, *_ = saved
+  nothing = {name: array[:0] for name, array in batch.items()}
+  model = perceiver.from_pretrained(folder)
+  assert model(nothing).shape == (0, 3)
+  assert model.encode(nothing).shape == (0, 4, 8)
+  array = model.byte_array(nothing)
+  assert array.to_array().shape == (0, array.num_elements, array.num_channels)
+  for query in model.attention_queries(nothing):
+    logits = attention_maps.logits(query, array)
+    assert logits.shape == (0, 1, 4, array.num_elements)
+    assert attention_maps.weights(logits, array).shape == logits.shape
+    mean = attention_maps.mean_weights(query, array)
+    assert mean.shape == (0, array.num_elements)
+
+
+def test_pixels_of_another_scale_are_refused():
+  folder = TRANSFORMERS / 'fourier'
+  expected = np.load(folder / 'expected.npz')
+  images = expected['images_9x13']
+  pixels = expected['pixel_values_9x13'].transpose(0, 2, 3, 1)
+  model = perceiver.from_pretrained(folder)
+  right = model(images)
+  for same in (images.astype(np.float32), images.tolist()):
+    np.testing.assert_array_equal(model(same), right)
+  for function in (
+    model,
+    model.encode,
+    model.byte_array,
+    model.attention_queries,
+  ):
+    for wrong in (images / 255, pixels):
+      with pytest.raises(ValueError, match=r'0 to 255.*normalized=True'):
+        function(wrong)
+    with pytest.raises(ValueError, match='normalized=False'):
+      function(images, normalized=True)
+  jitted = jax.jit(lambda x: model(x))(images)
+  np.testing.assert_allclose(jitted, right, rtol=1e-5, atol=1e-6)
+
+
 def test_what_is_left_out_counts_as_absent(tmp_path):
   inputs = INPUTS['events']
   batch = random_batch(inputs)

@@ -47,6 +47,7 @@ class ImageTask(Task):
       positions=self.positions,
       max_resolution=self.max_resolution,
       permutation_seed=PERMUTATION_SEED if self.permuted else None,
+      white=self.white,
     )
     return {'image': image}
 

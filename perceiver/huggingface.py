@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import modalities, weight_files
+from perceiver import image_processor, modalities, weight_files
 from perceiver.weight_files import PathLike, WeightsError
 
 MODEL_TYPE = 'perceiver'
 FOURIER = 'PerceiverForImageClassificationFourier'
 LEARNED = 'PerceiverForImageClassificationLearned'
-PREPROCESSOR = 'preprocessor_config.json'
 GELUS = (
   *('gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'gelu_accurate'),  # tanh
   *('gelu', 'gelu_python'),  # exact
@@ -48,11 +47,17 @@ DEFAULTS: dict[str, Any] = {
   'hidden_act': 'gelu',
   'use_query_residual': True,
   'image_size': 56,
-  'id2label': {'0': 'LABEL_0', '1': 'LABEL_1'},
+  'problem_type': None,
+  'id2label': None,
+  'num_labels': None,
 }
-# ImageNet's, as of transformers' image processor.
-MEAN, STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
+MAX_LABELS = 1 << 20  # A lying file is to take no more.
+# How an example's labels are scored, by `problem_type`; others are refused.
+SCORES = {
+  None: 'softmax',
+  'single_label_classification': 'softmax',
+  'multi_label_classification': 'sigmoid',
+}
 # Ours: theirs, where the two have the same numbers in it.
 Names = dict[str, str]
 Convert = Callable[
@@ -105,7 +110,7 @@ def read_config(
       'cross_attention_shape_for_attention'
     ]
     in ('kv', 'q'),
-    'id2label': isinstance(settings['id2label'], dict),
+    'problem_type': settings['problem_type'] in SCORES,
     'image_size': type(settings['image_size']) is int,
   }
   for key, is_known in refused.items():
@@ -126,9 +131,9 @@ def read_config(
       f'{where}: v_channels={settings["v_channels"]}, but queries and keys of'
       f' the cross-attend have {channels} channels: others are not supported.'
     )
-  labels = settings['id2label']
+  classes = _classes(where, settings)
   model = {
-    'num_classes': len(labels),
+    'num_classes': len(classes),
     'num_latents': settings['num_latents'],
     'latent_channels': settings['d_latents'],
     'num_cross_attends': 1,
@@ -141,41 +146,55 @@ def read_config(
     'cross_attend_widening_factor': settings['cross_attention_widening_factor'],
     'head': 'query',
   }
-  try:
-    classes = [str(labels[str(i)]) for i in range(len(labels))]
-  except KeyError as error:
-    raise WeightsError(f'{where}: id2label lacks {error}.') from error
   ours = {
     'model': model,
     'input': {'image': modalities.to_json(image)},
     'classes': classes,
-    'scores': 'softmax',
+    'scores': SCORES[settings['problem_type']],
   }
 
   def convert(
     tensors: Mapping[str, np.ndarray],
   ) -> tuple[dict[str, np.ndarray], Names]:
-    return _convert(folder, tensors, settings)
+    found, names = _convert(folder, tensors, settings)
+    is_single = np.shape(found['perceiver/head/b']) == (1,) == (len(classes),)
+    if is_single and ours['scores'] == 'softmax':
+      raise WeightsError(
+        f'{where}: a single label with'
+        f' problem_type={settings["problem_type"]!r} is a regression, which is'
+        ' not supported.'
+      )
+    return found, names
 
   return ours, convert
 
 
+def _classes(where: str, settings: _Settings) -> list[str]:
+  """The names of the labels, as transformers makes them where there are none.
+
+  Raises:
+    WeightsError: for labels without an order, or another number of them.
+  """
+  labels, count = settings['id2label'], settings['num_labels']
+  if labels is None:
+    count = 2 if count is None else count
+    if type(count) is not int or not 0 < count <= MAX_LABELS:
+      raise WeightsError(f'{where}: num_labels={count!r} is not supported.')
+    labels = {str(i): f'LABEL_{i}' for i in range(count)}
+  if not isinstance(labels, dict):
+    raise WeightsError(f'{where}: id2label={labels!r} is not supported.')
+  if count not in (None, len(labels)):
+    raise WeightsError(
+      f'{where}: num_labels={count!r}, but id2label has {len(labels)}.'
+    )
+  try:
+    return [str(labels[str(i)]) for i in range(len(labels))]
+  except KeyError as error:
+    raise WeightsError(f'{where}: id2label lacks {error}.') from error
+
+
 def _image(folder: PathLike, settings: _Settings) -> modalities.Image:
   """The input, normalised as preprocessor_config.json says, or by default."""
-  where = f'{folder}/{PREPROCESSOR}'
-  try:
-    processor = weight_files.read_json(folder, PREPROCESSOR)
-  except FileNotFoundError:
-    processor = {}
-  rescale = processor.get('rescale_factor', 1 / 255)
-  mean, stddev = (
-    processor.get('image_mean', MEAN),
-    processor.get('image_std', STDDEV),
-  )
-  if processor.get('do_rescale', True) is False:
-    rescale = 1
-  if processor.get('do_normalize', True) is False:
-    mean, stddev = (0.0,) * 3, (1.0,) * 3
   size = FOURIER_SIZE if settings.is_fourier else settings['image_size']
   positions: dict[str, Any] = (
     {'num_bands': FOURIER_BANDS, 'max_resolution': float(FOURIER_SIZE)}
@@ -187,16 +206,13 @@ def _image(folder: PathLike, settings: _Settings) -> modalities.Image:
       'projection': LEARNED_CHANNELS,
     }
   )
+  normalization = image_processor.read(folder)
   try:
     return modalities.Image(
-      height=size,
-      width=size,
-      channels=3,
-      mean=tuple(float(x) / rescale for x in mean),
-      stddev=tuple(float(x) / rescale for x in stddev),
-      **positions,
+      height=size, width=size, channels=3, **normalization, **positions
     )
-  except (TypeError, ValueError, ZeroDivisionError) as error:
+  except (TypeError, ValueError) as error:
+    where = f'{folder}/{image_processor.FILE}'
     raise WeightsError(f'{where}: {error}') from error
 
 

@@ -97,6 +97,24 @@ def top_key(key, value):
     ('fourier', top_key('num_self_attends_per_block', 3), r'missing \[perc'),
     ('fourier', top_key('num_self_attends_per_block', 10**30), 'too deep'),
     ('fourier', top_key('num_self_attends_per_block', 'x'), "='x' is no int"),
+    (
+      'fourier',
+      top_key('problem_type', 'regression'),
+      "problem_type='regression' is not supported",
+    ),
+    ('fourier', top_key('problem_type', 3), 'problem_type=3 is not supported'),
+    ('fourier', top_key('num_labels', 4), 'num_labels=4, but id2label has 5'),
+    (
+      'fourier',
+      lambda d: d.update(id2label=None, num_labels='x'),
+      "num_labels='x' is not supported",
+    ),
+    (
+      'fourier',
+      lambda d: d.update(id2label=None, num_labels=10**12),
+      'num_labels=1000000000000 is not supported',
+    ),
+    ('fourier', top_key('id2label', ['a']), r"id2label=\['a'\] is not supp"),
     ('learned', top_key('image_size', True), 'image_size=True is not supp'),
     ('learned', top_key('image_size', 11), 'do not fit image_size=11'),
     ('learned', top_key('image_size', 'x'), "image_size='x' is not supported"),
@@ -302,3 +320,109 @@ def test_channels_that_are_named_may_be_the_latents_own(copy):
   change_config(folder, lambda d: d.update(qk_channels=16, v_channels=16))
   model = perceiver.from_pretrained(folder)
   np.testing.assert_array_equal(model(images), expected)
+
+
+def change_processor(folder, change):
+  path = folder / 'preprocessor_config.json'
+  data = json.loads(path.read_text())
+  change(data)
+  path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+  ('problem_type', 'scores'),
+  [
+    (None, 'softmax'),
+    ('single_label_classification', 'softmax'),
+    ('multi_label_classification', 'sigmoid'),
+  ],
+)
+def test_problem_type_says_what_the_scores_are(copy, problem_type, scores):
+  folder = copy('fourier')
+  change_config(folder, top_key('problem_type', problem_type))
+  assert perceiver.from_pretrained(folder).config['scores'] == scores
+
+
+def test_a_single_label_is_a_regression_but_where_labels_are_many(copy):
+  folder = copy('fourier')
+  change_config(folder, top_key('id2label', {'0': 'owl'}))
+  head = HEAD.removesuffix('.bias')
+
+  def shorten(tensors):
+    for name in (f'{head}.bias', f'{head}.weight'):
+      tensors[name] = tensors[name][:1]
+
+  change_tensors(folder, shorten)
+  for problem_type in (None, 'single_label_classification'):
+    change_config(folder, top_key('problem_type', problem_type))
+    with pytest.raises(WeightsError, match=r'a single label with .*regression'):
+      perceiver.from_pretrained(folder)
+  change_config(folder, top_key('problem_type', 'multi_label_classification'))
+  assert list(perceiver.from_pretrained(folder).class_names) == ['owl']
+
+
+def test_labels_without_names_are_counted(copy):
+  folder = copy('fourier')
+  change_config(folder, lambda d: d.update(id2label=None, num_labels=5))
+  names = perceiver.from_pretrained(folder).class_names
+  assert list(names) == [f'LABEL_{i}' for i in range(5)]
+
+
+@pytest.mark.parametrize(
+  ('change', 'mean', 'stddev', 'white'),
+  [
+    ({'image_mean': 0.5, 'image_std': 0.25}, 127.5, 63.75, 255),
+    ({'image_mean': 0.5, 'image_std': [0.25] * 3}, 127.5, 63.75, 255),
+    ({'do_normalize': False}, 0, 255, 255),
+    (
+      {'do_rescale': False, 'image_mean': 0.5, 'image_std': 0.25},
+      *(0.5, 0.25, 1),
+    ),
+    ({'do_rescale': False, 'image_mean': 127, 'image_std': 60}, 127, 60, 255),
+    ({'do_rescale': False, 'do_normalize': False}, 0, 1, None),
+    # null is the default.
+    ({'rescale_factor': None, 'image_mean': 1, 'image_std': 1}, 255, 255, 255),
+  ],
+)
+def test_pixels_are_normalised_as_the_processor_says(
+  copy, change, mean, stddev, white
+):
+  folder = copy('fourier')
+  change_processor(folder, lambda d: d.update(change))
+  (image,) = exports.read_modalities(exports.read(folder)[0]).values()
+  np.testing.assert_allclose(image.mean, [mean] * 3)
+  np.testing.assert_allclose(image.stddev, [stddev] * 3)
+  assert image.white == white
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      lambda d: d.update(image_mean=[0.5, 0.5]),
+      r'mean=.* is not of 3 channels',
+    ),
+    (lambda d: d.update(image_std=0), r'stddev=.* must be in \(0, inf\)'),
+    (lambda d: d.update(rescale_factor=0), 'division by zero'),
+    (lambda d: d.update(do_rescale='no'), "do_rescale='no' is no boolean"),
+    (lambda d: d.update(do_normalize=0), 'do_normalize=0 is no boolean'),
+    (
+      lambda d: d.update(do_flip_channel_order=True),
+      'do_flip_channel_order=True is not supported',
+    ),
+    (lambda d: d.update(rescale_offset=True), 'rescale_offset=True is not'),
+    (
+      lambda d: (
+        d.pop('image_mean'),
+        d.update(image_processor_type='ViTImageProcessor'),
+      ),
+      "image_processor_type='ViTImageProcessor' without image_mean",
+    ),
+  ],
+)
+def test_a_processor_that_is_not_ours_is_refused(copy, change, message):
+  folder = copy('fourier')
+  change_processor(folder, change)
+  with pytest.raises(WeightsError, match=message) as error:
+    perceiver.from_pretrained(folder)
+  assert f'{folder}/preprocessor_config.json' in str(error.value)

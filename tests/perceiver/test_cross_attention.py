@@ -469,3 +469,19 @@ def test_an_unknown_form_is_named():
     small_model(attention='flash').init(
       jax.random.key(0), jnp.zeros((1, 6, 7, 3))
     )
+
+
+@pytest.mark.parametrize('kernel', [None, GPU_KERNEL, TPU_KERNEL])
+def test_an_empty_batch_has_gradients_too(kernel):
+  segment = perceiver.Segment(
+    jnp.zeros((0, 3, 5, 2)), perceiver.fourier_axes((3, 5), 2)
+  )
+  run = functools.partial(value_and_gradients, form='factored', kernel=kernel)
+  out, gradients = jax.eval_shape(
+    run,
+    jnp.zeros((0, 6, 1, 4)),
+    perceiver.ByteArray((segment,)),
+    random_parameters(np.random.default_rng(0), 12, 4),
+  )
+  assert out.shape == gradients[0].shape == (0, 6, 1, 4)
+  assert gradients[-1].shape == (4,)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ class Points(Modality):
   # (height, width) that the points stand on, in their order; None: a set.
   grid: tuple[Count, Count] | None = None
   source = 'points'
-  slack = 1e-3  # Rounding alone: there are no features outside the cube.
+  # Rounding alone: there are no features outside the cube.
+  slack: ClassVar[float] = 1e-3
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -99,9 +99,11 @@ def initialize_distributed() -> None:
     ) from error
   except ValueError:  # No cluster found.
     with socket.socket() as s:
+      # Held until JAX listens, or another run could be given the same port.
+      # JAX's own socket has this option too, so that both can be bound to it.
+      s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
       s.bind(('127.0.0.1', 0))
-      address = f'127.0.0.1:{s.getsockname()[1]}'
-    join(address, 1, 0)
+      join(f'127.0.0.1:{s.getsockname()[1]}', 1, 0)
 
 
 def join(coordinator: str, num_processes: int, process_id: int) -> None:

@@ -138,3 +138,39 @@ def test_a_process_starts_anew_with_the_same_arguments():
     check=True,
   )
   assert result.stdout == "glibc.malloc.hugetlb=1 ['one', 'two words']\n"
+
+
+# What another run does that starts at the same time: asks for a free port, and
+# listens there as JAX does, beside whoever has the same option.
+JOINS = """
+import socket
+import jax
+from experiments import run
+
+def join_after_another(coordinator, *numbers):
+  host, _, port = coordinator.rpartition(':')
+  with socket.socket() as other:
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      other.bind((host, int(port)))
+      print('taken')
+    except OSError as error:
+      print(error.strerror)
+  join(coordinator, *numbers)
+
+join, run.join = run.join, join_after_another
+run.flags.FLAGS.mark_as_parsed()
+run.initialize_distributed()
+print(jax.process_count())
+"""
+
+
+def test_no_other_run_is_given_the_port_that_a_run_has_chosen():
+  result = subprocess.run(
+    [sys.executable, '-c', JOINS],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout == 'Address already in use\n1\n'

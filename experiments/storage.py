@@ -209,8 +209,10 @@ def append(path: epath.Path, text: str) -> None:
   """
   if is_local(path):
     with writing(path), open(path, 'ab+') as file:
-      if file.tell() and file.seek(-1, os.SEEK_END) and file.read() != b'\n':
-        text = f'\n{text}'  # The last one was cut off.
+      if file.tell():
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b'\n':
+          text = f'\n{text}'  # The last line was cut off.
       file.write(text.encode())
   else:
     _pending.setdefault(path, []).append(text)

@@ -149,14 +149,20 @@ def test_rewriting_takes_its_share_of_the_time(monkeypatch):
     assert pace.is_due()
 
 
-def test_a_line_that_was_cut_off_spoils_no_other(tmp_path):
+@pytest.mark.parametrize(
+  ('there', 'records'),
+  [
+    ('{"a": 1}\n{"a"', [{'a': 1}, {'a': 2}]),
+    ('{', [{'a': 2}]),  # A single byte.
+    ('\n', [{'a': 2}]),
+    ('', [{'a': 2}]),
+  ],
+)
+def test_a_line_that_was_cut_off_spoils_no_other(tmp_path, there, records):
   path = storage.path(tmp_path / 'a.jsonl')
-  path.write_text('{"a": 1}\n{"a"')
+  path.write_text(there)
   storage.append(path, '{"a": 2}\n')
-  assert telemetry.read_records(str(tmp_path), 'a.jsonl') == [
-    {'a': 1},
-    {'a': 2},
-  ]
+  assert telemetry.read_records(str(tmp_path), 'a.jsonl') == records
 
 
 CACHES = """

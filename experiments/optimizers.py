@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules (section 4.1; PAPER's open points)."""
 
+import collections
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ def learning_rate_schedule(
     learning_rate: at the start, or after the warm-up.
     schedule: 'constant'; 'step': times `decay_factor` at each of `decay_at`; or
       'cosine': down to 0 at the end, from the first of `decay_at` on, if any.
-    warmup: fraction of the run over which the rate rises from 0.
+    warmup: fraction of the run over which the rate rises from 0. Decays within
+      it take effect at its end.
     decay_at: fractions of the run (0.7: epoch 84 of 120).
     decay_factor: for 'step'.
 
@@ -51,12 +53,14 @@ def learning_rate_schedule(
   if schedule == 'constant':
     after = optax.constant_schedule(learning_rate)
   elif schedule == 'step':
+    # In a short run several decays may fall on one step.
+    decays = collections.Counter(round(at * total_steps) for at in decay_at)
     boundaries = {
-      round(at * total_steps) - warmup_steps: decay_factor for at in decay_at
+      step - warmup_steps: decay_factor**n for step, n in decays.items()
     }
     after = optax.piecewise_constant_schedule(learning_rate, boundaries)
   else:
-    start = round(decay_at[0] * total_steps) if decay_at else warmup_steps
+    start = round(min(decay_at) * total_steps) if decay_at else warmup_steps
     after = optax.join_schedules(
       [
         optax.constant_schedule(learning_rate),
@@ -68,6 +72,14 @@ def learning_rate_schedule(
     return after
   rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
   return optax.join_schedules([rise, after], [warmup_steps])
+
+
+def num_updates(opt_state: optax.OptState) -> jax.Array:
+  """How many updates an optimizer of `create` has made: its schedule's step.
+
+  Skipped training steps are no updates. The result is a scalar int32.
+  """
+  return optax.tree.get(opt_state, 'ScaleByScheduleState').count
 
 
 def weight_decay_mask(params: Any) -> Any:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import sharding
+from experiments import optimizers, sharding
 from experiments.experiment import Experiment, TrainState
 
 
@@ -82,7 +82,9 @@ def make_train_step(
     )
     metrics |= {
       'grad_norm': optax.tree.norm(grads),
-      'learning_rate': experiment.schedule(state.step),
+      'learning_rate': experiment.schedule(
+        optimizers.num_updates(state.opt_state)
+      ),
     }
     params = optax.apply_updates(state.params, updates)
     is_finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from experiments import optimizers
 
@@ -101,3 +102,36 @@ def test_learning_rates():
   np.testing.assert_allclose(rates, [0.5, 1, 1, 0.5, 0], atol=1e-6)
   constant = optimizers.learning_rate_schedule(100, learning_rate=1.0)
   assert float(constant(99)) == 1.0
+
+
+@pytest.mark.parametrize(
+  ('settings', 'expected'),
+  [
+    # Two decays that fall on one step.
+    ({'decay_at': (0.5, 0.52)}, [1, 1, 1, 1, 1, 0.01, 0.01, 0.01, 0.01, 0.01]),
+    ({'decay_at': (0.0, 0.04, 0.5)}, [0.01] * 5 + [0.001] * 5),
+    # The warm-up hides them, but loses none.
+    (
+      {'warmup': 0.4, 'decay_at': (0.2, 0.22, 0.4, 0.8)},
+      [0, 0.25, 0.5, 0.75, 1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4],
+    ),
+    ({'warmup': 0.2, 'decay_at': (0.1, 0.2)}, [0, 0.5] + [0.01] * 8),
+  ],
+)
+def test_short_runs_lose_no_decay(settings, expected):
+  schedule = optimizers.learning_rate_schedule(
+    10, learning_rate=1.0, schedule='step', **settings
+  )
+  rates = [float(schedule(step)) for step in range(10)]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_a_cosine_begins_at_the_first_decay():
+  rates = []
+  for decay_at in ((0.5,), (0.8, 0.5)):
+    schedule = optimizers.learning_rate_schedule(
+      10, learning_rate=1.0, schedule='cosine', decay_at=decay_at
+    )
+    rates.append([float(schedule(step)) for step in (5, 6, 10)])
+  assert rates[0] == rates[1]
+  assert rates[0][0] == 1 > rates[0][1] > rates[0][2]

@@ -308,6 +308,35 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, caplog):
   jax.tree.map(np.testing.assert_array_equal, new[1:], state[1:])
 
 
+def test_the_recorded_learning_rate_is_the_optimizers(tmp_path):
+  """A skipped step is no update: later ones have the rates of earlier steps."""
+  run = create(**{'train.steps': 10})
+  spoil_losses(run, [3, 4, 7])
+  train.train(run, str(tmp_path))  # Evaluated and saved on the way.
+  recorded = {
+    x['step']: x['learning_rate']
+    for x in telemetry.read_metrics(tmp_path)
+    if x['split'] == 'train'
+  }
+  updates = {1: 0, 2: 1, 5: 2, 6: 3, 8: 4, 9: 5, 10: 6}
+  assert recorded.keys() == updates.keys()
+  for step, update in updates.items():
+    np.testing.assert_allclose(recorded[step], float(run.schedule(update)))
+  # It is the rate that the parameters move by: AdamW's first update of them.
+  run = create(**{'optimizer.name': 'adamw', 'optimizer.weight_decay': 0.0})
+  step = train_step.make_train_step(run)
+  batch = jax.tree.map(
+    lambda x: jnp.ones(x.shape, x.dtype), run.task.batch_spec(64)
+  )
+  state = run.init_state(jax.random.key(0))._replace(step=jnp.int32(9))
+  new, metrics = step(jax.tree.map(jnp.copy, state), batch)
+  moved = max(
+    jnp.abs(x - y).max()
+    for x, y in zip(*map(jax.tree.leaves, (new[1], state[1])), strict=True)
+  )
+  np.testing.assert_allclose(metrics['learning_rate'], moved, rtol=1e-3)
+
+
 @pytest.mark.parametrize(('most', 'last'), [(0, 4), (2, 12)])
 def test_too_many_of_them_in_a_row_end_the_run(tmp_path, most, last):
   run = create(**{'train.max_skipped_steps': most})

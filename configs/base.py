@@ -16,7 +16,8 @@ from ml_collections import config_dict, ConfigDict
 SECTIONS = {
   'data': {
     'num_workers': 8,  # Processes; 0: threads of this one.
-    'max_damaged': 0.001,  # Fraction of the records.
+    # Fraction of a split's records, over all processes and launches.
+    'max_damaged': 0.001,
   },
   'optimizer': {
     'name': 'lamb',

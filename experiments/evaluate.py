@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import pipeline, preemption, sharding, telemetry, watchdog
+from experiments.errors import DamagedDataError
 from experiments.experiment import Experiment, TrainState
 from experiments.task import Task
 
@@ -150,6 +151,8 @@ def evaluate(
 
   Raises:
     preemption.PreemptedError: after SIGTERM, between two batches.
+    ValueError: if there are no examples.
+    errors.DamagedDataError: if none can be read.
   """
   results: list[BatchResult] = []
   watchdog.begin('an evaluation')
@@ -163,12 +166,16 @@ def evaluate(
       raise preemption.PreemptedError(
         'Told to stop during an evaluation: the same command does it again.'
       )
+  if not results:
+    raise ValueError('There are no examples to evaluate.')
   results = jax.device_get(results)
   # Summed on the host in float64: counts stay exact.
   sums = jax.tree.map(
     lambda *x: np.sum(x, dtype=np.float64), *(r.totals for r in results)
   )
   count = sums.pop('count')
+  if not count:
+    raise DamagedDataError('None of the examples to evaluate can be read.')
   means = {name: float(value / count) for name, value in sums.items()}
   mask = np.concatenate([r.mask for r in results])
   record = np.concatenate([r.predictions['record'] for r in results])
@@ -210,12 +217,10 @@ def evaluate_splits(
   metrics = {}
   problems: list[str] = []
 
-  def record_skipped(split: str, record: int, reason: str) -> None:
-    with _collecting(problems):
-      telemetry.record_skipped(workdir, split, record, reason)
-
   for split, source in sources.items():
-    on_damaged = functools.partial(record_skipped, split)
+    on_damaged = functools.partial(
+      _record_damaged, telemetry.DamagedRecords(workdir, split), problems
+    )
     with contextlib.closing(batches(experiment, source, on_damaged)) as some:
       evaluation = evaluate(
         experiment, eval_step, state.params, state.model_state, some
@@ -232,6 +237,18 @@ def evaluate_splits(
   if problems:
     raise UnwrittenError(problems[0], metrics)
   return metrics
+
+
+def _record_damaged(
+  records: telemetry.DamagedRecords,
+  problems: list[str],
+  record: int,
+  reason: str,
+) -> int:
+  """Adds one; returns how many there are, also if it cannot be written."""
+  with _collecting(problems):
+    records.add(record, reason)
+  return len(records)
 
 
 @contextlib.contextmanager

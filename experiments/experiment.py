@@ -100,8 +100,15 @@ class Experiment:
   state_shapes: TrainState
 
   def source(self, split: str) -> Sequence[Any]:
-    """Records of a split. Raises `errors.DataNotFoundError`."""
-    return self.task.source(split, self.config.data.get('dir'))
+    """Records of a split. Raises DataNotFoundError, also if there are none."""
+    data_dir = self.config.data.get('dir')
+    records = self.task.source(split, data_dir)
+    if not len(records):
+      raise DataNotFoundError(
+        f'The split {split!r} is empty: data.dir={data_dir!r} and the'
+        " config's task leave no record for it."
+      )
+    return records
 
   @functools.cached_property
   def class_names(self) -> Sequence[str]:

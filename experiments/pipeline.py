@@ -46,8 +46,11 @@ MAX_DEATHS = 3  # Of workers, in a row.
 _NO_LEAK = 'ignore:resource_tracker'  # A filter of warnings.
 _DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
 ENDLESS = 2**31  # Epochs. Without a number, batches of one overflow a length.
+MAX_REASON = 1000  # Bytes of the reason why a record is damaged.
 NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
-OnDamaged = Callable[[int, str], None]  # Told a record's index, and why.
+# Told a record's index, and why; returns how many are known to be damaged, over
+# all processes and launches.
+OnDamaged = Callable[[int, str], int]
 
 
 def train_batches(
@@ -101,7 +104,7 @@ def train_batches(
     return _iterate(share.batch(batch_size // process_count), num_workers)
 
   batches = _restarted(start)
-  return _report_damaged(batches, task, source, max_damaged, on_damaged)
+  return _report_damaged(batches, len(source), max_damaged, on_damaged)
 
 
 def eval_batches(
@@ -138,7 +141,7 @@ def eval_batches(
     return _iterate(share.batch(batch_size // process_count), num_workers)
 
   batches = _restarted(start)
-  return _report_damaged(batches, task, source, max_damaged, on_damaged)
+  return _report_damaged(batches, len(source), max_damaged, on_damaged)
 
 
 def shared_bytes(
@@ -197,12 +200,24 @@ def _example(
   exists: bool,
   decode: Callable[[], NumpyBatch],
 ) -> NumpyBatch:
-  """A record's example, with its mask and its index if it is damaged."""
+  """A record's example, with its mask; if it is damaged, its index and why.
+
+  The reason travels as bytes: workers hand over arrays, not errors, and another
+  try to decode may not fail where augmentation is random.
+  """
+  damaged, reason = -1, b''
   try:
-    return {**decode(), 'mask': np.bool_(exists), 'damaged': np.int64(-1)}
-  except DamagedRecordError:
-    zeros = {name: np.zeros(x.shape, x.dtype) for name, x in spec.items()}
-    return {**zeros, 'mask': np.False_, 'damaged': np.int64(index)}
+    example = decode()
+  except DamagedRecordError as error:
+    example = {name: np.zeros(x.shape, x.dtype) for name, x in spec.items()}
+    exists, damaged = False, index
+    reason = str(error).encode(errors='replace')[:MAX_REASON]
+  return {
+    **example,
+    'mask': np.bool_(exists),
+    'damaged': np.int64(damaged),
+    'reason': np.array(reason, f'S{MAX_REASON}'),
+  }
 
 
 def _restarted(
@@ -253,42 +268,39 @@ def _restarted(
 
 def _report_damaged(
   batches: Generator[NumpyBatch],
-  task: Task,
-  source: Sequence[Any],
+  count: int,
   max_damaged: float,
   on_damaged: OnDamaged | None,
 ) -> Generator[NumpyBatch]:
-  """Names each damaged record once; stops when they are too many."""
+  """Names each damaged record once; stops when they are too many of `count`."""
   damaged: set[int] = set()
   try:
     for batch in batches:
-      indices = batch.pop('damaged')
-      for index in set(indices[indices >= 0].tolist()) - damaged:
+      indices, reasons = batch.pop('damaged'), batch.pop('reason')
+      found = dict(zip(indices.tolist(), reasons.tolist(), strict=True))
+      for index in sorted(found.keys() - damaged - {-1}):
         damaged.add(index)
-        reason = _why_damaged(task, source, index)
-        log.warning(
-          'Skipped record %d of %d, the %d. that is damaged: %s',
-          *(index, len(source), len(damaged), reason),
-        )
+        reason = found[index].decode(errors='replace')
+        known, advice = len(damaged), ''
         if on_damaged is not None:
-          on_damaged(index, reason)
-        if len(damaged) > max_damaged * len(source):
+          known = on_damaged(index, reason)
+          advice = (
+            ' (skipped_*.jsonl in the workdir names them; remove these files'
+            ' once the data is mended)'
+          )
+        log.warning(
+          'Skipped record %d of %d, damaged record no. %d: %s',
+          *(index, count, known, reason),
+        )
+        if known > max_damaged * count:
           raise DamagedDataError(
-            f'{len(damaged)} of {len(source)} records are damaged, more than'
-            f' data.max_damaged={max_damaged} allows; the last: {reason}'
+            f'{known} of {count} records are damaged, more than'
+            f' data.max_damaged={max_damaged} allows{advice}; the last:'
+            f' {reason}'
           )
       yield batch
   finally:
     batches.close()
-
-
-def _why_damaged(task: Task, source: Sequence[Any], index: int) -> str:
-  # Workers hand over arrays, not errors: decoded again for what is wrong.
-  try:
-    task.eval_example(source[index])
-  except DamagedRecordError as error:
-    return str(error)
-  return 'unknown'
 
 
 def _iterate(

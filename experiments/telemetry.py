@@ -214,6 +214,33 @@ def record_skipped(workdir: str, split: str, record: int, reason: str) -> None:
   _append(workdir, f'skipped_{jax.process_index()}.jsonl', line)
 
 
+class DamagedRecords:
+  """The damaged records of a split, over all processes and launches.
+
+  Each process has a file of those that it met first, which the others read.
+  """
+
+  def __init__(self, workdir: str, split: str):
+    self._workdir = workdir
+    self._split = split
+    self._known: set[int] | None = None  # Read when the first one is met.
+
+  def add(self, record: int, reason: str) -> int:
+    """Records one, unless it is on record; returns how many there are."""
+    if self._known is None or jax.process_count() > 1:
+      on_record = read_skipped(self._workdir)
+      self._known = {x for split, x in on_record if split == self._split}
+    if record not in self._known:
+      self._known.add(record)
+      record_skipped(self._workdir, self._split, record, reason)
+      storage.flush()  # Damaged records are few, and the others count them.
+    return len(self)
+
+  def __len__(self) -> int:
+    """How many were on record at the last look."""
+    return len(self._known or ())
+
+
 def read_skipped(workdir: str) -> dict[tuple[str, int], str]:
   """Why records were skipped, by split and index, in all launches."""
   skipped = {}

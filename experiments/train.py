@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import functools
 import logging
 from typing import Any, NoReturn
 
@@ -102,9 +101,7 @@ def _train(
     max_damaged=config.data.max_damaged,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
-    on_damaged=functools.partial(
-      telemetry.record_skipped, workdir, task.train_split
-    ),
+    on_damaged=telemetry.DamagedRecords(workdir, task.train_split).add,
   )
   telemetry.record_launch(workdir, config, start_step, experiment.class_names)
   records = telemetry.Telemetry(

@@ -6,14 +6,16 @@ import itertools
 import multiprocessing
 from multiprocessing import resource_tracker, util
 import os
+import re
 import signal
 import threading
 
+import jax
 import numpy as np
 import pytest
 
 from configs import digits
-from experiments import benchmarks, pipeline
+from experiments import benchmarks, pipeline, telemetry
 from experiments.errors import (
   DamagedDataError,
   DamagedRecordError,
@@ -330,7 +332,7 @@ def test_evaluation_leaves_damaged_records_out(damaged, source):
       records(source, 40),
       batch_size=16,
       max_damaged=0.05,
-      on_damaged=lambda *args: told.append(args),
+      on_damaged=lambda *args: told.append(args) or len(told),
     )
   )
   left = np.concatenate([b['record'][b['mask']] for b in batches])
@@ -344,3 +346,100 @@ def test_too_many_damaged_records_end_the_run(damaged, source):
   )
   with pytest.raises(DamagedDataError, match=r'2 of 40 .* digit 5 is broken'):
     list(batches)
+
+
+def test_damaged_records_count_over_all_processes(
+  damaged, source, tmp_path, monkeypatch
+):
+  """Each of four processes meets one at most."""
+  monkeypatch.setattr(jax, 'process_count', lambda: 4)
+
+  def evaluate(process):
+    monkeypatch.setattr(jax, 'process_index', lambda: process)
+    return list(
+      pipeline.eval_batches(
+        damaged,
+        records(source, 40),
+        batch_size=16,
+        max_damaged=0.049,
+        process_index=process,
+        process_count=4,
+        on_damaged=telemetry.DamagedRecords(str(tmp_path), 'test').add,
+      )
+    )
+
+  for process in (0, 1, 2, 1):  # The same evaluation again counts no more.
+    evaluate(process)
+  telemetry.record_skipped(str(tmp_path), 'train', 5, 'of another split')
+  with pytest.raises(DamagedDataError, match=r'2 of 40 .*skipped_.* digit 3'):
+    evaluate(3)
+  assert set(telemetry.read_skipped(str(tmp_path))) == {
+    *(('test', 3), ('test', 5), ('train', 5))
+  }
+
+
+def test_damaged_records_count_over_all_launches(damaged, source, tmp_path):
+  """Each launch begins where the one before was stopped."""
+  position = 0
+
+  def launch():
+    nonlocal position
+    known = telemetry.DamagedRecords(str(tmp_path), 'train')
+    batches = pipeline.train_batches(
+      damaged,
+      records(source, 40),
+      batch_size=1,
+      seed=3,
+      position=position,
+      max_damaged=0.049,
+      on_damaged=known.add,
+    )
+    with contextlib.closing(batches):
+      for batch in batches:
+        position += 1
+        if not batch['mask'].all():
+          return
+
+  launch()
+  with pytest.raises(DamagedDataError, match='2 of 40 records are damaged'):
+    launch()
+  assert position < 40  # Within an epoch.
+  path = tmp_path / 'skipped_0.jsonl'
+  assert len(path.read_text().splitlines()) == 2
+  path.unlink()  # The data is mended.
+  position = 0
+  launch()
+
+
+class DamagedInTraining(type(benchmarks.create(**digits.get_config().task))):
+  """Cannot augment a digit that can be evaluated."""
+
+  def train_example(self, record, rng):
+    example = super().train_example(record, rng)
+    if record['index'] == 3:
+      raise DamagedRecordError(f'frame {rng.integers(10)}: ü is broken')
+    return example
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_the_reason_is_that_of_the_decoding_that_failed(
+  source, workers, caplog
+):
+  settings = dict(digits.get_config().task)
+  del settings['name']
+  told = []
+  train(
+    DamagedInTraining(**settings),
+    records(source, 40),
+    2,
+    batch_size=20,
+    max_damaged=0.05,
+    num_workers=workers,
+    on_damaged=lambda *args: told.append(args) or len(told),
+  )
+  ((index, reason),) = told
+  assert index == 3
+  assert re.fullmatch(r'frame \d: ü is broken', reason)
+  assert (
+    f'Skipped record 3 of 40, damaged record no. 1: {reason}' in caplog.text
+  )

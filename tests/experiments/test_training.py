@@ -21,6 +21,7 @@ from experiments import (
   train,
   train_step,
 )
+from experiments.errors import DamagedDataError, DataNotFoundError
 from tests.experiments.smoke import create, final_params, losses
 
 
@@ -441,3 +442,31 @@ def test_when_a_run_logs_evaluates_and_saves(tmp_path):
   best = max((r['top1'], r['step']) for r in records if r['split'] == 'test')
   assert saved == {6, 8, 12, best[1]}
   assert set(sizes) == {64, 16}  # Traced for training and for evaluation.
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_an_empty_split_is_one_error_before_anything_is_written(
+  tmp_path, split
+):
+  run = create()
+  source = run.task.source
+  run.task.source = lambda name, data_dir: (
+    [] if name == split else source(name, data_dir)
+  )
+  for start in (train.train, saved.evaluate_checkpoint):
+    if split == 'train' and start is saved.evaluate_checkpoint:
+      continue  # It reads none of it.
+    with pytest.raises(DataNotFoundError, match=f"split '{split}' is empty"):
+      start(run, str(tmp_path))
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_without_examples_is_one_error():
+  run = create()
+  with pytest.raises(ValueError, match='no examples to evaluate'):
+    evaluate.evaluate(run, lambda *_: None, None, None, [])
+  nothing = evaluate.BatchResult(
+    {'top1': 0.0, 'count': 0}, np.zeros(1, bool), {}, {'record': np.zeros(1)}
+  )
+  with pytest.raises(DamagedDataError, match='None of the examples'):
+    evaluate.evaluate(run, lambda *_: nothing, None, None, [{}])

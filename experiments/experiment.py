@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import optax
 
-from experiments import benchmarks, optimizers, profiling, sharding
+from experiments import benchmarks, optimizers, profiling, sharding, storage
 from experiments.errors import DataNotFoundError
 from experiments.task import Batch, Task
 import perceiver
@@ -37,6 +37,10 @@ MODELS: dict[str, Callable[..., hk.Module]] = {
   'vit': baselines.VisionTransformer,
   'transformer': baselines.Transformer,
 }
+
+
+# Keys whose values are paths.
+PATHS = ('data.dir', 'train.init_from', 'train.compilation_cache')
 
 
 class Data(TypedDict):
@@ -89,7 +93,7 @@ class TrainState(NamedTuple):
 class Experiment:
   """What training and evaluation share."""
 
-  config: ConfigDict
+  config: ConfigDict  # As `resolve_paths` leaves it.
   task: Task
   forward: hk.TransformedWithState  # (batch, is_training) -> [B, classes]
   mesh: Mesh
@@ -101,20 +105,23 @@ class Experiment:
 
   def source(self, split: str) -> Sequence[Any]:
     """Records of a split. Raises DataNotFoundError, also if there are none."""
-    data_dir = self.config.data.get('dir')
-    records = self.task.source(split, data_dir)
+    records = self.task.source(split, self._data_dir)
     if not len(records):
       raise DataNotFoundError(
-        f'The split {split!r} is empty: data.dir={data_dir!r} and the'
+        f'The split {split!r} is empty: data.dir={self._data_dir!r} and the'
         " config's task leave no record for it."
       )
     return records
+
+  @property
+  def _data_dir(self) -> str | None:
+    return self.config.data.get('dir')
 
   @functools.cached_property
   def class_names(self) -> Sequence[str]:
     """What people call the classes; numbers where no data tells."""
     try:
-      names = self.task.class_names(self.config.data.get('dir'))
+      names = self.task.class_names(self._data_dir)
     except DataNotFoundError:
       names = []
     if len(names) != self.task.num_classes:
@@ -240,7 +247,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
   """Checks a config and builds its objects.
 
   Args:
-    config: as from a config file.
+    config: as from a config file. Its paths are resolved in it.
     mesh: devices to run on; by default all of them, as the config says.
 
   Returns:
@@ -250,6 +257,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     OSError: if JAX has no device.
     ValueError: what is wrong with the config, and which key it is.
   """
+  resolve_paths(config)
   try:
     task = benchmarks.create(**config.task)
     if config.model.name not in MODELS:
@@ -290,6 +298,23 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     init_state,
     shapes,
   )
+
+
+def resolve_paths(config: ConfigDict) -> None:
+  """Expands the `~` of a config's paths, in place.
+
+  An empty data.dir is left: it fails when data is read.
+
+  Raises:
+    ValueError: if another path is empty, or there is no such user.
+  """
+  for key in PATHS:
+    section, _, name = key.partition('.')
+    path = config[section].get(name)
+    if path == 'None':  # As a command line says it.
+      config[section][name] = None
+    elif path is not None and (path or key != 'data.dir'):
+      config[section][name] = storage.expand(path, key)
 
 
 def _check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:

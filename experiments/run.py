@@ -14,7 +14,6 @@ from typing import Any
 
 from absl import app, flags
 import jax
-from ml_collections import config_flags
 
 from experiments import (
   compilation_cache,
@@ -22,6 +21,7 @@ from experiments import (
   experiment,
   host_memory,
   logs,
+  path_flags,
   preemption,
   saved,
   telemetry,
@@ -29,10 +29,10 @@ from experiments import (
   watchdog,
 )
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = path_flags.define_config(
   'config', None, 'What to run: configs/NAME.py or configs/NAME.py:VARIANT.'
 )
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = path_flags.define_path(
   'workdir',
   None,
   'Where checkpoints and metrics go; the same for all hosts.',

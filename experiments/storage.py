@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import contextlib
 import errno
 import functools
+import glob
 import os
 import pathlib
 import tempfile
@@ -18,10 +19,12 @@ import time
 from typing import Any
 
 from etils import epath
+from etils.epath import gpath
 import fsspec
 
 # What to install, by scheme.
 STORES = {'gs': "pip install -e '.[gcs]'", 's3': 'pip install s3fs'}
+WILDCARDS = frozenset('[]*?#')
 _ADVICE = {
   errno.ENOSPC: ' Free some space there, and run the same command again.',
   errno.EDQUOT: ' Free some of the quota, and run the same command again.',
@@ -40,18 +43,64 @@ for _name in ('gs', 'gcs'):  # Imported when it is first asked for.
 _pending: dict[epath.Path, list[str]] = {}  # Appended, and not yet written.
 
 
+def expand(path: str, name: str) -> str:
+  """Replaces a leading `~` or `~user` by the folder that it stands for.
+
+  Args:
+    path: what was given. A URL stays as it is.
+    name: of the flag, argument or key that gave it, for errors.
+
+  Returns:
+    The path, which is not empty.
+
+  Raises:
+    ValueError: if it is empty, or there is no such user.
+  """
+  if not path:
+    raise ValueError(
+      f'{name} is empty: is a variable unset? Name a path; the current folder'
+      ' is a dot.'
+    )
+  expanded = os.path.expanduser(path)
+  if expanded.startswith('~'):
+    raise ValueError(
+      f'{name}={path}: there is no user {path.partition("/")[0]} here. If this'
+      f' is the name of a file or a folder: ./{path}'
+    )
+  return expanded
+
+
+class _Path(gpath.PosixGPath):
+  """A path whose own `[`, `]`, `*` and `?` stand for themselves.
+
+  In epath's `glob`, which Orbax and TFDS call too, they would be wildcards.
+  """
+
+  def glob(self, pattern: str) -> Iterator['_Path']:
+    found = gpath.PosixGPath(glob.escape(os.fspath(self))).glob(pattern)
+    return map(_Path, found)
+
+
 def path(name: str | os.PathLike[str]) -> epath.Path:
   """A file or a folder: a path, or a URL in a store.
 
   Raises:
+    ValueError: if it is empty.
     OSError: if a store cannot be used: a package is not installed, there is no
-      such bucket, or no right to list it.
+      such bucket, or no right to list it; or for a name that it does not take.
   """
   name = os.fspath(name)
+  if not name:
+    raise ValueError('A path is empty.')
   scheme, is_url, rest = name.partition('://')
   if is_url:
+    if wild := WILDCARDS.intersection(rest):
+      raise OSError(
+        f'{name}: names in a store may not have {" ".join(sorted(wild))}, which'
+        ' its tools take for wildcards.'
+      )
     _open_store(scheme, rest.partition('/')[0])
-  return epath.Path(name)
+  return _Path(name)
 
 
 def local(name: str) -> str:
@@ -229,9 +278,9 @@ def files(folder: epath.Path) -> list[epath.Path]:
   """All files below a folder, in the order of their names."""
   if is_local(folder):
     found = sorted(x for x in pathlib.Path(folder).rglob('*') if x.is_file())
-    return list(map(epath.Path, found))
+    return list(map(_Path, found))
   scheme, system = _system(folder)
-  return [epath.Path(f'{scheme}://{x}') for x in system.find(str(folder))]
+  return [_Path(f'{scheme}://{x}') for x in system.find(str(folder))]
 
 
 def _system(path: epath.Path) -> tuple[str, Any]:
@@ -270,7 +319,7 @@ class Mirror:
   def flush(self) -> None:
     """Copies what there is; raises OSError as `writing`."""
     if self._temporary:
-      for path in files(epath.Path(self.local)):
+      for path in files(_Path(self.local)):
         target = self._folder / path.relative_to(self.local)
         write(target, path.read_bytes())
 

@@ -22,7 +22,7 @@ from absl import app, flags
 from etils import epath
 import numpy as np
 
-from experiments import saved, storage
+from experiments import path_flags, saved, storage
 from experiments.errors import DamagedRecordError
 from experiments.experiment import Experiment
 from experiments.task import Batch
@@ -209,14 +209,16 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
+  _WORKDIR = path_flags.define_path(
+    'workdir', None, 'Of the run.', required=True
+  )
   _EXAMPLES = flags.DEFINE_list(
     'examples', [], 'Indices in the evaluation split.'
   )
-  _OUTPUT = flags.DEFINE_string(
+  _OUTPUT = path_flags.define_path(
     'output', None, "Folder to write to; 'attention_maps' in the workdir."
   )
-  _DATA_DIR = flags.DEFINE_string(
+  _DATA_DIR = path_flags.define_path(
     'data_dir', None, "Where the run's data is here, if not where it was."
   )
   _CHECKPOINT = flags.DEFINE_enum(

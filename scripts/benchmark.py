@@ -29,12 +29,13 @@ from typing import Any
 from absl import app, flags
 import jax
 import jax.numpy as jnp
-from ml_collections import config_flags, ConfigDict
+from ml_collections import ConfigDict
 import numpy as np
 
 from experiments import (
   experiment,
   host_memory,
+  path_flags,
   sharding,
   storage,
   telemetry,
@@ -44,7 +45,7 @@ from perceiver import cost
 from perceiver.ops import cross_attention
 from scripts import command, peers
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = path_flags.define_config(
   'config', 'configs/imagenet.py', 'Whose model to time.'
 )
 _ATTENTION = flags.DEFINE_list(
@@ -65,7 +66,7 @@ _REPETITIONS = flags.DEFINE_integer('repetitions', 5, 'Timed steps of each.')
 _PEERS = flags.DEFINE_bool(
   'peers', False, 'Also time other implementations (extra [peers]).'
 )
-_JSON = flags.DEFINE_string('json', None, 'File to write the results to.')
+_JSON = path_flags.define_path('json', None, 'File to write the results to.')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from configs import imagenet
-from experiments import benchmarks, pipeline, storage, telemetry
+from experiments import benchmarks, path_flags, pipeline, storage, telemetry
 from scripts import command
 
 _WORKERS = flags.DEFINE_list(
@@ -36,7 +36,7 @@ _IMAGES = flags.DEFINE_integer('images', 64, 'Photographs, all in each turn.')
 _BATCHES = flags.DEFINE_integer(
   'batches', 40, 'Timed batches for each worker process in each turn.'
 )
-_JSON = flags.DEFINE_string('json', None, 'File to write the results to.')
+_JSON = path_flags.define_path('json', None, 'File to write the results to.')
 
 WIDTH, HEIGHT = 500, 375  # ImageNet's most frequent size.
 SIZE = 224

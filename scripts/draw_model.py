@@ -12,10 +12,11 @@ import math
 import os
 from xml.sax import saxutils
 
-from absl import app, flags
+from absl import app
 from ml_collections import ConfigDict
 
 from configs import imagenet
+from experiments import path_flags
 from scripts import command
 
 WIDTH, HEIGHT = 960, 486
@@ -328,7 +329,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _OUTPUT = flags.DEFINE_string(
+  _OUTPUT = path_flags.define_path(
     'output', None, 'The SVG to write.', required=True
   )
   app.run(main)

@@ -20,7 +20,7 @@ from absl import app, flags
 import jax
 import numpy as np
 
-from experiments import saved, storage, telemetry
+from experiments import path_flags, saved, storage, telemetry
 from experiments.evaluate import summary
 from experiments.experiment import Experiment
 import perceiver
@@ -202,6 +202,7 @@ def main(argv: list[str]) -> None:
   if len(arguments) != len(expected):
     raise app.UsageError(f'Expected {" ".join(expected)}, got {arguments}.')
   with command.running():
+    arguments = list(map(storage.expand, arguments, expected))
     if _FROM.value:
       if _CHECKPOINT.value:
         raise ValueError('--checkpoint is of runs, not of --from.')
@@ -213,7 +214,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _FROM = flags.DEFINE_string(
+  _FROM = path_flags.define_path(
     'from', None, "A folder of transformers' to convert, instead of a run."
   )
   _DTYPE = flags.DEFINE_enum(

@@ -5,8 +5,9 @@ python -m scripts.generate_audioset --output=data/events
 
 import os
 
-from absl import app, flags
+from absl import app
 
+from experiments import path_flags
 from scripts import command
 
 
@@ -23,5 +24,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _OUTPUT = flags.DEFINE_string('output', 'data/events', 'To write to.')
+  _OUTPUT = path_flags.define_path('output', 'data/events', 'To write to.')
   app.run(main)

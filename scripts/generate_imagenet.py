@@ -8,6 +8,7 @@ for configs/imagenet.py.
 
 from absl import app, flags
 
+from experiments import path_flags
 from experiments.benchmarks.imagenet import standin
 from scripts import command
 
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _DATA_DIR = flags.DEFINE_string(
+  _DATA_DIR = path_flags.define_path(
     'data_dir', None, 'Folder to write.', required=True
   )
   _NUM_TRAIN = flags.DEFINE_integer('num_train', 240, 'Images to train on.')

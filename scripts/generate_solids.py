@@ -3,8 +3,9 @@
 python -m scripts.generate_solids --output=data/solids.zip
 """
 
-from absl import app, flags
+from absl import app
 
+from experiments import path_flags
 from experiments.benchmarks.modelnet40 import standin
 from scripts import command
 
@@ -20,5 +21,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _OUTPUT = flags.DEFINE_string('output', 'data/solids.zip', 'To write to.')
+  _OUTPUT = path_flags.define_path('output', 'data/solids.zip', 'To write to.')
   app.run(main)

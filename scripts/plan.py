@@ -20,13 +20,12 @@ import sys
 
 from absl import app, flags
 import jax
-from ml_collections import config_flags
 
-from experiments import storage, telemetry
+from experiments import path_flags, storage, telemetry
 from scripts import command
 from scripts.planning import compilation, environment, report, step, targets
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = path_flags.define_config(
   'config', 'configs/imagenet.py', 'What to plan.'
 )
 _TARGET = flags.DEFINE_string('target', 'v5e:8x8', 'KIND:TOPOLOGY or KIND:N.')
@@ -34,10 +33,10 @@ _MODE = flags.DEFINE_enum('mode', 'train', step.MODES, 'Which step.')
 _FIND = flags.DEFINE_enum(
   'find', None, ['batch_size'], 'Search for the largest that fits.'
 )
-_ENVIRONMENT = flags.DEFINE_string(
+_ENVIRONMENT = path_flags.define_path(
   'environment', None, 'Folder of the compiler; by default in .cache/plan.'
 )
-_JSON = flags.DEFINE_string('json', None, 'File to write the plan to.')
+_JSON = path_flags.define_path('json', None, 'File to write the plan to.')
 
 
 def _compile(target: targets.Target) -> None:

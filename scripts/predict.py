@@ -36,6 +36,7 @@ from typing import TextIO, TYPE_CHECKING
 from absl import app, flags
 import tqdm
 
+from experiments import path_flags
 from scripts import command
 from scripts.prediction import paths
 
@@ -181,7 +182,9 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
+  _WORKDIR = path_flags.define_path(
+    'workdir', None, 'Of the run.', required=True
+  )
   _TOP = flags.DEFINE_integer('top', 5, 'Classes to tell.', lower_bound=1)
   _BATCH_SIZE = flags.DEFINE_integer(
     'batch_size', None, 'Files that are computed at once.', lower_bound=1

@@ -19,6 +19,7 @@ import re
 
 from absl import app, flags
 
+from experiments import path_flags
 from scripts import command
 
 
@@ -62,13 +63,13 @@ def _num_cpus() -> int:
 
 
 if __name__ == '__main__':
-  _CLIPS = flags.DEFINE_string(
+  _CLIPS = path_flags.define_path(
     'clips', None, 'Directory with the clips.', required=True
   )
-  _CSV = flags.DEFINE_string(
+  _CSV = path_flags.define_path(
     'csv', None, 'Directory with the CSVs.', required=True
   )
-  _DATA_DIR = flags.DEFINE_string(
+  _DATA_DIR = path_flags.define_path(
     'data_dir', None, "To write to; the config's data.dir.", required=True
   )
   _PROCESSES = flags.DEFINE_integer(

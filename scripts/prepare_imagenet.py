@@ -7,8 +7,9 @@ which image-net.org gives to those who sign up. Afterwards /data is the data.dir
 of configs/imagenet.py. TensorFlow is installed for this alone, apart.
 """
 
-from absl import app, flags
+from absl import app
 
+from experiments import path_flags
 from experiments.benchmarks.imagenet import preparation
 from scripts import command
 
@@ -25,13 +26,13 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _MANUAL_DIR = flags.DEFINE_string(
+  _MANUAL_DIR = path_flags.define_path(
     'manual_dir', None, 'Where the tars are.', required=True
   )
-  _DATA_DIR = flags.DEFINE_string(
+  _DATA_DIR = path_flags.define_path(
     'data_dir', None, 'Where to write imagenet2012/.', required=True
   )
-  _ENVIRONMENT = flags.DEFINE_string(
+  _ENVIRONMENT = path_flags.define_path(
     'environment',
     None,
     'Where TensorFlow is installed, and kept; by default a temporary folder.',

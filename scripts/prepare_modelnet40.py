@@ -9,6 +9,7 @@ scripts/generate_solids.py makes. Interrupted, it starts anew.
 
 from absl import app, flags
 
+from experiments import path_flags
 from experiments.benchmarks.modelnet40 import source
 from scripts import command
 
@@ -28,10 +29,10 @@ if __name__ == '__main__':
   _DATASET = flags.DEFINE_enum(
     'dataset', 'modelnet40', sorted(source.DATASETS), 'What to prepare.'
   )
-  _SOURCE = flags.DEFINE_string(
+  _SOURCE = path_flags.define_path(
     'source', None, 'The zip archive, not unpacked.', required=True
   )
-  _DATA_DIR = flags.DEFINE_string(
+  _DATA_DIR = path_flags.define_path(
     'data_dir', None, "To write to; the config's data.dir.", required=True
   )
   app.run(main)

@@ -16,7 +16,7 @@ from absl import app, flags
 from etils import epath
 import jinja2
 
-from experiments import storage, telemetry
+from experiments import path_flags, storage, telemetry
 from scripts import command
 from scripts.reporting import history as histories
 from scripts.reporting import page, plots
@@ -113,7 +113,10 @@ def main(argv: list[str]) -> None:
     if len(argv) < 2:
       raise ValueError('Name the directory of a run: scripts.report runs/…')
     path = write(
-      argv[1:],
+      [
+        storage.expand(workdir, 'The directory of a run')
+        for workdir in argv[1:]
+      ],
       _OUTPUT.value,
       data_dir=_DATA_DIR.value,
       num_maps=_MAPS.value,
@@ -123,10 +126,10 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _OUTPUT = flags.DEFINE_string(
+  _OUTPUT = path_flags.define_path(
     'output', None, f'The page; {FILE} in the run, or here for several.'
   )
-  _DATA_DIR = flags.DEFINE_string(
+  _DATA_DIR = path_flags.define_path(
     'data_dir', None, "Where the runs' data is here, if not where it was."
   )
   _MAPS = flags.DEFINE_integer(

@@ -24,7 +24,7 @@ from typing import Any
 
 from absl import app, flags
 
-from experiments import storage
+from experiments import path_flags, storage
 from scripts import command
 from scripts.sweeping import (
   figures,
@@ -95,7 +95,7 @@ if __name__ == '__main__':
   _VARIANTS = flags.DEFINE_list(
     'variants', [], "Names in a config's SWEEPS, or variants; none: all sweeps."
   )
-  _WORKDIR = flags.DEFINE_string(
+  _WORKDIR = path_flags.define_path(
     'workdir', None, 'Where all runs have their directories.', required=True
   )
   _DEVICES = flags.DEFINE_list(

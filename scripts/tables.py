@@ -27,7 +27,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from experiments import benchmarks, experiment, saved, telemetry
+from experiments import benchmarks, experiment, path_flags, saved, telemetry
 from perceiver import cost
 from scripts import command, table_formats
 from scripts.paper_tables import COST_TABLES, DIGITS, METRICS, Row, TABLES
@@ -255,7 +255,7 @@ def main(argv: list[str]) -> None:
 if __name__ == '__main__':
   _TABLES = flags.DEFINE_list('table', [], 'Which table, or tables.')
   _SMALL = flags.DEFINE_bool('small', False, 'In small.')
-  _RESULTS = flags.DEFINE_string(
+  _RESULTS = path_flags.define_path(
     'results', None, "With --small: a sweep's results.json; none: our own."
   )
   flags.register_multi_flags_validator(
@@ -269,7 +269,9 @@ if __name__ == '__main__':
   _FORMAT = flags.DEFINE_enum(
     'format', 'text', ['text', 'json', 'markdown'], 'How to print it.'
   )
-  _RUNS = flags.DEFINE_list('runs', [], 'Workdirs of runs, for their metrics.')
+  _RUNS = path_flags.define_paths(
+    'runs', [], 'Workdirs of runs, for their metrics.'
+  )
   flags.register_multi_flags_validator(
     ['small', 'results', 'format', 'runs'],
     lambda values: (

@@ -15,6 +15,7 @@ import tempfile
 from absl import app, flags
 import jax
 
+from experiments import path_flags
 from scripts import command
 from scripts.torturing.outcome import Outcome
 
@@ -105,7 +106,7 @@ if __name__ == '__main__':
   _SCALE = flags.DEFINE_float(
     'scale', 1.0, 'Multiplies the number of kills, damages and so on.', 0.0
   )
-  _WORKDIR = flags.DEFINE_string(
+  _WORKDIR = path_flags.define_path(
     'workdir',
     None,
     'A folder to work in; else a temporary one, kept if something was lost.',

@@ -96,14 +96,13 @@ class FashionMnist(ImageTask):
     return splits.indices(split, size, self.validation_fraction)
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
-    directory = pathlib.Path(data_dir or '.')
     published = 'test' if split == 'test' else 'train'
-    paths = [directory / name for name in FILES[published]]
+    paths = [pathlib.Path(data_dir or '', name) for name in FILES[published]]
     for path in paths:
-      if not path.is_file():
+      if not (data_dir and path.is_file()):
         raise DataNotFoundError(
           f'No {path.name} in data.dir={data_dir!r}.'
-          f' {listing.at(str(directory))} The four files of'
+          f' {listing.at(data_dir) if data_dir else ""} The four files of'
           " Fashion-MNIST come with Debian's package dataset-fashion-mnist"
           ' (in /usr/share/datasets/fashion-mnist), or from its authors.'
         )

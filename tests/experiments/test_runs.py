@@ -181,6 +181,7 @@ JOINED = (DIGITS, '--num_processes=2')
     (['--config=configs/digit.py'], "No such file or directory: 'configs/dig"),
     ([], '--config must have a value'),
     ([DIGITS, '--config.train.batch_size=many'], 'invalid literal for int'),
+    ([DIGITS, '--workdir='], 'Error: --workdir is empty: is a variable unset'),
     ([DIGITS, '--mode=test'], 'should be one of <train|eval>'),
     ([DIGITS, '--mode=eval'], 'No checkpoints in --workdir='),
     ([DIGITS, '--flag=1'], "Unknown command line flag 'flag'"),

@@ -188,8 +188,8 @@ def open_source(
     ValueError: if it has other numbers of clips or classes.
     OSError: if it is in a store that cannot be used.
   """
-  path = directory(data_dir or '')
   info = read_info(data_dir)
+  path = directory(data_dir or '')
   files: Mapping[str, int] = info['splits'].get(split, {})
   if not files:
     raise DataNotFoundError(
@@ -221,12 +221,12 @@ def read_info(data_dir: str | None) -> dict[str, Any]:
 
   Raises DataNotFoundError if nothing is.
   """
-  path = storage.path(directory(data_dir or '')) / INFO
-  if not path.exists():
+  path = storage.path(directory(data_dir or 'DIRECTORY')) / INFO
+  if not (data_dir and path.exists()):
     begun = incomplete_directory(data_dir or '')
     state = (
       f'{begun} is half prepared: the same command goes on with it'
-      if storage.path(begun).is_dir()
+      if data_dir and storage.path(begun).is_dir()
       else f'Make a stand-in ({GENERATE}), or take the clips that you have'
     )
     raise DataNotFoundError(

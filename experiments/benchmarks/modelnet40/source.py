@@ -78,8 +78,8 @@ def open_source(name: str, split: str, data_dir: str | None) -> Sequence[Any]:
     DataNotFoundError: if the data set is not prepared there.
     OSError: if it is in a store that cannot be used.
   """
-  path = directory(name, data_dir or '')
-  if not storage.path(path).is_dir():
+  path = directory(name, data_dir or 'DIRECTORY')
+  if not (data_dir and storage.path(path).is_dir()):
     raise DataNotFoundError(
       f'No data set {name!r} at {path} (data.dir={data_dir!r}). Prepare it:'
       f' python -m scripts.prepare_modelnet40 --dataset={name}'

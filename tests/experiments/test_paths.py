@@ -1,0 +1,332 @@
+"""Paths as people give them: `~`, empty ones, and any character in a name."""
+
+import ast
+import os
+import pathlib
+import pwd
+import shutil
+
+from absl import flags
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import pytest
+
+from configs import audioset as audioset_configs
+from configs import fashion_mnist, imagenet, modelnet40
+from experiments import (
+  checkpoint,
+  experiment,
+  path_flags,
+  saved,
+  sharding,
+  storage,
+  telemetry,
+  train,
+)
+from experiments.benchmarks.audioset import source as audioset
+from experiments.errors import DataNotFoundError
+from scripts import attention_maps, export, report
+from scripts.sweeping import plan, stand_ins
+from tests.benchmarks.audioset import test_source as audioset_clips
+from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
+from tests.conftest import CONFIGS, ROOT
+from tests.experiments.smoke import create, losses, smoke
+
+ODD = 'data [old] *?{x}#~'  # Of names that are allowed on a disk.
+# Flags of text that are no paths.
+TEXTS = {
+  *('coordinator', 'latents', 'shard', 'target', 'attention', 'mode'),
+  *('examples', 'cross_attends', 'show', 'tests', 'table', 'variants'),
+  *('devices', 'set', 'workers', 'config'),  # NAME of configs/NAME.py.
+}
+TEXT_KEYS = {
+  *('task.name', 'task.positions', 'task.dataset', 'model.name'),
+  *('model.attention', 'model.compute_dtype', 'model.cross_attend_placement'),
+  *('model.head', 'model.remat', 'optimizer.name', 'optimizer.schedule'),
+  *('train.profile_steps', 'eval.checkpoint'),
+}
+
+
+def defined_flags():
+  """Each (file, function, flag) that an entry point defines."""
+  for folder in ('experiments', 'scripts'):
+    for path in (ROOT / folder).rglob('*.py'):
+      for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not node.args:
+          continue
+        name = getattr(node.func, 'attr', '')
+        is_name = isinstance(node.args[0], ast.Constant)
+        if name.startswith(('DEFINE', 'define_')) and is_name:
+          yield path.name, name, node.args[0].value
+
+
+def test_each_flag_of_text_is_a_path_or_known_to_be_none():
+  found = set(defined_flags())
+  of_text = ('DEFINE_string', 'DEFINE_list', 'DEFINE_multi_string')
+  texts = {flag for _, kind, flag in found if kind in of_text}
+  assert texts == TEXTS
+  # Config files and others are not defined past `path_flags` either.
+  assert {kind for _, kind, _ in found} <= {
+    *of_text,
+    *('DEFINE_integer', 'DEFINE_float', 'DEFINE_bool', 'DEFINE_boolean'),
+    *('DEFINE_enum', 'define_path', 'define_paths', 'define_config'),
+  } | {'DEFINE_config_file'}
+  paths = {(file, flag) for file, kind, flag in found if 'define_' in kind}
+  assert {('run.py', 'workdir'), ('tables.py', 'runs')} <= paths
+  assert [x for x in found if x[1] == 'DEFINE_config_file'] == []
+  assert len(paths) > 20
+
+
+def test_each_key_of_text_is_a_path_or_known_to_be_none():
+  found = set()
+  for name in CONFIGS:
+    module = __import__(f'configs.{name}', fromlist=[name])
+    for variant in module.VARIANTS:
+      config = module.get_config(variant)
+      for section, values in config.items():
+        if isinstance(values, ConfigDict):
+          found |= {
+            f'{section}.{key}' for key in values if values.get_type(key) is str
+          }
+  assert found == TEXT_KEYS | set(experiment.PATHS)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  return tmp_path
+
+
+def test_a_tilde_is_the_home_of_a_user(home):
+  root = pwd.getpwuid(0)
+  for path, expanded in (
+    ('~', f'{home}'),
+    ('~/runs/x', f'{home}/runs/x'),
+    (f'~{root.pw_name}/x', f'{root.pw_dir}/x'),
+    ('./~', './~'),
+    ('a/~/b', 'a/~/b'),
+    ('x~', 'x~'),
+    ('.', '.'),
+    ('gs://bucket/~/x', 'gs://bucket/~/x'),
+    (ODD, ODD),
+  ):
+    assert storage.expand(path, '--workdir') == expanded
+  with pytest.raises(ValueError, match=r'--x=~no/y: there is no user ~no here'):
+    storage.expand('~no/y', '--x')
+  with pytest.raises(ValueError, match=r'^--workdir is empty: is a variable'):
+    storage.expand('', '--workdir')
+  with pytest.raises(ValueError, match='empty'):
+    storage.path('')
+
+
+@pytest.fixture
+def new_flags():
+  """Defines flags of this test."""
+  path_flags.define_path('test_one', 'data', 'One.')
+  path_flags.define_paths('test_some', [], 'Some.')
+  path_flags.define_config('test_config', None, 'A config.')
+  yield flags.FLAGS
+  for name in ('test_one', 'test_some', 'test_config'):
+    delattr(flags.FLAGS, name)
+
+
+@pytest.mark.filterwarnings(
+  'ignore:the load_module'
+)  # ml_collections calls it.
+def test_flags_of_paths(new_flags, home):
+  one, some = new_flags['test_one'], new_flags['test_some']
+  assert (one.value, some.value) == ('data', [])
+  one.parse('~/x')
+  some.parse('~/x,y,gs://z')
+  assert one.value == f'{home}/x'
+  assert some.value == [f'{home}/x', 'y', 'gs://z']
+  shutil.copytree(ROOT / 'configs', home / 'mine')
+  new_flags['test_config'].parse('~/mine/digits.py:smoke')
+  assert new_flags['test_config'].value.task.name == 'digits'
+  for flag in (one, some, new_flags['test_config']):
+    with pytest.raises(
+      flags.IllegalFlagValueError, match=f'^--{flag.name} is empty'
+    ):
+      flag.parse('')
+  with pytest.raises(flags.IllegalFlagValueError, match=r'^--test_some is'):
+    some.parse('x,,y')
+
+
+def on_one_device(config):
+  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+
+
+def test_paths_of_configs(home):
+  for key in experiment.PATHS:
+    config = fashion_mnist.get_config()
+    section, _, name = key.partition('.')
+    config[section][name] = '~/x'
+    run = on_one_device(config)
+    assert run.config[section][name] == f'{home}/x'
+    config[section][name] = '~no/x'
+    with pytest.raises(ValueError, match=f'^{key}=~no/x: there is no user'):
+      on_one_device(config)
+    config[section][name] = ''
+    if key != 'data.dir':
+      with pytest.raises(ValueError, match=f'^{key} is empty'):
+        on_one_device(config)
+    config[section][name] = 'None'  # From a command line.
+    assert on_one_device(config).config[section][name] is None
+
+
+@pytest.mark.parametrize(
+  'module', [audioset_configs, fashion_mnist, imagenet, modelnet40]
+)
+def test_an_empty_data_dir_is_not_the_current_folder(
+  module, tmp_path, monkeypatch
+):
+  # As if the data were here.
+  monkeypatch.chdir(tmp_path)
+  for names in fashion_mnist_files():
+    (tmp_path / names).touch()
+  for folder in (
+    *('train/a', 'val/a', 'imagenet2012/5.1.0'),
+    audioset.directory(''),
+    modelnet_directory(),
+  ):
+    (tmp_path / folder).mkdir(parents=True)
+  (tmp_path / audioset.directory('') / audioset.INFO).write_text('{}')
+  (tmp_path / 'imagenet2012/5.1.0/dataset_info.json').touch()
+  config = module.get_config()
+  for empty in ('', 'None'):
+    config.data.dir = empty
+    run = on_one_device(config)
+    for split in (run.task.train_split, *run.task.eval_splits):
+      with pytest.raises(DataNotFoundError, match=r"data\.dir=(''|None)"):
+        run.source(split)
+
+
+def fashion_mnist_files():
+  from experiments.benchmarks import fashion_mnist
+
+  return sum(fashion_mnist.FILES.values(), ())
+
+
+def modelnet_directory():
+  from experiments.benchmarks.modelnet40 import source
+
+  return source.directory('modelnet40', '')
+
+
+def test_a_sweep_makes_its_data_in_the_users_home(home, monkeypatch):
+  commands = []
+  monkeypatch.setattr(stand_ins, '_call', commands.append)
+  variants = plan.select(['modelnet40'], ['solids'], {'data.dir': '~/solids'})
+  stand_ins.make(variants)
+  assert [x[-1] for x in commands] == [
+    f'--output={home}/solids/solids.zip',
+    f'--data_dir={home}/solids',
+  ]
+
+
+def test_globs_take_the_names_of_folders_literally(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for folder in (ODD, 'data o abc{x}#~'):  # What the first would match.
+    os.makedirs(f'{folder}/inner [0]')
+    pathlib.Path(folder, 'inner [0]', 'a.txt').touch()
+  for path in (
+    storage.path(f'{tmp_path}/{ODD}') / 'inner [0]',
+    storage.path(ODD) / 'inner [0]',
+    storage.absolute(storage.path(f'{ODD}/inner [0]')),
+  ):
+    assert list(path.glob('*.txt')) == [path / 'a.txt']
+    (found,) = path.parent.glob('inner*')
+    assert list(found.glob('a.*')) == [path / 'a.txt']
+  for name in ('gs://runs/a[0]', 'gs://runs/a*', 'gs://runs/a?', 'gs://runs/#'):
+    with pytest.raises(OSError, match='names in a store may not have'):
+      storage.path(name)
+
+
+def test_a_run_whose_workdir_has_wildcards(tmp_path):
+  workdir = str(tmp_path / ODD)
+  settings = {'train.eval_every': 2, 'train.checkpoint_every': 1}
+  train.train(create(**settings, **{'train.steps': 2}), workdir)
+  ours = create(**settings, **{'train.steps': 4})
+  metrics = train.train(ours, workdir)
+  launches = telemetry.read_records(workdir, telemetry.LAUNCHES)
+  assert [x['start_step'] for x in launches] == [0, 2]
+  assert len(losses(workdir)) == 4
+  assert saved.evaluate_checkpoint(ours, workdir) == metrics
+  # A damaged checkpoint is set aside.
+  arrays = storage.files(storage.path(workdir) / 'checkpoints/4/state/d')
+  arrays[0].write_bytes(arrays[0].read_bytes()[:-1])
+  writer = checkpoint.Checkpoints(
+    workdir, best_metric='top1', keep=2, read_only=False
+  )
+  assert writer.step('latest') == 3
+  writer.close()
+  assert (tmp_path / ODD / 'damaged/4').exists()
+
+
+def test_what_looks_at_such_a_run(trained, tmp_path):
+  workdir = tmp_path / ODD
+  shutil.copytree(trained[1], workdir)
+  telemetry.record_skipped(str(workdir), 'test', 3, 'It is broken.')
+  page = report.write([str(workdir)], num_maps=0, num_mistakes=2)
+  assert page.parent == workdir
+  text = page.read_text()
+  assert 'It is broken.' in text
+  assert text.count('data:image') > 1  # The examples that it got wrong.
+  (maps,) = attention_maps.write(str(workdir), examples=[3])
+  assert maps.read_bytes().startswith(b'\x89PNG')
+  out = tmp_path / 'to [1]*'
+  export.export(str(workdir), str(out))
+  run = experiment.create(smoke(**{'train.init_from': str(out)}))
+  start = train.warm_start.read(run)
+  state = saved.restore(trained[0], str(workdir))
+  for name, tensor in start.items():
+    module, _, parameter = name.rpartition('/')
+    np.testing.assert_array_equal(
+      tensor, jax.device_get(state.params[module][parameter])
+    )
+
+
+@pytest.mark.parametrize('kind', ['tfds', 'folders', 'flat'])
+def test_images_in_such_a_folder(mini_imagenet_dir, tmp_path, kind):
+  from experiments.benchmarks.imagenet import source
+
+  folder = tmp_path / ODD
+  shutil.copytree(mini_imagenet_dir / kind, folder)
+  for split, count in (('train', 24), ('validation', 12)):
+    options = {'num_examples': count, 'num_classes': 12}
+    ours = source.open_source(str(folder), split, **options)
+    same = source.open_source(str(mini_imagenet_dir / kind), split, **options)
+    assert [ours[i] for i in range(count)] == [same[i] for i in range(count)]
+  assert len(source.classes(str(folder), 12)) == 12
+
+
+def test_clips_in_such_a_folder(tmp_path):
+  from experiments.benchmarks.audioset import parts
+
+  folder = tmp_path / ODD / audioset.directory('')
+  folder.mkdir(parents=True)
+  clips = [audioset_clips.record(i) for i in range(2)]
+  records = [x for clip in clips for x in audioset.encode(clip)]
+  parts.write_records(str(folder / 'a'), records)
+  (folder / audioset.INFO).write_text(
+    '{"classes": [["/m/0", "A"]], "splits": {"train": {"a": 2}}}'
+  )
+  source = audioset.open_source(
+    str(tmp_path / ODD), 'train', num_examples=2, num_classes=1
+  )
+  assert source[1]['frames'][59] == clips[1]['frames'][59]
+
+
+def test_point_clouds_in_such_a_folder(tmp_path, monkeypatch):
+  from experiments.benchmarks.modelnet40 import preparation, source
+
+  monkeypatch.setitem(source.DATASETS, 'tiny', TINY)
+  folder = tmp_path / ODD
+  folder.mkdir()
+  archive = write_zip(folder / 'tiny [0].zip', meshes())
+  preparation.prepare('tiny', archive, str(folder))
+  assert 'already' in preparation.prepare('tiny', archive, str(folder))
+  found = source.open_source('tiny', 'train', str(folder))
+  assert len(found) == 12
+  assert found[11]['points'].shape == (source.NUM_POINTS, 3)

@@ -17,6 +17,7 @@ from configs import fashion_mnist, imagenet, modelnet40
 from experiments import (
   checkpoint,
   experiment,
+  logs,
   path_flags,
   saved,
   sharding,
@@ -151,6 +152,12 @@ def test_flags_of_paths(new_flags, home):
       flag.parse('')
   with pytest.raises(flags.IllegalFlagValueError, match=r'^--test_some is'):
     some.parse('x,,y')
+
+
+def test_arguments_of_commands(monkeypatch):
+  monkeypatch.setattr(logs, 'initialize', lambda: None)
+  with pytest.raises(SystemExit, match='Error: The directory of a run is empt'):
+    report.main(['scripts.report', 'runs/x', ''])
 
 
 def on_one_device(config):

@@ -162,7 +162,7 @@ def shared_bytes(
   if num_workers == 0:
     return 0
   sizes = [math.prod(x.shape) * x.dtype.itemsize for x in spec.values()]
-  sizes += [1, 8, 4]  # 'mask', 'damaged' and 'record'.
+  sizes += [1, 8, 4, MAX_REASON]  # 'mask', 'damaged', 'record', 'reason'.
   pages = sum(-(-batch_size * size // mmap.PAGESIZE) for size in sizes)
   batches = 4 * num_workers + 2
   return (batches * pages + SEMAPHORES * num_workers) * mmap.PAGESIZE

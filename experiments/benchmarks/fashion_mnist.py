@@ -100,9 +100,9 @@ class FashionMnist(ImageTask):
     paths = [pathlib.Path(data_dir or '', name) for name in FILES[published]]
     for path in paths:
       if not (data_dir and path.is_file()):
+        there = f' {listing.at(data_dir)}' if data_dir else ''
         raise DataNotFoundError(
-          f'No {path.name} in data.dir={data_dir!r}.'
-          f' {listing.at(data_dir) if data_dir else ""} The four files of'
+          f'No {path.name} in data.dir={data_dir!r}.{there} The four files of'
           " Fashion-MNIST come with Debian's package dataset-fashion-mnist"
           ' (in /usr/share/datasets/fashion-mnist), or from its authors.'
         )

@@ -82,14 +82,14 @@ class _Path(gpath.PosixGPath):
 
 
 def path(name: str | os.PathLike[str]) -> epath.Path:
-  """A file or a folder: a path, or a URL in a store.
+  """A file or a folder: a path, also from `~` on, or a URL in a store.
 
   Raises:
     ValueError: if it is empty.
     OSError: if a store cannot be used: a package is not installed, there is no
       such bucket, or no right to list it; or for a name that it does not take.
   """
-  name = os.fspath(name)
+  name = os.path.expanduser(os.fspath(name))
   if not name:
     raise ValueError('A path is empty.')
   scheme, is_url, rest = name.partition('://')

@@ -7,6 +7,7 @@ import pwd
 import shutil
 
 from absl import flags
+from etils import epath
 import jax
 from ml_collections import ConfigDict
 import numpy as np
@@ -113,6 +114,8 @@ def test_a_tilde_is_the_home_of_a_user(home):
     (ODD, ODD),
   ):
     assert storage.expand(path, '--workdir') == expanded
+    if '://' not in path:  # Of a caller in Python, who passes no flag.
+      assert str(storage.path(path)) == str(epath.Path(expanded))
   with pytest.raises(ValueError, match=r'--x=~no/y: there is no user ~no here'):
     storage.expand('~no/y', '--x')
   with pytest.raises(ValueError, match=r'^--workdir is empty: is a variable'):

@@ -17,11 +17,9 @@ import errno
 import itertools
 import logging
 import math
-import mmap
 import multiprocessing
 from multiprocessing import resource_tracker
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -31,6 +29,7 @@ from absl import flags
 import grain
 import numpy as np
 
+from experiments import shared_memory
 from experiments.errors import (
   DamagedDataError,
   DamagedRecordError,
@@ -40,8 +39,6 @@ from experiments.task import Task
 
 log = logging.getLogger(__name__)
 
-SHARED_MEMORY = '/dev/shm'  # Where Linux has it.
-SEMAPHORES = 32  # Of a worker, its queues and events: pages there.
 MAX_DEATHS = 3  # Of workers, in a row.
 _NO_LEAK = 'ignore:resource_tracker'  # A filter of warnings.
 _DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
@@ -147,51 +144,17 @@ def eval_batches(
 def shared_bytes(
   spec: Mapping[str, Any], batch_size: int, num_workers: int
 ) -> int:
-  """What the batches of a pipeline take of the memory that processes share.
-
-  Grain's workers hand each array over in a piece of its own, of whole pages.
-  Of each worker's batches one is being made and one waits in its queue, and in
-  the run's process one waits and one is being read; the run works on another
-  one while it takes the next. A worker's semaphores are pages there, too.
+  """Bytes of shared memory that the batches of a pipeline take.
 
   Args:
     spec: the examples' arrays.
     batch_size: of this process's share.
     num_workers: its workers.
   """
-  if num_workers == 0:
-    return 0
   sizes = [math.prod(x.shape) * x.dtype.itemsize for x in spec.values()]
   sizes += [1, 8, 4, MAX_REASON]  # 'mask', 'damaged', 'record', 'reason'.
-  pages = sum(-(-batch_size * size // mmap.PAGESIZE) for size in sizes)
-  batches = 4 * num_workers + 2
-  return (batches * pages + SEMAPHORES * num_workers) * mmap.PAGESIZE
-
-
-def check_shared_memory(needed: int) -> None:
-  """Raises OSError if so many bytes are not free where processes share memory.
-
-  In a container there may be 64 MB, whatever the machine has.
-  """
-  try:
-    usage = shutil.disk_usage(SHARED_MEMORY)
-  except FileNotFoundError:  # It is not Linux.
-    return
-  if needed > usage.free:
-    gigabytes = -(-(usage.used + needed) // 2**30)
-    raise OSError(
-      'The batches that data.num_workers processes hand over need'
-      f' {needed / 1e6:,.1f} MB of shared memory, but {SHARED_MEMORY} has'
-      f' {usage.free / 1e6:,.1f} MB free of {usage.total / 1e6:,.1f} MB.'
-      f' {_more_shared_memory(gigabytes)}'
-    )
-
-
-def _more_shared_memory(gigabytes: int | str) -> str:
-  return (
-    f'Start the container with more (docker run --shm-size={gigabytes}g), or do'
-    ' without: --config.data.num_workers=0.'
-  )
+  arrays = [batch_size * size for size in sizes]
+  return shared_memory.bytes_of_batches(arrays, num_workers)
 
 
 def _example(
@@ -250,7 +213,7 @@ def _restarted(
       if deaths == MAX_DEATHS:
         raise WorkersDiedError(
           f'Processes that decode data have died {deaths} times at the same'
-          f' place. Is memory short, or {SHARED_MEMORY} full? Fewer'
+          f' place. Is memory short, or {shared_memory.FOLDER} full? Fewer'
           f' data.num_workers need less. {error}'
         ) from error
       log.warning('%s They are started again.', error)
@@ -259,8 +222,8 @@ def _restarted(
         raise
       # Other processes of the machine share it, of this run or not.
       raise OSError(
-        f'{SHARED_MEMORY}, which hands batches over, is full.'
-        f' {_more_shared_memory("N")}'
+        f'{shared_memory.FOLDER}, which hands batches over, is full.'
+        f' {shared_memory.remedies("N")}'
       ) from error
     finally:
       batches.close()  # Ends the worker processes.
@@ -283,7 +246,7 @@ def _report_damaged(
         reason = found[index].decode(errors='replace')
         known, advice = len(damaged), ''
         if on_damaged is not None:
-          known = on_damaged(index, reason)
+          known = max(known, on_damaged(index, reason))
           advice = (
             ' (skipped_*.jsonl in the workdir names them; remove these files'
             ' once the data is mended)'

@@ -12,8 +12,8 @@ from experiments import (
   config_effects,
   evaluate,
   experiment,
-  pipeline,
   sharding,
+  shared_memory,
   storage,
   telemetry,
   watchdog,
@@ -188,7 +188,7 @@ def evaluate_checkpoint(
 ) -> evaluate.SplitMetrics:
   """Evaluates what `restore` restores; raises what both may raise."""
   sources = evaluate.open_sources(experiment)
-  pipeline.check_shared_memory(evaluate.shared_bytes(experiment))
+  shared_memory.check(evaluate.shared_bytes(experiment))
   state = restore(experiment, workdir)
   eval_step = watchdog.compiles_first(evaluate.make_eval_step(experiment))
   return evaluate.evaluate_splits(

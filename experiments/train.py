@@ -17,6 +17,7 @@ from experiments import (
   profiling,
   saved,
   sharding,
+  shared_memory,
   telemetry,
   warm_start,
   watchdog,
@@ -58,7 +59,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   train_source = experiment.source(experiment.task.train_split)
   eval_sources = evaluate.open_sources(experiment)
   # Those who decode for training wait while others do for an evaluation.
-  pipeline.check_shared_memory(
+  shared_memory.check(
     pipeline.shared_bytes(
       experiment.task.example_spec(),
       config.train.batch_size // jax.process_count(),

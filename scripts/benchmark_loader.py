@@ -25,7 +25,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from configs import imagenet
-from experiments import benchmarks, path_flags, pipeline, storage, telemetry
+from experiments import (
+  benchmarks,
+  path_flags,
+  pipeline,
+  shared_memory,
+  storage,
+  telemetry,
+)
 from scripts import command
 
 _WORKERS = flags.DEFINE_list(
@@ -168,7 +175,7 @@ def _measure_and_tell() -> None:
   if _JSON.value:
     storage.check(storage.path(storage.local(_JSON.value)))
   spec = benchmarks.create(**imagenet.get_config().task).example_spec()
-  pipeline.check_shared_memory(
+  shared_memory.check(
     pipeline.shared_bytes(spec, BATCH_SIZE, max(workers, default=0))
   )
   records = photographs(_IMAGES.value)

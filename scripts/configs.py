@@ -1,3 +1,3 @@
-"""Stands in for a package; see `scripts.scripts`."""
+"""Stands in for a package, as `scripts.experiments` does for another."""
 
-import scripts as scripts
+import experiments as experiments

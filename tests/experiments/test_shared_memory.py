@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments import evaluate, pipeline, saved, train
+from experiments import evaluate, pipeline, saved, shared_memory, train
 from tests.conftest import ROOT
 from tests.experiments.smoke import create
 
@@ -31,15 +31,15 @@ def test_imagenets_batches_do_not_fit_into_dockers_default(docker):
     .update(shape=(224, 224, 3), dtype='float32')
   }
   needed = pipeline.shared_bytes(images, 256, 1)
-  batch = 256 * 224 * 224 * 3 * 4  # 154 MB
+  batch = 256 * (224 * 224 * 3 * 4 + pipeline.MAX_REASON)  # 154 MB
   assert 6 * batch < needed < 6.01 * batch
   message = (
-    r'need 925\.0 MB of shared memory, but /dev/shm has 54\.0 MB free of'
+    r'need 926\.6 MB of shared memory, but /dev/shm has 54\.0 MB free of'
     r' 64\.0 MB\..*--shm-size=1g.*--config\.data\.num_workers=0'
   )
   with pytest.raises(OSError, match=message):
-    pipeline.check_shared_memory(needed)
-  pipeline.check_shared_memory(pipeline.shared_bytes(images, 256, 0))
+    shared_memory.check(needed)
+  shared_memory.check(pipeline.shared_bytes(images, 256, 0))
 
 
 def test_a_run_says_so_before_it_starts(docker, copy, tmp_path):

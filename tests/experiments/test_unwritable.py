@@ -49,10 +49,9 @@ def test_the_score_comes_before_what_could_not_be_written(trained, read_only):
 
 
 def test_a_damaged_record_that_cannot_be_noted_costs_no_score(
-  trained, copy, monkeypatch
+  trained, read_only, monkeypatch
 ):
   run = create(**{'data.max_damaged': 1.0})
-  (copy / 'skipped_0.jsonl').symlink_to('/dev/full')
   whole = run.task.eval_example
   first = run.source('test')[0]
 
@@ -62,12 +61,11 @@ def test_a_damaged_record_that_cannot_be_noted_costs_no_score(
     return whole(record)
 
   monkeypatch.setattr(run.task, 'eval_example', with_a_damaged_one)
-  message = 'skipped_0.jsonl cannot be written: No space left on device'
+  message = f'skipped_0.jsonl {READ_ONLY}'
   with pytest.raises(evaluate.UnwrittenError, match=message) as caught:
-    saved.evaluate_checkpoint(run, str(copy))
+    saved.evaluate_checkpoint(run, str(read_only))
   metrics = caught.value.metrics['test']
   assert metrics['count'] == trained[2]['count'] - 1
-  assert (copy / 'predictions_test.npz').exists()
 
 
 @pytest.fixture

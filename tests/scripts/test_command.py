@@ -45,7 +45,7 @@ def test_every_command_that_is_started_as_a_file_finds_a_stand_in():
     assert not others & sys.stdlib_module_names
 
 
-@pytest.mark.parametrize('package', ['configs', 'experiments', 'scripts'])
+@pytest.mark.parametrize('package', ['configs', 'experiments'])
 def test_started_as_a_file_it_says_how_to_start_it(package, tmp_path):
   path = next(x for x in ENTRY_POINTS if first_of_ours(x) == package)
   result = subprocess.run(

@@ -1,4 +1,4 @@
-"""What each key of a config changes, and so which ones a run may change.
+"""Effects of a config's keys, and so which of them a run may change.
 
 The keys of `model` and `task` say it where they are defined, as fields of a
 class: see `perceiver.effects`. Those of the other sections change no function.
@@ -24,7 +24,7 @@ NAMES = ('task.name', 'model.name')  # Of the classes that have the other keys.
 
 
 def effect(key: str, config: Mapping[str, Any]) -> Effect:
-  """What another value of a key changes.
+  """Returns the effect of another value of a key.
 
   Args:
     key: 'section.key', or 'seed'.

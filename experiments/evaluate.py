@@ -121,7 +121,7 @@ def batches(
 
 
 def shared_bytes(experiment: Experiment) -> int:
-  """What `batches` takes of the memory that processes share."""
+  """Bytes of shared memory that `batches` takes."""
   config = experiment.config
   return pipeline.shared_bytes(
     experiment.task.eval_spec(),
@@ -253,7 +253,7 @@ def _record_damaged(
 
 @contextlib.contextmanager
 def _collecting(problems: list[str]) -> Iterator[None]:
-  """What cannot be written inside is kept, and said in the end."""
+  """Collects errors of writing instead of raising them."""
   try:
     yield
   except OSError as error:

@@ -75,7 +75,7 @@ def holding(workdir: str) -> Iterator[None]:
 
 
 def _told_by_the_first(problem: OSError | None) -> OSError | None:
-  """What process 0 has met with, at all processes.
+  """Gives all processes the problem that process 0 has met, if any.
 
   It is told through the coordinator: the others may have to wait for longer
   than a collective operation lasts.
@@ -206,7 +206,7 @@ def _lives_here(record: dict[str, Any] | None) -> bool:
 
 
 def _machine() -> str:
-  """What process numbers mean something in: a boot, and a container in it."""
+  """Names where process numbers hold: a boot, and a container in it."""
   parts = [socket.gethostname()]
   with contextlib.suppress(OSError):  # Not Linux.
     boot = pathlib.Path('/proc/sys/kernel/random/boot_id')
@@ -215,7 +215,7 @@ def _machine() -> str:
 
 
 def _read(path: epath.Path) -> dict[str, Any] | None:
-  """What the hold says; None if there is none, or it is just being written."""
+  """Reads a hold; None if there is none, or it is just being written."""
   try:
     record = json.loads(path.read_text())
   except (FileNotFoundError, ValueError):

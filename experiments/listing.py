@@ -1,4 +1,4 @@
-"""What error messages say of the files that are there instead."""
+"""Descriptions of files that are there, for error messages."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

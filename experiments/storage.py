@@ -199,7 +199,7 @@ def write(path: epath.Path, content: str | bytes) -> None:
 
 
 def check(path: epath.Path) -> None:
-  """Whether a file could be written, to be asked before long work.
+  """Checks before long work that a file can be written.
 
   Raises:
     OSError: as `writing`, if it could not.
@@ -214,7 +214,11 @@ def check(path: epath.Path) -> None:
 
 
 def check_folder(folder: epath.Path) -> None:
-  """As `check`, of files in a folder that may have to be made."""
+  """Checks that files can be written in a folder, which may not exist yet.
+
+  Raises:
+    OSError: as `writing`, if they cannot.
+  """
   there = folder
   while is_local(folder) and not there.exists():
     there = there.parent

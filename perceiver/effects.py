@@ -1,4 +1,4 @@
-"""What settings change, as annotations of the fields that hold them.
+"""Effects of settings, as annotations of the fields that hold them.
 
 attention: Computation[str]
 dropout_rate: Training[FractionBelowOne]
@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 
 class Effect(enum.Enum):
-  """What another value of a setting changes."""
+  """The kinds of change that another value of a setting makes."""
 
   FUNCTION = 'what the model computes'
   COMPUTATION = 'how it is computed'

@@ -29,7 +29,7 @@ SETTINGS = ('train.steps=400', 'train.checkpoint_every=2')
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-  """What came of one signal."""
+  """Outcome of one signal."""
 
   during_save: bool  # It came while one was being written or sealed.
   seconds: float = 0.0  # From the last save until all processes were gone.
@@ -130,7 +130,7 @@ def _judge(
   sent: float,
   end: float,
 ) -> Stop | None:
-  """What came of a signal.
+  """Judges the outcome of one signal.
 
   Args:
     launch: of processes that have ended.
@@ -180,7 +180,7 @@ def _activities(lines: list[dict[str, Any]]) -> list[tuple[str, float]]:
 
 
 def _is_saving(lines: list[dict[str, Any]], time: float) -> bool:
-  """Whether process 0 had begun a save then, and not sealed it."""
+  """Returns whether process 0 had begun a save then, and not sealed it."""
   sealed = {x['sealed']: x['time'] for x in lines if 'sealed' in x}
   return any(
     begun <= time < sealed.get(activity.split()[-1], math.inf)

@@ -1,4 +1,4 @@
-"""What worker processes hand batches over in may be small, as in containers."""
+"""Shared memory, which hands batches over, may be small, as in containers."""
 
 import collections
 import errno

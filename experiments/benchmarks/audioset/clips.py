@@ -23,7 +23,7 @@ class Clip:
 
   @property
   def is_named_by_start(self) -> bool:
-    """Whether the file's name says where in the video it begins."""
+    """Returns whether the file's name says where in the video it begins."""
     match = NAME.fullmatch(_stem(self.path))
     return match is not None and match[2] is not None
 

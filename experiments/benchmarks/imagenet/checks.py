@@ -1,4 +1,4 @@
-"""Whether the images that are there are those that a config expects."""
+"""Compares the images that are there with those that a config expects."""
 
 from collections.abc import Iterable, Sequence
 import os

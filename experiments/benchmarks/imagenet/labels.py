@@ -25,7 +25,7 @@ _BOXES = re.compile(r'(\S+)(\s+\d+){4}(\s+\S+(\s+\d+){4})*')
 
 
 class Label(NamedTuple):
-  """What a file says of an image."""
+  """The class that a file of labels gives an image, and where it does so."""
 
   text: str  # Name of the class, or its number.
   line: int  # In the file; the first one is 1.

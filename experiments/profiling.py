@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from experiments import storage
+from experiments import mirror, storage
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Profiler:
   def __init__(self, workdir: str, steps: range):
     """Writes to the workdir's plugins/profile, where TensorBoard looks."""
     self._workdir = workdir
-    self._mirror: storage.Mirror | None = None  # What a trace is written to.
+    self._mirror: mirror.Mirror | None = None  # What a trace is written to.
     self._steps = steps
     self._annotation: Any = None  # Of the step that is traced at the moment.
 
@@ -49,7 +49,7 @@ class Profiler:
     if step not in self._steps:
       return
     if self._mirror is None:
-      self._mirror = storage.Mirror(storage.path(self._workdir))
+      self._mirror = mirror.Mirror(storage.path(self._workdir))
       jax.profiler.start_trace(self._mirror.local)
     self._annotation = jax.profiler.StepTraceAnnotation('train', step_num=step)
     self._annotation.__enter__()

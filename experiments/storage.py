@@ -3,8 +3,8 @@
 A disk can append to a file and rename it. An object in a store is written
 whole, which replaces it at once or not at all; to append to it is to read it
 and to write all of it again. So what is appended there is kept until `flush`,
-and whoever appends says when that is: a `Pace` keeps it to a small share of the
-time.
+and whoever appends says when that is: `mirror.Pace` keeps it to a small share
+of the time.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,6 @@ import functools
 import glob
 import os
 import pathlib
-import tempfile
-import time
 from typing import Any
 
 from etils import epath
@@ -303,52 +301,3 @@ def move(folder: epath.Path, target: epath.Path) -> None:
   _, system = _system(folder)
   for path in files(folder):
     system.mv(str(path), str(target / path.relative_to(folder)))
-
-
-class Mirror:
-  """A folder for those who write to disks alone.
-
-  It is the folder itself, or, where that is in a store, a temporary one whose
-  files are copied to it, each over the one that is there.
-  """
-
-  def __init__(self, folder: epath.Path):
-    self._folder = folder
-    self._temporary = None
-    self.local = os.fspath(folder)  # The one to write to.
-    if not is_local(folder):
-      self._temporary = tempfile.TemporaryDirectory(prefix='to-store-')
-      self.local = self._temporary.name
-
-  def flush(self) -> None:
-    """Copies what there is; raises OSError as `writing`."""
-    if self._temporary:
-      for path in files(_Path(self.local)):
-        target = self._folder / path.relative_to(self.local)
-        write(target, path.read_bytes())
-
-  def close(self) -> None:
-    """Copies what there is, and removes the temporary folder."""
-    try:
-      self.flush()
-    finally:
-      if self._temporary:
-        self._temporary.cleanup()
-
-
-class Pace:
-  """Says when to do again what takes time, so that it takes little of it."""
-
-  SHARE = 0.01  # Of the time.
-  SECONDS = 10.0  # Between two times, at least.
-
-  def __init__(self) -> None:
-    self._next = time.monotonic() + self.SECONDS
-
-  def is_due(self) -> bool:
-    return time.monotonic() >= self._next
-
-  def took(self, seconds: float) -> None:
-    """Tells how long it took this time."""
-    wait = max(self.SECONDS, seconds / self.SHARE)
-    self._next = time.monotonic() + wait

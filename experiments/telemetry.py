@@ -16,7 +16,7 @@ import jax
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from experiments import storage
+from experiments import mirror, storage
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ class Telemetry:
       records = [r for r in read_metrics(workdir) if r['step'] <= start_step]
       text = ''.join(json.dumps(r) + '\n' for r in records)
       storage.write(self._path, text)
-    self._mirror = storage.Mirror(folder)
-    self._pace = storage.Pace()
+    self._mirror = mirror.Mirror(folder)
+    self._pace = mirror.Pace()
     self._events = _Events(self._mirror.local, start_step + 1)
 
   def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
@@ -95,7 +95,7 @@ class Telemetry:
     """Writes what waits to be written to a store; a disk has it already.
 
     Before a checkpoint is sealed, so that it never has steps that the records
-    lack. In between `write` does it, for `storage.Pace`'s share of the time.
+    lack. In between `write` does it, for `mirror.Pace`'s share of the time.
     All processes call it: each has a file of the records that it skipped.
     """
     begin = time.monotonic()

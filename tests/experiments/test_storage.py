@@ -12,6 +12,7 @@ from tensorboardX.proto import event_pb2
 from experiments import (
   checkpoint,
   compilation_cache,
+  mirror,
   preemption,
   saved,
   storage,
@@ -139,8 +140,8 @@ def test_what_is_appended_waits_for_a_flush(store, monkeypatch):
 
 def test_rewriting_takes_its_share_of_the_time(monkeypatch):
   now = 0.0
-  monkeypatch.setattr(storage.time, 'monotonic', lambda: now)
-  pace = storage.Pace()
+  monkeypatch.setattr(mirror.time, 'monotonic', lambda: now)
+  pace = mirror.Pace()
   for took, wait in ((0.01, 10), (3, 300)):
     pace.took(took)
     now += wait - 0.5

@@ -135,8 +135,8 @@ def _tell_activities(log: str, ending: _Ending) -> None:
     ending.at('restore')
     return damage(*arguments)
 
-  def sealed(directory: Any) -> None:
-    write(directory)
+  def sealed(directory: Any, **settings: Any) -> None:
+    write(directory, **settings)
     _tell(log, sealed=directory.name)
 
   _replace(watchdog, 'begin', told)

@@ -14,7 +14,7 @@ from tests.benchmarks.audioset.clips import clip, SMALL
 
 
 def image_record():
-  """As Fashion-MNIST's and ImageNet's sources have them."""
+  """A record with what the sources of Fashion-MNIST and ImageNet give."""
   pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG')

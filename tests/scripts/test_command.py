@@ -82,7 +82,7 @@ def test_a_run_without_the_device_that_it_asks_for_is_one_line(tmp_path):
 
 @pytest.fixture
 def no_device(monkeypatch):
-  """As JAX without its package for GPUs, asked for one."""
+  """Fails like JAX that is asked for a GPU without its package for them."""
 
   def devices():
     raise AssertionError

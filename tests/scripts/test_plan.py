@@ -214,7 +214,7 @@ SHALLOW = {
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_evaluation_of_every_variant_is_traced(name):
-  """Those of the same model and shapes, once; training: test_configs.py."""
+  """Variants of the same model and shapes are traced once."""
   module = importlib.import_module(f'configs.{name}')
   traced = set()
   for variant in module.VARIANTS:

@@ -147,7 +147,7 @@ FOUR = np.array(  # No two of the eight ways to turn it look alike.
 
 
 def enlarged(colours):
-  """Of each colour a rectangle of 16 x 32 pixels, as a sensor has them."""
+  """Draws a rectangle of 16 x 32 pixels for each colour, as a sensor does."""
   return colours.repeat(16, axis=0).repeat(32, axis=1)
 
 
@@ -162,7 +162,7 @@ def centres(frame):
 @pytest.mark.parametrize('is_mirrored', [False, True])
 @pytest.mark.parametrize('rotation', [0, 90, 180, 270])
 def test_clips_are_upright(decode, form, rotation, is_mirrored):
-  """As phones store them: the sensor's picture, and how it is to be shown."""
+  """Stores a sensor's picture and how it is to be shown, as phones do."""
   kwargs = {x: y for x, y in FORMS[form].items() if x != 'rate'}
   frames, _ = decode(
     audioset_media.media(

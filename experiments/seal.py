@@ -4,7 +4,7 @@ Orbax commits a checkpoint by renaming it, but does not notice later damage to
 its files. So each finished one gets a manifest of their SHA-256 sums.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent import futures
 import fnmatch
 import hashlib
@@ -29,21 +29,28 @@ STRAYS = (
 )
 
 
-def _sums(paths: Iterable[epath.Path]) -> list[str]:
-  """SHA-256 of each file; where one cannot be read, what the system says."""
+def _sum(path: epath.Path) -> str:
+  """SHA-256 of a file. Raises OSError if it cannot be read."""
+  with path.open('rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()
 
-  def digest(path: epath.Path) -> str:
-    try:
-      with path.open('rb') as f:
-        return hashlib.file_digest(f, 'sha256').hexdigest()
-    except FileNotFoundError:
-      return 'missing'
-    except OSError as error:
-      return f'unreadable ({error.strerror or error})'
 
-  # Side by side: an object in a store takes several round trips.
+def _sum_or_problem(path: epath.Path) -> str:
+  """SHA-256 of a file, or why there is none: 'missing' or 'unreadable (…)'."""
+  try:
+    return _sum(path)
+  except FileNotFoundError:
+    return 'missing'
+  except OSError as error:
+    return f'unreadable ({error.strerror or error})'
+
+
+def _of_each(
+  function: Callable[[epath.Path], str], paths: Iterable[epath.Path]
+) -> list[str]:
+  """Results side by side: an object in a store takes several round trips."""
   with futures.ThreadPoolExecutor(READERS) as readers:
-    return list(readers.map(digest, paths))
+    return list(readers.map(function, paths))
 
 
 def write(directory: epath.Path, part: str = '') -> None:
@@ -52,6 +59,9 @@ def write(directory: epath.Path, part: str = '') -> None:
   Args:
     directory: of the checkpoint.
     part: a folder that was added to a sealed one; '': nothing is sealed yet.
+
+  Raises:
+    OSError: if a file cannot be read; nothing is sealed then.
   """
   names = [
     str(path.relative_to(directory))
@@ -59,7 +69,7 @@ def write(directory: epath.Path, part: str = '') -> None:
     if path.name not in (MANIFEST, f'{MANIFEST}.tmp')
     and not any(fnmatch.fnmatch(path.name, stray) for stray in STRAYS)
   ]
-  sums = _sums(directory / name for name in names)
+  sums = _of_each(_sum, (directory / name for name in names))
   sealed = dict(zip(names, sums, strict=True))
   if part:
     sealed = json.loads((directory / MANIFEST).read_text()) | sealed
@@ -79,7 +89,7 @@ def damage(directory: epath.Path) -> str | None:
     wanted = dict(sorted(sealed.items()))
   except (ValueError, AttributeError, OSError):
     return f'{MANIFEST} is unreadable'
-  found = _sums(directory / name for name in wanted)
+  found = _of_each(_sum_or_problem, (directory / name for name in wanted))
   for (name, sum_then), sum_now in zip(wanted.items(), found, strict=True):
     if sum_now.startswith(('missing', 'unreadable')):
       return f'{name} is {sum_now}'

@@ -159,3 +159,12 @@ def test_strays_are_never_sealed(copy):
   assert seal.damage(directory) == (
     'state/_METADATA changed since it was written'
   )
+
+
+def test_what_cannot_be_read_is_not_sealed(copy):
+  directory = storage.path(copy) / 'checkpoints' / '20'
+  (directory / seal.MANIFEST).unlink()
+  (copy / 'checkpoints' / '20' / 'state' / 'x').symlink_to('/proc/self/mem')
+  with pytest.raises(OSError, match='Input/output error'):
+    seal.write(directory)
+  assert seal.damage(directory) == 'it was never finished'

@@ -1,6 +1,7 @@
 """What was compiled is kept, so that a run that goes on compiles nothing."""
 
 import logging
+import os
 import pathlib
 import zlib
 
@@ -41,8 +42,9 @@ def use(workdir: str, place: str | None) -> None:
 
 
 def _directory(workdir: str, place: str) -> epath.Path:
-  is_url = '://' in place  # Which a path cannot be joined with.
-  return storage.path(place) if is_url else storage.path(workdir) / place
+  # Neither can be joined with a path in a store.
+  stands_alone = '://' in place or os.path.isabs(place)
+  return storage.path(place) if stands_alone else storage.path(workdir) / place
 
 
 def _cpu() -> str:

@@ -19,7 +19,7 @@ from experiments.benchmarks.audioset import (
 from experiments.benchmarks.audioset.source import Record
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
 from experiments.benchmarks.images import files
-from experiments.errors import DamagedRecordError
+from experiments.errors import DamagedRecordError, FAULTS
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
     goes_on = True
     with contextlib.suppress(streams.MediaError):  # It is damaged further on.
       goes_on = streams.length(os.path.abspath(path), longest) >= longest
-  except Exception as error:  # Bad data leads to almost any.
+  except FAULTS:  # A version of PyAV without what is asked for, say.
+    raise
+  except Exception as error:  # Damaged data leads to almost any other.
     if isinstance(error, OSError) and error.strerror:
       return error.strerror
     known = isinstance(error, streams.MediaError | DamagedRecordError)

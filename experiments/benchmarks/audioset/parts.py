@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.benchmarks.audioset import media, source, streams
 from experiments.benchmarks.audioset.clips import Clip
-from experiments.errors import PreparationError
+from experiments.errors import FAULTS, PreparationError
 
 PARTS = 'parts'  # Their folder; it is removed in the end.
 SKIPPED = '.skipped'  # After a part's name: why it is not there.
@@ -56,7 +56,9 @@ def decode_clip(job: Decoding) -> str | None:
   try:
     start, seconds = _part(job.clip)
     frames, audio = media.decode(os.path.abspath(path), start, seconds)
-  except Exception as error:  # Bad data leads to almost any.
+  except FAULTS:  # A version of PyAV without what is asked for, say.
+    raise
+  except Exception as error:  # Damaged data leads to almost any other.
     # It was there, so this is the fault of a disk or a network: all clips from
     # now on would be skipped.
     if not os.path.exists(path):

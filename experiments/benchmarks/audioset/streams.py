@@ -18,6 +18,9 @@ from experiments.benchmarks.audioset.source import FPS
 # key frame before the part need not be one that its first frames refer to.
 RUN_IN = 2.0
 MAX_GAP = 10.0  # Seconds without a packet of picture or sound.
+# Titles need not be UTF-8: PyAV 19 takes them as they are, 18 has to be told.
+_IS_NEW = int(av.__version__.partition('.')[0]) >= 19
+_METADATA: Any = {} if _IS_NEW else {'metadata_errors': 'replace'}
 
 Kind = Literal['video', 'audio']
 
@@ -151,7 +154,7 @@ def _container(path: str) -> Any:
     return av.open(
       path,
       options={'format_whitelist': FORMATS, 'protocol_whitelist': 'file'},
-      metadata_errors='replace',
+      **_METADATA,
     )
   except av.FFmpegError as error:
     reason = error.strerror

@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 from PIL import features, Image, UnidentifiedImageError
 
+from experiments import errors
 from experiments.errors import DamagedRecordError
 
 # Above what ImageNet holds (0.2 million on average, tens of millions at most)
@@ -98,6 +99,8 @@ def naming_damage(data: bytes, formats: Sequence[str]) -> Iterator[None]:
       f' damaged; it begins with {data[:8]!r}.{_advice(data, formats)}'
     ) from error
   except PILLOW_ERRORS as error:
+    if errors.is_fault(error):
+      raise
     raise DamagedImageError(
       f'The image ({len(data)} bytes) cannot be decoded: {error!r}'
     ) from error

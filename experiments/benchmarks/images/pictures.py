@@ -4,11 +4,10 @@ Data sets are decoded as the paper's pipelines do (see `decoding`); these here
 as people see them.
 """
 
-import contextlib
-
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
+from experiments import errors
 from experiments.benchmarks.images import decoding
 from experiments.benchmarks.images.decoding import DamagedImageError
 
@@ -95,9 +94,11 @@ def _upright(data: bytes) -> Image.Image:
   image = decoding.open_checked(data, FORMATS)
   raw_mode = _raw_mode(image)
   image.load()
-  # Damage in metadata costs no picture.
-  with contextlib.suppress(*decoding.PILLOW_ERRORS):
+  try:
     ImageOps.exif_transpose(image, in_place=True)
+  except decoding.PILLOW_ERRORS as error:  # Damage there costs no picture.
+    if errors.is_fault(error):
+      raise
   if image.mode == 'F' or image.mode.startswith('I'):
     return _from_numbers(image)
   has_16_bits = ';16' in raw_mode and image.mode in ('RGB', 'RGBA')

@@ -6,7 +6,7 @@ import stat
 import zipfile
 import zlib
 
-from experiments import listing
+from experiments import errors, listing
 
 MAX_BYTES = 512 * 2**20  # Of one entry, unpacked.
 MAX_RATIO = 200  # Unpacked to packed; meshes in text reach about 10.
@@ -42,6 +42,8 @@ def open_archive(path: str) -> zipfile.ZipFile:
   try:
     archive = zipfile.ZipFile(path)
   except Exception as error:  # It raises whatever it stumbles on.
+    if errors.is_fault(error):
+      raise
     with open(path, 'rb') as file:
       start = file.read(8)
     raise ArchiveError(

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from experiments import errors
 from experiments.benchmarks.images import files
 from experiments.benchmarks.modelnet40 import off, ply, shapes
 from experiments.benchmarks.modelnet40.source import NUM_POINTS
@@ -96,6 +97,8 @@ def _read_npy(file: BinaryIO, name: str) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     shape, is_fortran, dtype = readers[version](file)
   except Exception as error:  # It is Python, evaluated.
+    if errors.is_fault(error):
+      raise
     raise DamagedRecordError(f'Its NPY header is damaged: {error}') from error
   if len(shape) != 2 or shape[1] != 3 or dtype.kind not in 'iuf':
     raise DamagedRecordError(

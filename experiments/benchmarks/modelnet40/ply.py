@@ -14,6 +14,7 @@ import warnings
 
 import numpy as np
 
+from experiments import errors
 from experiments.benchmarks.modelnet40 import off
 from experiments.errors import DamagedRecordError
 
@@ -81,6 +82,8 @@ def read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
         data = plyfile.PlyData.read(stream, known_list_len=known)
       break
     except Exception as error:  # It raises whatever it stumbles on.
+      if errors.is_fault(error):
+        raise
       if size is None:
         raise PlyError(f'It is no whole PLY file: {error}') from error
   vertices = _vertices(data)

@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from experiments import listing
+from experiments import errors, listing
 from experiments.benchmarks.modelnet40 import archives, off
 from experiments.benchmarks.modelnet40.archives import ArchiveError
 from experiments.benchmarks.modelnet40.source import NUM_POINTS
@@ -176,6 +176,8 @@ def _read_hdf5(data: bytes) -> tuple[np.ndarray, np.ndarray]:
   except ArchiveError:
     raise
   except Exception as error:  # h5py raises whatever HDF5 stumbles on.
+    if errors.is_fault(error):
+      raise
     raise ArchiveError(f'it is no whole HDF5 file: {error}') from error
 
 

@@ -10,6 +10,8 @@ import sys
 
 from tests.conftest import ROOT
 
+LOCK = f'requirements-3.{min(sys.version_info[1], 12)}.lock'  # As in Makefile.
+
 
 def run(python, *arguments, **options):
   """Standard output of a Python; AssertionError with all of it if it fails."""
@@ -55,7 +57,7 @@ def install(wheel, folder):
   run(
     *(sys.executable, '-m', 'pip', '--python', python, 'install', '--quiet'),
     # What is imported is compiled then.
-    *(wheel, '--constraint', ROOT / 'requirements.lock', '--no-compile'),
+    *(wheel, '--constraint', ROOT / LOCK, '--no-compile'),
   )
 
 

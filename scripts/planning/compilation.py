@@ -51,6 +51,7 @@ class Plan:
   num_devices: int
   total_steps: int  # Of the config's whole run.
   compile_s: float
+  compiler: str  # With JAX's version and its own.
   refusal: str = ''  # The compiler's, for want of memory; then it is all.
   memory: Memory | None = None
   cost: program.Cost | None = None
@@ -129,6 +130,8 @@ def plan(
   traced, run = step.trace(config, mode, devices)
   start = time.perf_counter()
   hardware = target.hardware
+  packages = environment.inside()
+  assert packages is not None
   facts: dict[str, Any] = {}
   with tempfile.TemporaryDirectory() as dump:
     options = {} if target.platform == 'tpu' else {'xla_dump_to': dump}
@@ -150,8 +153,7 @@ def plan(
         output=memory.output_size_in_bytes,
         aliased=memory.alias_size_in_bytes,
       )
-      packages = environment.inside()
-      if isinstance(hardware, targets.Gpu) and cost.kernels and packages:
+      if isinstance(hardware, targets.Gpu) and cost.kernels:
         facts['kernels'] = ptx.kernels(
           Path(dump),
           {kernel.name for kernel in cost.kernels},
@@ -165,6 +167,7 @@ def plan(
     num_devices=len(devices),
     total_steps=experiment.total_steps(whole_run, run.task),
     compile_s=time.perf_counter() - start,
+    compiler=environment.compiler(packages),
     **facts,
   )
 

@@ -14,10 +14,13 @@ import subprocess
 import sys
 import tempfile
 
+from packaging.requirements import Requirement
+
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 INSIDE = 'PERCEIVER_PLAN'  # Set in the process that compiles.
+COMPILERS = ('libtpu', 'jax-cuda12-pjrt')
 # What compilers say of a machine without accelerators.
 _NOISE = re.compile(
   r'could not determine TPU|before (InitGoogle|absl::InitializeLog)\(\)'
@@ -51,13 +54,47 @@ def requirements(platform: str) -> list[str]:
   ]
 
 
+def compiler(folder: Path) -> str:
+  """What compiles, with its version: 'jax 0.12.0.1, libtpu 0.0.50.1'."""
+  found = _versions(folder)
+  (name,) = (x for x in COMPILERS if x in found)
+  return f'jax {importlib.metadata.version("jax")}, {name} {found[name]}'
+
+
+def _versions(folder: Path) -> dict[str, str]:
+  """The packages of a folder."""
+  return {
+    x.name: x.version
+    for x in importlib.metadata.distributions(path=[str(folder)])
+  }
+
+
+def _check(platform: str, folder: Path) -> None:
+  """Raises ValueError if a folder's compiler is not for the jax that is there.
+
+  With a TPU's another jax's would compile, but other programs than it runs.
+  """
+  found = _versions(folder)
+  for text in requirements(platform):
+    requirement = Requirement(text)
+    version = found.get(requirement.name)
+    if version is None or version not in requirement.specifier:
+      raise ValueError(
+        f'{folder} has {requirement.name} {version or "not"}, but jax'
+        f' {importlib.metadata.version("jax")} needs {text}:'
+        ' give another --environment, or none.'
+      )
+
+
 def install(platform: str, folder: Path) -> None:
   """Fills the folder, unless it is there: whole or not at all.
 
   Raises:
     OSError: if pip fails.
+    ValueError: if what is there is not for the jax that is there.
   """
   if folder.exists():
+    _check(platform, folder)
     return
   log.info('Installing the %s compiler into %s, once.', platform, folder)
   folder.parent.mkdir(parents=True, exist_ok=True)

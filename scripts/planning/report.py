@@ -74,7 +74,8 @@ def as_text(plan: Plan) -> str:
   lines = [
     f'{plan.mode} step, batch {plan.batch_size}, {plan.target}:'
     f' {plan.num_devices} devices, {plan.batch_size / plan.num_devices:g}'
-    f' examples on each; compiled in {plan.compile_s:.0f} s'
+    f' examples on each; compiled in {plan.compile_s:.0f} s by'
+    f' {plan.compiler}'
   ]
   if plan.cost is None:
     return '\n'.join([*lines, f'DOES NOT FIT: {plan.refusal}'])

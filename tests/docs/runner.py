@@ -13,6 +13,7 @@ import subprocess
 import sys
 from unittest import mock
 
+from tests import packages
 from tests.conftest import ROOT
 from tests.docs import pages
 from tests.docs.pages import Fence, Page, PageError
@@ -54,7 +55,7 @@ class Checkout:
     ignore = shutil.ignore_patterns('__pycache__')
     for name in COPIED:
       shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ('Makefile', 'setup.py', 'requirements.lock', 'README.md'):
+    for name in ('Makefile', 'setup.py', packages.LOCK, 'README.md'):
       shutil.copy(ROOT / name, folder / name)
     self._done: set[str] = set()
     self._closing = contextlib.ExitStack()

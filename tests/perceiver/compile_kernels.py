@@ -15,6 +15,7 @@ import tempfile
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from perceiver.ops import factored, hardware, self_attention_tpu
 from perceiver.ops.rows import Elements, Rows
@@ -60,7 +61,10 @@ def attention(device: jax.Device, case: str):
     _, transpose = jax.vjp(attend, rows, elements.columns, elements.scale)
     return transpose(cotangents)
 
-  return jax.jit(gradients).lower(rows, elements, rows)
+  # Without a mesh, Triton's compiler looks for a GPU that is here.
+  mesh = jax.sharding.Mesh(np.array([device]), ('data',)).abstract_mesh
+  with jax.sharding.use_abstract_mesh(mesh):
+    return jax.jit(gradients).lower(rows, elements, rows)
 
 
 def self_attention(device: jax.Device):

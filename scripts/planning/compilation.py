@@ -134,7 +134,7 @@ def plan(
   assert packages is not None
   facts: dict[str, Any] = {}
   with tempfile.TemporaryDirectory() as dump:
-    options = {} if target.platform == 'tpu' else {'xla_dump_to': dump}
+    options = {} if target.platform == 'tpu' else ptx.dumping(dump)
     try:
       compiled = traced.lower().compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:

@@ -21,6 +21,14 @@ class Kernel:
   programs: int  # On a multiprocessor, as far as registers go.
 
 
+def dumping(folder: str) -> dict[str, str]:
+  """Options of a compilation that leaves its kernels in a folder.
+
+  XLA of jax 0.12 leaves them only if it is asked for what its emitters make.
+  """
+  return {'xla_dump_to': folder, 'xla_dump_emitter_re': '.*'}
+
+
 def programs(registers: int, threads: int) -> int:
   """How many programs' registers a multiprocessor has: in 256s for a warp."""
   warp = -(-registers * 32 // 256) * 256

@@ -91,7 +91,7 @@ def main(names: list[str]) -> None:
       for case, lowered in programs.items():
         if lowered is None:
           continue
-        options = {} if target.platform == 'tpu' else {'xla_dump_to': dump}
+        options = {} if target.platform == 'tpu' else ptx.dumping(dump)
         text = lowered.compile(compiler_options=options).as_text()
         found[case] = sorted(set(NAMES.findall(text)))
       kernels = []

@@ -3,6 +3,11 @@
 python -m experiments.run --config=configs/digits.py --workdir=runs/digits
 """
 
+from experiments import host_memory
+
+if __name__ == '__main__':
+  host_memory.restart_with_large_pages()  # Before what takes long to import.
+
 from collections.abc import Iterator
 import contextlib
 import os
@@ -19,7 +24,6 @@ from experiments import (
   compilation_cache,
   evaluate,
   experiment,
-  host_memory,
   logs,
   path_flags,
   preemption,
@@ -222,5 +226,4 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == '__main__':
-  host_memory.restart_with_large_pages()
   app.run(main, flags_parser=parse_flags)

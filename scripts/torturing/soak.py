@@ -7,6 +7,11 @@ python -m scripts.torturing.soak SETTINGS --config=… --workdir=…
 SETTINGS is a `Settings` as JSON; the rest is what experiments.run takes.
 """
 
+from experiments import host_memory
+
+if __name__ == '__main__':
+  host_memory.restart_with_large_pages()  # Before what takes long to import.
+
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import json
@@ -23,7 +28,7 @@ from unittest import mock
 
 from absl import app
 
-from experiments import checkpoint, host_memory, telemetry
+from experiments import checkpoint, telemetry
 from scripts.torturing.outcome import Outcome
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -287,7 +292,6 @@ def count(settings: Settings) -> None:
 
 
 if __name__ == '__main__':
-  host_memory.restart_with_large_pages()
   count(Settings(**json.loads(sys.argv.pop(1))))
   from experiments import run as experiments_run  # Defines flags.
 

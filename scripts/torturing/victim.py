@@ -5,6 +5,11 @@ python -m scripts.torturing.victim SETTINGS --config=… --workdir=…
 SETTINGS is a `Settings` as JSON; the rest is what experiments.run takes.
 """
 
+from experiments import host_memory
+
+if __name__ == '__main__':
+  host_memory.restart_with_large_pages()  # Before what takes long to import.
+
 from collections.abc import Callable, Iterator
 import dataclasses
 import hashlib
@@ -21,14 +26,7 @@ from unittest import mock
 
 from absl import app
 
-from experiments import (
-  checkpoint,
-  host_memory,
-  pipeline,
-  run,
-  seal,
-  watchdog,
-)
+from experiments import checkpoint, pipeline, run, seal, watchdog
 
 # Moments to aim at.
 MOMENTS = ('save', 'commit', 'delete', 'restore', 'compile', 'evaluation')
@@ -175,6 +173,5 @@ def _remove_some(folder: str) -> None:
 
 
 if __name__ == '__main__':
-  host_memory.restart_with_large_pages()
   prepare(Settings(**json.loads(sys.argv.pop(1))))
   app.run(run.main, flags_parser=run.parse_flags)

@@ -6,7 +6,8 @@ python -m experiments.run --config=configs/digits.py --workdir=runs/digits
 from experiments import host_memory
 
 if __name__ == '__main__':
-  host_memory.restart_with_large_pages()  # Before what takes long to import.
+  # Before the imports that take seconds, or they would be done twice.
+  host_memory.restart_with_large_pages()
 
 from collections.abc import Iterator
 import contextlib

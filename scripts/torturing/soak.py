@@ -10,7 +10,8 @@ SETTINGS is a `Settings` as JSON; the rest is what experiments.run takes.
 from experiments import host_memory
 
 if __name__ == '__main__':
-  host_memory.restart_with_large_pages()  # Before what takes long to import.
+  # Before the imports that take seconds, or they would be done twice.
+  host_memory.restart_with_large_pages()
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses

@@ -5,7 +5,7 @@ python -m scripts.generate_audioset --output=data/events
 
 import os
 
-from absl import app
+from absl import app, flags
 
 from experiments import path_flags
 from scripts import command
@@ -16,13 +16,20 @@ def main(argv: list[str]) -> None:
   with command.running('experiments,audioset'):
     from experiments.benchmarks.audioset import standin
 
-    standin.generate(_OUTPUT.value, os.cpu_count() or 1)
+    sizes = standin.split_sizes(_NUM_TRAIN.value, _NUM_EVAL.value)
+    standin.generate(_OUTPUT.value, os.cpu_count() or 1, sizes=sizes)
     print(
       f'{_OUTPUT.value}: clips/ and csv/ of {len(standin.CLASSES)} classes,'
-      f' {standin.SIZES}'
+      f' {sizes}'
     )
 
 
 if __name__ == '__main__':
   _OUTPUT = path_flags.define_path('output', 'data/events', 'To write to.')
+  _NUM_TRAIN = flags.DEFINE_integer(
+    'num_train', 400, 'Clips to train on.', lower_bound=1
+  )
+  _NUM_EVAL = flags.DEFINE_integer(
+    'num_eval', 120, 'Clips to evaluate on.', lower_bound=1
+  )
   app.run(main)

@@ -22,11 +22,18 @@ import tqdm
 from experiments.benchmarks.audioset import csv_files
 from experiments.benchmarks.audioset.source import FPS, SAMPLE_RATE
 
-SIZES = {  # Clips by file of segments.
-  'balanced_train_segments.csv': 240,
-  'unbalanced_train_segments.csv': 160,
-  'eval_segments.csv': 120,
-}
+
+def split_sizes(num_train: int = 400, num_eval: int = 120) -> dict[str, int]:
+  """Clips by file of segments."""
+  balanced = round(0.6 * num_train)
+  return {
+    'balanced_train_segments.csv': balanced,
+    'unbalanced_train_segments.csv': num_train - balanced,
+    'eval_segments.csv': num_eval,
+  }
+
+
+SIZES = split_sizes()
 SECONDS = 3
 SIZE = 128  # Pixels, of both sides.
 NUM_SHAPES = 8  # Of a kind, so that crops of the picture have some of them.

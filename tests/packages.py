@@ -11,6 +11,8 @@ import sys
 from tests.conftest import ROOT
 
 LOCK = f'requirements-3.{min(sys.version_info[1], 12)}.lock'  # As in Makefile.
+# Where there is one: pip takes five times as long.
+UV = shutil.which('uv', path=pathlib.Path(sys.executable).parent)
 
 
 def run(python, *arguments, **options):
@@ -33,8 +35,8 @@ def tracked_files():
 def build(folder):
   """Builds sdist, and a wheel from it, into the folder `dist` there.
 
-  In isolation, as people do: pip gets setuptools, as it gets what the wheel
-  needs below.
+  In isolation, as people do: uv or pip gets setuptools, as it gets what the
+  wheel needs below.
   """
   source = folder / 'source'
   for path in tracked_files():
@@ -43,6 +45,7 @@ def build(folder):
       shutil.copyfile(ROOT / path, source / path)
   run(
     *(sys.executable, '-m', 'build', '--outdir', folder / 'dist', source),
+    f'--installer={"uv" if UV else "pip"}',
     cwd=folder,  # In the checkout a folder `build` would be taken for it.
   )
 
@@ -54,10 +57,14 @@ def install(wheel, folder):
   """
   run(sys.executable, '-m', 'venv', '--without-pip', folder)
   python = folder / 'bin' / 'python'
+  if UV:
+    installer = UV, 'pip', 'install', '--python', python
+  else:
+    installer = sys.executable, '-m', 'pip', '--python', python, 'install'
   run(
-    *(sys.executable, '-m', 'pip', '--python', python, 'install', '--quiet'),
+    *(*installer, '--quiet', wheel),
     # What is imported is compiled then.
-    *(wheel, '--constraint', ROOT / LOCK, '--no-compile'),
+    *('--constraint', ROOT / LOCK, '--no-compile'),
   )
 
 

@@ -29,6 +29,7 @@ def wheel(distributions):
     yield file
 
 
+@pytest.mark.slow
 def test_the_wheel_is_the_library_alone(wheel):
   library = {
     str(path)
@@ -46,6 +47,7 @@ def test_the_wheel_is_the_library_alone(wheel):
   assert wheel.read(f'{about}/top_level.txt').split() == [b'perceiver']
 
 
+@pytest.mark.slow
 def test_the_sdist_has_what_a_wheel_is_built_from_and_no_more(distributions):
   (path,) = distributions.glob('*.tar.gz')
   with tarfile.open(path) as file:
@@ -57,6 +59,7 @@ def test_the_sdist_has_what_a_wheel_is_built_from_and_no_more(distributions):
   }
 
 
+@pytest.mark.slow
 def test_the_metadata_say_whose_it_is(wheel):
   about = f'perceiver_haiku-{perceiver.__version__}.dist-info'
   metadata = email.message_from_bytes(wheel.read(f'{about}/METADATA'))
@@ -94,6 +97,7 @@ print(json.dumps({{
 """
 
 
+@pytest.mark.slow
 def test_the_library_works_without_the_laboratory(library_python):
   result = json.loads(
     packages.run(
@@ -109,6 +113,7 @@ def test_the_library_works_without_the_laboratory(library_python):
   assert one != other
 
 
+@pytest.mark.slow
 def test_what_it_requires_goes_together(library_python):
   output = packages.run(
     *(sys.executable, '-m', 'pip', '--python', library_python, 'check')

@@ -7,16 +7,18 @@ Fences are in one of these languages:
 - text: what the fence before it in the same section prints, where a test runs
   it as written; or something else to look at.
 
-A comment may stand in the line before a fence of commands:
+A comment may stand right before a fence of commands:
 - <!-- needs: WHAT -->: a test cannot run them, as it has no WHAT (see `NEEDS`);
   their flags are checked.
-- <!-- shortened: --FLAG=VALUE -->: their trainings are run with this flag
-  added.
+- <!-- shortened: MODULE --FLAG=VALUE …; MODULE … -->: the module, of which only
+  the name's last part is given, is run with these flags added. What it prints
+  is compared only with a text that has … in it.
 
 And one in a page's first line:
 - <!-- after: PAGE -->: its commands go on from what that page's left.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import re
 
@@ -58,18 +60,18 @@ class Fence:
   section: int  # How many headings there are above.
   code: str
   needs: str | None = None
-  shortened: str | None = None
+  shortened: Mapping[str, str] | None = None  # Flags by module.
 
   def __str__(self) -> str:
     return f'{self.page}:{self.line}'
 
-  def commands(self) -> list[str]:
-    """Those of a bash fence, each in one line, without comments."""
-    code = self.code.replace('\\\n', ' ')
-    lines = (
-      re.sub(r'(^|\s)#.*', '', line).strip() for line in code.split('\n')
+  def script(self) -> str:
+    """What a test runs."""
+    if not self.shortened:
+      return self.code
+    return '\n'.join(
+      f'{x} {self.shortened.get(module(x), "")}' for x in commands(self.code)
     )
-    return [re.sub(r' +', ' ', line) for line in lines if line]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +107,8 @@ def parse(name: str, text: str) -> Page:
       else:
         indent = opened[2]
         opened[-1].append(line.removeprefix(indent))
+    elif comment is not None and not comment.endswith('-->'):
+      comment = f'{comment} {line.strip()}'
     elif match:
       opened = match[2], number, match[1], match[3], section, comment, []
       comment = None
@@ -147,16 +151,28 @@ def _marked(fence: Fence, comment: str) -> Fence:
   if fence.language != 'bash':
     raise PageError(f'{fence}: {comment} is for commands.')
   if found[1] == 'shortened':
-    if not any(map(is_training, fence.commands())):
-      raise PageError(f'{fence}: there is no training to shorten.')
-    return dataclasses.replace(fence, shortened=found[2])
+    parts = dict(x.partition(' ')[::2] for x in found[2].split('; '))
+    if unknown := parts.keys() - set(map(module, commands(fence.code))):
+      raise PageError(f'{fence}: there is no {unknown} to shorten.')
+    return dataclasses.replace(fence, shortened=parts)
   if found[2] not in NEEDS:
     raise PageError(f'{fence}: {found[2]!r} is none of {sorted(NEEDS)}.')
-  for command in fence.commands():
+  for command in commands(fence.code):
     if not re.search(NEEDS[found[2]], command):
       raise PageError(f'{fence}: a test needs no {found[2]} for: {command}')
   return dataclasses.replace(fence, needs=found[2])
 
 
-def is_training(command: str) -> bool:
-  return '-m experiments.run ' in command and '--mode=eval' not in command
+def commands(code: str) -> list[str]:
+  """Commands of a script, each in one line, without comments."""
+  lines = (
+    re.sub(r'(^|\s)#.*', '', line).strip()
+    for line in code.replace('\\\n', ' ').split('\n')
+  )
+  return [re.sub(r' +', ' ', line) for line in lines if line]
+
+
+def module(command: str) -> str:
+  """The last part of the name of the module that it runs, if it runs one."""
+  found = re.search(r'\bpython -m (?:\w+\.)*(\w+)', command)
+  return found[1] if found else ''

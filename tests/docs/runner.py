@@ -20,6 +20,8 @@ from tests.docs.pages import Fence, Page, PageError
 
 HERE = pathlib.Path(__file__).parent
 COPIED = ('configs', 'docs', 'experiments', 'perceiver', 'scripts')
+# Commands of which nothing is checked.
+OTHERS = ('cp', 'echo', 'find', 'gcloud', 'mkdir', 'sed', 'source', 'test')
 TIMEOUT = 600  # Seconds; a guard against hanging, nothing is timed by it.
 
 
@@ -59,7 +61,7 @@ class Checkout:
       shutil.copy(ROOT / name, folder / name)
     self._done: set[str] = set()
     self._closing = contextlib.ExitStack()
-    self._checker: Answerer | None = None
+    self._commander: Answerer | None = None
 
   def close(self) -> None:
     self._closing.close()
@@ -77,12 +79,13 @@ class Checkout:
     with contextlib.ExitStack() as closing:
       session = None
       printed = None  # By the fence before; None: it may be anything.
+      numbers = True  # Are they as written, too?
       section = 0
       for fence in page.fences:
         if fence.section != section:
           section, printed = fence.section, None
         if fence.language == 'text':
-          if printed is not None:
+          if printed is not None and (numbers or '…' in fence.code):
             compare(fence, printed)
           printed = None
         elif fence.title:
@@ -91,25 +94,40 @@ class Checkout:
           if session is None:
             session = Answerer('session.py', self.folder)
             closing.callback(session.close)
-          printed = _run_snippet(session, fence)
-        elif fence.needs:
-          self._check(fence)
-          printed = None
+          printed, numbers = _run_snippet(session, fence), True
         else:
-          printed = self._run(fence)
+          printed = None if fence.needs else self._run(fence)
+          numbers = not fence.shortened
     self._done.add(page.name)
 
-  def _run(self, fence: Fence) -> str | None:
-    script = fence.code
-    if fence.shortened:
-      script = '\n'.join(
-        f'{x} {fence.shortened}' if pages.is_training(x) else x
-        for x in fence.commands()
-      )
+  def check(self, page: Page) -> None:
+    """Finds what can be wrong with a page's commands without running them.
+
+    Raises:
+      PageError: for the first of them that cannot be as it is.
+    """
+    for fence in page.fences:
+      if fence.title:
+        (self.folder / fence.title).write_text(fence.code)
+      elif fence.language == 'bash':
+        for command in pages.commands(fence.script()):
+          for part in re.split(r' \| | && ', command):
+            good, *otherwise = part.split(' || ')
+            problem = self.problem(good)
+            if (problem is None) == bool(otherwise):  # It is to fail, then.
+              raise PageError(f'{fence}: {command}\n{problem}')
+
+  def _run(self, fence: Fence) -> str:
+    script = fence.script()
     result = subprocess.run(
       ['bash', '-euo', 'pipefail', '-c', script],
       cwd=self.folder,
-      env=os.environ | {'PATH': f'{_bin()}{os.pathsep}{os.environ["PATH"]}'},
+      env=os.environ
+      | {
+        'PATH': f'{_bin()}{os.pathsep}{os.environ["PATH"]}',
+        # A page's commands compile much alike, however small.
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      },
       stdin=subprocess.DEVNULL,
       capture_output=True,
       text=True,
@@ -120,14 +138,14 @@ class Checkout:
         f'{fence}: status {result.returncode} of\n{script}\n'
         f'{result.stdout[-1000:]}\n{result.stderr[-3000:]}'
       )
-    return None if fence.shortened else result.stdout
+    return result.stdout
 
-  def _check(self, fence: Fence) -> None:
-    """Finds what can be wrong with commands without running them."""
-    for command in fence.commands():
-      for part in re.split(r' \| | && ', command):
-        if problem := self.problem(part):
-          raise PageError(f'{fence}: {command}\n{problem}')
+  def call(self, module: str, *arguments: str) -> str | None:
+    """Runs a module as a command; returns what is wrong, if anything is."""
+    if self._commander is None:
+      self._commander = Answerer('commander.py', self.folder)
+      self._closing.callback(self._commander.close)
+    return self._commander.ask([module, *arguments])
 
   def problem(self, command: str) -> str | None:
     """Says what is wrong with a command, as far as can be told."""
@@ -141,17 +159,12 @@ class Checkout:
       case 'python':
         if arguments[:1] != ['-m']:
           return 'Python without -m is not known here.'
-        if self._checker is None:
-          self._checker = Answerer('flag_checker.py', self.folder)
-          self._closing.callback(self._checker.close)
-        return self._checker.ask(arguments[1:])
+        return self.call(*arguments[1:], '--only_check_args')
       case 'make':
         return self._problem_of_make(arguments)
       case 'pip':
         return _problem_of_pip(arguments)
-      case 'find' | 'gcloud' | 'source':
-        return None
-    return f'{name!r} is not known here.'
+    return None if name in OTHERS else f'{name!r} is not known here.'
 
   def _problem_of_make(self, arguments: list[str]) -> str | None:
     result = subprocess.run(

@@ -12,6 +12,7 @@ import pytest
 from tests.docs import pages, runner
 
 PAGE = 'docs/notebook.md'
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')

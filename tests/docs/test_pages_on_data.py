@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.docs import pages, test_notebook, test_pages_on_runs
+from tests.docs import pages
 
+pytestmark = pytest.mark.slow
 PAGES = (
   'docs/benchmarks.md',
   'docs/faults.md',
@@ -16,8 +17,3 @@ PAGES = (
 @pytest.mark.parametrize('name', PAGES)
 def test_a_page_does_what_it_says(checkout, name):
   checkout.run(pages.read(name))
-
-
-def test_every_page_is_tested_once():
-  tested = [*PAGES, *test_pages_on_runs.PAGES, test_notebook.PAGE]
-  assert sorted(tested) == sorted(pages.names())

@@ -4,6 +4,7 @@ import pytest
 
 from tests.docs import pages
 
+pytestmark = pytest.mark.slow
 PAGES = (
   'docs/quick_start.md',
   'docs/pretrained.md',

@@ -78,6 +78,7 @@ def test_arguments_have_the_comments_of_their_fields(site):
   assert 'Kernels for all attention, where the hardware has one for' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('width', [1280, 360])
 def test_pages_are_readable(site, width):
   with Browser(find_or_skip()) as browser:

@@ -32,10 +32,10 @@ def page(*fences):
     ('<!-- needs: data -->', 'bash', TRAIN, 'a test needs no data for: pyth'),
     ('<!-- needs: compiler -->', 'bash', f'{PLAN}\n{TRAIN}', 'no compiler for'),
     (
-      '<!-- shortened: --config.train.steps=1 -->',
+      '<!-- shortened: export --dtype=bfloat16 -->',
       'bash',
-      f'{TRAIN} --mode=eval',
-      'no training to shorten',
+      TRAIN,
+      "no {'export'} to shorten",
     ),
   ],
 )
@@ -63,6 +63,7 @@ def test_fences_are_closed():
     ('python -m scripts.plans', 'No module named scripts.plans'),
     ('python -c 1', 'Python without -m'),
     ('cat x', "'cat' is not known here"),
+    ('mkdir x', None),
     ('X=1', 'There is no command'),
     ('make demo', None),
     ('make demos', 'No rule to make target'),
@@ -78,11 +79,29 @@ def test_commands_that_are_not_run_are_checked(checkout, command, problem):
   assert (found is None) if problem is None else (problem in found)
 
 
-def test_each_command_of_a_fence_is_checked(checkout):
-  code = f'{PLAN} | {PLAN} && {PLAN}\n{PLAN} | {PLAN} --fnid=x'
+@pytest.mark.parametrize(
+  ('code', 'message'),
+  [
+    (f'{PLAN} | {PLAN} && {PLAN}\n{PLAN} | {PLAN} --fnid=x', 'fnid'),
+    (f'{PLAN} || echo "status $?"', r'status.*\nNone'),
+  ],
+)
+def test_each_command_of_a_fence_is_checked(checkout, code, message):
   some = page(('<!-- needs: compiler -->', 'bash', code))
-  with pytest.raises(pages.PageError, match='fnid'):
-    checkout.run(some)
+  with pytest.raises(pages.PageError, match=message):
+    checkout.check(some)
+
+
+def test_what_is_to_fail_and_what_is_added_are_checked(checkout):
+  checkout.check(
+    page(
+      ('', 'python title="configs/x.py"', 'from configs.digits import *'),
+      ('', 'bash', f'{TRAIN.replace("digits", "x")} && cp a b'),
+      ('', 'bash', f'{TRAIN} --config.train.stpes=1 || echo $?'),
+    )
+  )
+  with pytest.raises(pages.PageError, match="flag 'find'"):
+    checkout.check(page(('<!-- shortened: run --find=x -->', 'bash', TRAIN)))
 
 
 def test_commands_are_run_as_written(checkout):
@@ -104,7 +123,7 @@ def test_commands_are_run_as_written(checkout):
   ('language', 'code', 'output', 'message'),
   [
     ('bash', 'false | cat\necho', '', r'status 1 of\nfalse'),
-    ('bash', 'python -m scripts.tables --tabel=1', '', 'line flag .tabel'),
+    ('bash', 'python -m scripts.tabels', '', 'No module named scripts.tabels'),
     ('bash', 'echo a', 'b', r'page .*:7: what is printed is\na'),
     ('bash', 'echo a b', 'a', 'what is printed is'),
     ('python', 'x = 1\nx / 0', '', r'line 4, in <module>\nZeroDivisionError'),
@@ -118,15 +137,24 @@ def test_what_fails_is_found(checkout, language, code, output, message):
     checkout.run(some)
 
 
-def test_trainings_are_shortened_and_nothing_else(checkout):
-  fence = page(
-    (
-      '<!-- shortened: --only_check_args -->',
-      'bash',
-      f'{TRAIN} \\\n  --config.train.steps=3\necho --mode=eval > after',
-    ),
-    ('', 'text', 'not compared'),
-  )
-  checkout.run(fence)
-  assert (checkout.folder / 'after').exists()
-  assert not (checkout.folder / 'runs').exists()
+def test_the_modules_that_are_named_are_shortened_and_nothing_else(checkout):
+  code = 'python -m this \\\n  --all | head -n 1\npython -m that\necho'
+  comment = '<!-- shortened: that --few=1\n  --less; other -x -->'
+  with pytest.raises(pages.PageError, match='other'):
+    page((comment, 'bash', code))
+  some = page((comment.replace('; other -x', ''), 'bash', code))
+  (fence,) = some.fences
+  assert [x.strip() for x in fence.script().split('\n')] == [
+    'python -m this --all | head -n 1',
+    'python -m that --few=1 --less',
+    'echo',
+  ]
+
+
+def test_what_is_shortened_prints_something_else(checkout):
+  (checkout.folder / 'that.py').write_text('import sys; print(sys.argv[1:])')
+  fence = '<!-- shortened: that --few -->', 'bash', 'python -m that > here'
+  checkout.run(page(fence, ('', 'text', 'not compared')))
+  assert (checkout.folder / 'here').read_text() == "['--few']\n"
+  with pytest.raises(pages.PageError, match='what is printed is'):
+    checkout.run(page(fence, ('', 'text', 'compared …')))

@@ -1,8 +1,8 @@
-"""Parses the flags of many commands: a process that reads them, as JSON.
+"""Runs many commands: a process that reads them, as JSON, by lines.
 
-Each line is a module and its arguments; the answer is null, or what is wrong
-with them. The modules are run up to the point where they have parsed their
-flags, in a process each, which has inherited what most of them import.
+Each line is a module and its arguments; the answer is null, or what is wrong.
+Each command has a process of its own, which has inherited what most of them
+import, and need not take seconds for it.
 """
 
 import json
@@ -17,9 +17,9 @@ from experiments import host_memory
 import experiments.train  # noqa: F401
 
 
-def parse(module: str, arguments: list[str]) -> str | None:
+def run(module: str, arguments: list[str]) -> str | None:
   """Says what is wrong, if the module has not said it already."""
-  sys.argv = [module, *arguments, '--only_check_args']
+  sys.argv = [module, *arguments]
   try:
     runpy.run_module(module, run_name='__main__', alter_sys=True)
   except SystemExit as error:
@@ -45,7 +45,7 @@ def main() -> None:
       try:
         os.dup2(writable, 1)
         os.dup2(writable, 2)
-        problem = parse(module, arguments)
+        problem = run(module, arguments)
         print(problem or '', file=sys.stderr, flush=True)
         status = 1 if problem else 0
       except BaseException:

@@ -1,0 +1,52 @@
+"""What can be told of all pages without running them is right."""
+
+import ast
+import importlib.util
+import pathlib
+import pkgutil
+
+import pytest
+
+from tests.docs import (
+  pages,
+  test_notebook,
+  test_pages_on_data,
+  test_pages_on_runs,
+)
+
+OURS = ('configs', 'experiments', 'perceiver', 'scripts')
+
+
+def test_every_page_is_run_once():
+  run = [*test_pages_on_data.PAGES, *test_pages_on_runs.PAGES]
+  assert sorted([*run, test_notebook.PAGE]) == sorted(pages.names())
+
+
+@pytest.mark.parametrize('name', pages.names())
+def test_commands_can_be_given_as_they_are(checkout, name):
+  checkout.check(pages.read(name))
+
+
+@pytest.mark.parametrize('name', pages.names())
+def test_snippets_import_what_there_is(name):
+  for fence in pages.read(name).fences:
+    if fence.language == 'python':
+      for node in ast.walk(ast.parse(fence.code)):
+        if isinstance(node, ast.Import):
+          assert all(importlib.util.find_spec(x.name) for x in node.names)
+        elif isinstance(node, ast.ImportFrom):
+          assert importlib.util.find_spec(node.module), fence
+          if node.module.split('.')[0] in OURS:
+            for alias in node.names:
+              pkgutil.resolve_name(f'{node.module}.{alias.name}')
+
+
+def test_stand_ins_are_generated(checkout):
+  mini, events = (str(checkout.folder / name) for name in ('mini', 'events'))
+  few = '--num_train=12', '--num_eval=2'
+  said = checkout.call('scripts.generate_imagenet', f'--data_dir={mini}', *few)
+  assert said is None
+  assert len(list(pathlib.Path(mini).glob('folders/train/*/*'))) == 12
+  said = checkout.call('scripts.generate_audioset', f'--output={events}', *few)
+  assert said is None
+  assert len(list(pathlib.Path(events).glob('clips/*'))) == 14

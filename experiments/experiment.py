@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import math
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar
 
 import haiku as hk
 import jax
@@ -102,6 +102,10 @@ class Experiment:
   optimizer: optax.GradientTransformation
   init_state: Callable[[jax.Array], TrainState]  # From a random key.
   state_shapes: TrainState
+  # What `made_once` has made for it.
+  programs: dict[Any, Any] = dataclasses.field(
+    default_factory=dict, repr=False, compare=False
+  )
 
   def source(self, split: str) -> Sequence[Any]:
     """Records of a split. Raises DataNotFoundError, also if there are none."""
@@ -127,6 +131,27 @@ class Experiment:
     if len(names) != self.task.num_classes:
       return [str(i) for i in range(self.task.num_classes)]
     return names
+
+
+_Program = TypeVar('_Program')
+
+
+def made_once(
+  make: Callable[[Experiment], _Program],
+) -> Callable[[Experiment], _Program]:
+  """Lets a function of an experiment return the same jitted function again.
+
+  So a run that is trained, gone on with and evaluated in one process, as in a
+  notebook, is traced and compiled once.
+  """
+
+  @functools.wraps(make)
+  def made(experiment: Experiment) -> _Program:
+    if make not in experiment.programs:
+      experiment.programs[make] = make(experiment)
+    return experiment.programs[make]
+
+  return made
 
 
 def transform_model(

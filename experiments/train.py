@@ -117,11 +117,6 @@ def _train(
   )
   train_step = watchdog.compiles_first(make_train_step(experiment))
   eval_step = watchdog.compiles_first(evaluate.make_eval_step(experiment))
-  all_finite = jax.jit(
-    lambda tree: jnp.all(
-      jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)])
-    )
-  )
   skipped = 0  # Steps in a row.
 
   def fail(what: str) -> NoReturn:
@@ -198,7 +193,7 @@ def _train(
         # Nothing is evaluated or saved that is not known to be finite.
         record(*pending)
         pending = None
-        if not all_finite((state.params, state.model_state)):
+        if not _all_finite((state.params, state.model_state)):
           fail(f'After step {step} the parameters are not finite')
       if is_evaluated(step) and not is_told_to_stop:
         try:
@@ -222,6 +217,12 @@ def _train(
     )
   telemetry.record_ending(workdir, telemetry.FINISHED)
   return eval_metrics
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+  leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+  return jnp.all(jnp.stack(leaves))
 
 
 @contextlib.contextmanager

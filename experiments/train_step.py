@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from experiments import optimizers, sharding
-from experiments.experiment import Experiment, TrainState
+from experiments.experiment import Experiment, made_once, TrainState
 
 
+@made_once
 def make_train_step(
   experiment: Experiment,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:

@@ -1,5 +1,7 @@
 """The smoke variant of the digits, and what a run of it left."""
 
+import contextlib
+
 import jax
 
 from configs import digits
@@ -25,11 +27,37 @@ def losses(workdir, split='train'):
   return [r['loss'] for r in records if r['split'] == split]
 
 
-def final_params(run, workdir):
-  checkpoints = checkpoint.Checkpoints(
-    str(workdir), best_metric='top1', keep=1, read_only=True
+@contextlib.contextmanager
+def checkpoints(workdir, read_only=True):
+  """The checkpoints of a run, opened."""
+  opened = checkpoint.Checkpoints(
+    str(workdir), best_metric='top1', keep=1, read_only=read_only
   )
-  step = checkpoints.step('latest')
-  state, _ = checkpoints.restore(step, saved.abstract_state(run))
-  checkpoints.close()
+  try:
+    yield opened
+  finally:
+    opened.close()
+
+
+def latest(workdir):
+  """The step that a run would go on from."""
+  with checkpoints(workdir) as reader:
+    return reader.step('latest')
+
+
+def final_params(run, workdir):
+  with checkpoints(workdir) as reader:
+    step = reader.step('latest')
+    state, _ = reader.restore(step, saved.abstract_state(run))
   return jax.device_get(state.params)
+
+
+class Stop:
+  """Tells a run to stop at one of its questions, for `preemption`."""
+
+  def __init__(self, question):
+    self.asked, self.question = 0, question
+
+  def __call__(self):
+    self.asked += 1
+    return self.asked == self.question

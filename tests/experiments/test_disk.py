@@ -8,41 +8,18 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from experiments import checkpoint, storage, telemetry, train
+from experiments import compilation_cache, storage, telemetry, train
 from experiments.benchmarks.imagenet import preparation as imagenet
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
-from tests.conftest import ROOT
-from tests.experiments.smoke import create
+from tests.experiments.processes import run
+from tests.experiments.smoke import create, latest
 
 FULL = 'No space left on device. Free some space there, and run the same'
-
-
-def run(workdir, *arguments):
-  return subprocess.run(
-    [
-      *(sys.executable, '-m', 'experiments.run'),
-      *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
-      *arguments,
-    ],
-    cwd=ROOT,
-    # What is compiled is read, and not written on top of what is tested.
-    env=os.environ | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '9999'},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-
-
-def is_one_line(result, message):
-  lines = [x for x in result.stderr.splitlines() if x[2:3] != ':']  # Log's.
-  assert len(lines) == 1, result.stderr
-  assert lines[0].startswith('Error: ')
-  assert message in lines[0]
-  return result.returncode == 1
 
 
 @contextlib.contextmanager
@@ -56,40 +33,53 @@ def files_of_at_most(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def latest(workdir):
-  reader = checkpoint.Checkpoints(
-    str(workdir), best_metric='top1', keep=2, read_only=True
-  )
-  step = reader.step('latest')
-  reader.close()
-  return step
+@pytest.fixture
+def unfinished(copy):
+  """A run that has five steps to go from its latest checkpoint, 15."""
+  shutil.rmtree(copy / 'checkpoints' / '20')
+  return copy
 
 
-def test_after_a_save_that_failed_the_next_launch_goes_on(copy):
+def says_in_one_line(result, message):
+  status, _, errors = result
+  (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log.
+  assert line.startswith('Error: ')
+  assert message in line
+  return status == 1
+
+
+@pytest.mark.slow
+def test_after_a_save_that_failed_the_next_launch_goes_on(trained, unfinished):
+  workdir = unfinished
+  # What is compiled is read, and not written within the limit.
+  writes_none = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '9999'}
   with files_of_at_most(30_000):  # Its children's, too.
-    result = run(copy, '--config.train.steps=22')
-  assert is_one_line(result, f'{copy}/checkpoints/22 cannot be written: File')
-  assert latest(copy) == 20
-  endings = telemetry.read_records(str(copy), telemetry.ENDINGS)
-  assert 'checkpoints/22 cannot be written' in endings[-1]['reason']
-  assert train.train(create(**{'train.steps': 22}), str(copy))
-  assert latest(copy) == 22
-  endings = telemetry.read_records(str(copy), telemetry.ENDINGS)
+    result = run(workdir, **writes_none)
+  message = f'{workdir}/checkpoints/20 cannot be written: File'
+  assert says_in_one_line(result, message)
+  assert latest(workdir) == 15
+  endings = telemetry.read_records(str(workdir), telemetry.ENDINGS)
+  assert 'checkpoints/20 cannot be written' in endings[-1]['reason']
+  assert train.train(trained[0], str(workdir)) == {'test': trained[2]}
+  assert latest(workdir) == 20
+  endings = telemetry.read_records(str(workdir), telemetry.ENDINGS)
   assert endings[-1]['reason'] == telemetry.FINISHED
 
 
-def test_a_seal_that_cannot_be_written_ends_the_run(copy, monkeypatch):
+def test_a_seal_that_cannot_be_written_ends_the_run(
+  trained, unfinished, monkeypatch, change
+):
   def fail(directory):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   monkeypatch.setattr('experiments.seal.write', fail)
-  run = create(**{'train.steps': 24, 'train.checkpoint_every': 1})
+  run = change(trained[0], **{'train.checkpoint_every': 1})
   with pytest.raises(
-    OSError, match=f'checkpoints/21 cannot be written: {FULL}'
+    OSError, match=f'checkpoints/16 cannot be written: {FULL}'
   ):
-    train.train(run, str(copy))
+    train.train(run, str(unfinished))
   monkeypatch.undo()
-  assert latest(copy) == 20
+  assert latest(unfinished) == 15
 
 
 @pytest.fixture
@@ -104,19 +94,18 @@ def small_disk(tmp_path):
   subprocess.run(['umount', '--lazy', folder], check=True)
 
 
-def test_a_full_disk_is_one_line(small_disk, copy):
-  workdir = shutil.copytree(copy, small_disk / 'run')
+@pytest.mark.slow
+def test_a_full_disk_is_one_line(trained, small_disk, unfinished):
+  workdir = shutil.copytree(unfinished, small_disk / 'run')
   # Room for the launch's records; a checkpoint takes more than twice as much.
   room = 100_000
   ballast = small_disk / 'ballast'
   ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
-  assert is_one_line(run(workdir, '--config.train.steps=22'), FULL)
-  assert latest(workdir) == 20
+  assert says_in_one_line(run(workdir), FULL)
+  assert latest(workdir) == 15
   ballast.unlink()
-  result = run(workdir, '--config.train.steps=22')
-  assert result.returncode == 0, result.stderr
-  assert 'Going on from the checkpoint of step 20.' in result.stderr
-  assert latest(workdir) == 22
+  assert train.train(trained[0], str(workdir)) == {'test': trained[2]}
+  assert latest(workdir) == 20
 
 
 def records_of(workdir):
@@ -154,22 +143,11 @@ def test_a_workdir_that_cannot_be_made_is_an_error(tmp_path):
     train.train(create(), str(tmp_path / 'file' / 'run'))
 
 
-def test_a_run_does_without_a_compilation_cache(tmp_path):
+def test_a_run_does_without_a_compilation_cache(tmp_path, own_cache):
   (tmp_path / 'file').write_text('')
-  code = (
-    'import jax; from experiments import compilation_cache as cache\n'
-    f'cache.use("{tmp_path}/file", "programs")\n'
-    'print(jax.jit(lambda x: x + 1)(1.0))'
-  )
-  result = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=ROOT,
-    env=os.environ | {'JAX_COMPILATION_CACHE_DIR': ''},
-    capture_output=True,
-    text=True,
-  )
-  assert result.stdout == '2.0\n'
-  assert 'persistent compilation cache' in result.stderr
+  compilation_cache.use(f'{tmp_path}/file', 'programs')
+  with pytest.warns(UserWarning, match='persistent compilation cache'):
+    assert jax.jit(lambda x: x + 1)(1.0) == 2
 
 
 def test_modelnet40_is_prepared_wholly_or_not(tmp_path, monkeypatch):

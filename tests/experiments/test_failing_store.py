@@ -1,8 +1,5 @@
 """What a store that fails does to those who use it: it holds them up."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -17,6 +14,7 @@ from experiments import (
 )
 from scripts.torturing import faulty_proxy
 from tests.conftest import ROOT
+from tests.experiments.processes import start
 
 
 @pytest.fixture
@@ -81,20 +79,14 @@ def test_a_refusal_is_not_waited_for(proxy):
     path.exists()
 
 
+@pytest.mark.slow
 def test_a_run_outlasts_a_store_that_fails(store):
   with faulty_proxy.running(store.address) as proxy:
     workdir = proxy.url('outlasts')
-    process = subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'experiments.run'),
-        *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
-        *('--config.train.steps=4', '--config.train.checkpoint_every=2'),
-      ],
-      cwd=ROOT,
-      env=os.environ | proxy.environment,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
+    process = start(
+      workdir,
+      *('--config.train.steps=4', '--config.train.checkpoint_every=2'),
+      **proxy.environment,
     )
     launches = storage.path(store.url('outlasts')) / telemetry.LAUNCHES
     while process.poll() is None and not launches.exists():

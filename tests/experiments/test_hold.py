@@ -2,17 +2,14 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import types
 from unittest import mock
 
+import jax
 import pytest
 
-from experiments import hold, saved, storage, telemetry, train
-from tests.conftest import ROOT
+from experiments import hold, storage, train
 from tests.experiments.smoke import create
 
 ELSEWHERE = {'machine': 'another one', 'host': 'node17', 'process': 4242}
@@ -26,59 +23,12 @@ def sleep(monkeypatch):
   return replaced
 
 
-def contents(folder):
-  return {
-    str(path.relative_to(folder)): path.read_bytes()
-    for path in folder.rglob('*')
-    if path.is_file() and path.name != hold.FILE
-  }
-
-
 def left_by(workdir, **others):
   """A hold as another process has left it."""
   with hold.holding(str(workdir)):
     record = json.loads((workdir / hold.FILE).read_text())
   record |= {'token': 'another', **others}
   (workdir / hold.FILE).write_text(json.dumps(record))
-
-
-def test_another_launch_is_refused_until_the_first_is_killed(tmp_path):
-  """A launch, as people start it; the others are of this process."""
-  first = subprocess.Popen(
-    [
-      *(sys.executable, '-m', 'experiments.run'),
-      *('--config=configs/digits.py:smoke', f'--workdir={tmp_path}'),
-      *('--config.train.steps=100000', '--config.train.eval_every=5'),
-    ],
-    cwd=ROOT,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  with first:
-    try:
-      for line in first.stderr:
-        if 'step 20: test' in line:
-          break
-      first.send_signal(signal.SIGSTOP)  # What it writes would be a difference.
-      os.waitpid(first.pid, os.WUNTRACED)  # Until it has stopped.
-      before = contents(tmp_path)
-      message = (
-        f'{tmp_path} is in use: process {first.pid} on .* has trained there'
-        ' since 20'
-      )
-      with pytest.raises(hold.WorkdirInUseError, match=message):
-        train.train(create(), str(tmp_path))
-      assert contents(tmp_path) == before
-      # An evaluation does not mind.
-      assert saved.evaluate_checkpoint(create(), str(tmp_path))['test']
-    finally:
-      first.kill()
-  assert (tmp_path / hold.FILE).exists()
-  step = int(saved.restore(create(), str(tmp_path)).step)
-  train.train(create(**{'train.steps': step + 5}), str(tmp_path))
-  assert not (tmp_path / hold.FILE).exists()
-  launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
-  assert [x['start_step'] for x in launches] == [0, step]
 
 
 def test_a_run_holds_its_workdir_until_it_ends_or_fails(tmp_path):
@@ -128,6 +78,30 @@ def test_a_holder_elsewhere_that_renews_its_hold_is_not_disturbed(
   with pytest.raises(hold.WorkdirInUseError, match=message):
     train.train(create(), str(tmp_path))
   assert sleep.call_count == 2
+
+
+def test_all_processes_of_a_launch_are_told_who_trains(tmp_path, monkeypatch):
+  """The others by process 0, through the coordinator that JAX has."""
+  told = {}
+  client = types.SimpleNamespace(
+    key_value_set=told.__setitem__,
+    blocking_key_value_get=lambda key, timeout: told[key],
+  )
+  monkeypatch.setattr(
+    hold.multihost, 'get_jax_distributed_client', lambda: client
+  )
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+
+  def enter(process):
+    monkeypatch.setattr(hold, '_turns', iter([7]))  # Each counts its own.
+    monkeypatch.setattr(jax, 'process_index', lambda: process)
+    return hold.holding(str(tmp_path))
+
+  with enter(0), enter(1):  # They train together.
+    message = f'^{tmp_path} is in use: process {os.getpid()} on'
+    for process in (0, 1):
+      with pytest.raises(hold.WorkdirInUseError, match=message):
+        enter(process).__enter__()
 
 
 @pytest.mark.parametrize('text', ['', '{"token": "cut off', '[1]', '{}'])

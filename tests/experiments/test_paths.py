@@ -16,12 +16,11 @@ import pytest
 from configs import audioset as audioset_configs
 from configs import fashion_mnist, imagenet, modelnet40
 from experiments import (
-  checkpoint,
+  benchmarks,
   experiment,
   logs,
   path_flags,
   saved,
-  sharding,
   storage,
   telemetry,
   train,
@@ -33,7 +32,7 @@ from scripts.sweeping import plan, stand_ins
 from tests.benchmarks.audioset import test_source as audioset_clips
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.conftest import CONFIGS, ROOT
-from tests.experiments.smoke import create, losses, smoke
+from tests.experiments.smoke import checkpoints, create, losses, smoke
 
 ODD = 'data [old] *?{x}#~'  # Of names that are allowed on a disk.
 # Flags of text that are no paths.
@@ -163,26 +162,26 @@ def test_arguments_of_commands(monkeypatch):
     report.main(['scripts.report', 'runs/x', ''])
 
 
-def on_one_device(config):
-  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
-
-
-def test_paths_of_configs(home):
-  for key in experiment.PATHS:
+@pytest.mark.parametrize('key', experiment.PATHS)
+def test_paths_of_configs(home, key):
+  def resolved(value):
     config = fashion_mnist.get_config()
-    section, _, name = key.partition('.')
-    config[section][name] = '~/x'
-    run = on_one_device(config)
-    assert run.config[section][name] == f'{home}/x'
-    config[section][name] = '~no/x'
-    with pytest.raises(ValueError, match=f'^{key}=~no/x: there is no user'):
-      on_one_device(config)
-    config[section][name] = ''
-    if key != 'data.dir':
-      with pytest.raises(ValueError, match=f'^{key} is empty'):
-        on_one_device(config)
-    config[section][name] = 'None'  # From a command line.
-    assert on_one_device(config).config[section][name] is None
+    config.update_from_flattened_dict({key: value})
+    experiment.resolve_paths(config)
+    return saved.flat(config.to_dict())[key]
+
+  assert resolved('~/x') == f'{home}/x'
+  assert resolved('None') is None  # From a command line.
+  with pytest.raises(ValueError, match=f'^{key}=~no/x: there is no user'):
+    resolved('~no/x')
+  if key != 'data.dir':
+    with pytest.raises(ValueError, match=f'^{key} is empty'):
+      resolved('')
+
+
+def test_paths_are_resolved_before_all_else(home):
+  run = create(**{'train.init_from': '~/x'})
+  assert run.config.train.init_from == f'{home}/x'
 
 
 @pytest.mark.parametrize(
@@ -204,12 +203,13 @@ def test_an_empty_data_dir_is_not_the_current_folder(
   (tmp_path / audioset.directory('') / audioset.INFO).write_text('{}')
   (tmp_path / 'imagenet2012/5.1.0/dataset_info.json').touch()
   config = module.get_config()
+  task = benchmarks.create(**config.task)
   for empty in ('', 'None'):
     config.data.dir = empty
-    run = on_one_device(config)
-    for split in (run.task.train_split, *run.task.eval_splits):
+    experiment.resolve_paths(config)
+    for split in (task.train_split, *task.eval_splits):
       with pytest.raises(DataNotFoundError, match=r"data\.dir=(''|None)"):
-        run.source(split)
+        task.source(split, config.data.dir)
 
 
 def fashion_mnist_files():
@@ -253,25 +253,22 @@ def test_globs_take_the_names_of_folders_literally(tmp_path, monkeypatch):
       storage.path(name)
 
 
-def test_a_run_whose_workdir_has_wildcards(tmp_path):
-  workdir = str(tmp_path / ODD)
-  settings = {'train.eval_every': 2, 'train.checkpoint_every': 1}
-  train.train(create(**settings, **{'train.steps': 2}), workdir)
-  ours = create(**settings, **{'train.steps': 4})
-  metrics = train.train(ours, workdir)
+def test_a_run_whose_workdir_has_wildcards(trained, copy, tmp_path):
+  run, _, metrics = trained
+  folder = copy.rename(tmp_path / ODD)
+  shutil.rmtree(folder / 'checkpoints' / '20')
+  workdir = str(folder)
+  assert train.train(run, workdir) == {'test': metrics}
   launches = telemetry.read_records(workdir, telemetry.LAUNCHES)
-  assert [x['start_step'] for x in launches] == [0, 2]
-  assert len(losses(workdir)) == 4
-  assert saved.evaluate_checkpoint(ours, workdir) == metrics
+  assert [x['start_step'] for x in launches] == [0, 15]
+  assert len(losses(workdir)) == 20
+  assert saved.evaluate_checkpoint(run, workdir) == {'test': metrics}
   # A damaged checkpoint is set aside.
-  arrays = storage.files(storage.path(workdir) / 'checkpoints/4/state/d')
+  arrays = storage.files(storage.path(workdir) / 'checkpoints/20/state/d')
   arrays[0].write_bytes(arrays[0].read_bytes()[:-1])
-  writer = checkpoint.Checkpoints(
-    workdir, best_metric='top1', keep=2, read_only=False
-  )
-  assert writer.step('latest') == 3
-  writer.close()
-  assert (tmp_path / ODD / 'damaged/4').exists()
+  with checkpoints(workdir, read_only=False) as writer:
+    assert writer.step('latest') == 15
+  assert (folder / 'damaged/20').exists()
 
 
 def test_what_looks_at_such_a_run(trained, tmp_path):

@@ -41,22 +41,6 @@ def train(task, source, count, **settings):
   return list(itertools.islice(batches, count))
 
 
-def test_workers_leave_it_to_the_run_what_a_signal_means(task, source):
-  """Slurm and terminals send it to all processes."""
-  batches = pipeline.train_batches(
-    task, source, batch_size=BATCH, seed=3, num_workers=1
-  )
-  others = set(multiprocessing.active_children())
-  with contextlib.closing(batches):
-    next(batches)
-    (worker,) = set(multiprocessing.active_children()) - others
-    for number in (signal.SIGTERM, signal.SIGINT):
-      os.kill(worker.pid, number)
-    for _ in range(50):  # More than wait in buffers.
-      next(batches)
-  assert not worker.is_alive()
-
-
 def test_the_split_is_fixed_and_disjoint(task, source):
   test = task.source('test', None)
   indices = [r['index'] for r in (*source, *test)]
@@ -141,9 +125,8 @@ def test_processes_share_each_batch(task, source, processes):
     )
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_a_batch_may_be_one_example(task, source, workers):
-  (batch,) = train(task, source, 1, batch_size=1, num_workers=workers)
+def test_a_batch_may_be_one_example(task, source):
+  (batch,) = train(task, source, 1, batch_size=1)
   assert batch['image'].shape == (1, 8, 8, 1)
 
 
@@ -165,17 +148,29 @@ class WithProcess(type(benchmarks.create(**digits.get_config().task))):
     return {**super().eval_example(record), 'process': np.int64(os.getpid())}
 
 
-@pytest.mark.parametrize('workers', [1, 2])
-def test_worker_processes_change_nothing_but_who_works(source, workers):
+def test_worker_processes_change_nothing_but_who_works(source):
+  """Nor do the signals that Slurm and terminals send to all processes."""
   task = WithProcess(
     **{k: v for k, v in digits.get_config().task.items() if k != 'name'}
   )
-  threads = train(task, source, 3, position=64)
-  processes = train(task, source, 3, position=64, num_workers=workers)
+  threads = train(task, source, 20, position=64)
+  others = set(multiprocessing.active_children())
+  batches = pipeline.train_batches(
+    task, source, batch_size=BATCH, seed=3, position=64, num_workers=2
+  )
+  with contextlib.closing(batches):
+    processes = [next(batches)]
+    workers = set(multiprocessing.active_children()) - others
+    for worker, number in itertools.product(
+      workers, (signal.SIGTERM, signal.SIGINT)
+    ):
+      os.kill(worker.pid, number)
+    processes += itertools.islice(batches, 19)  # More than buffers hold.
   assert {int(x) for b in threads for x in b.pop('process')} == {os.getpid()}
   pids = {int(x) for b in processes for x in b.pop('process')}
-  assert len(pids) == workers
-  assert os.getpid() not in pids
+  assert pids == {worker.pid for worker in workers}
+  assert len(pids) == 2
+  assert not any(worker.is_alive() for worker in workers)
   assert_same(threads, processes)
 
 
@@ -184,6 +179,7 @@ def kill_workers(others):
     os.kill(worker.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_workers_that_die_are_replaced(task, source, caplog):
   others = set(multiprocessing.active_children())
   batches = pipeline.train_batches(
@@ -191,16 +187,15 @@ def test_workers_that_die_are_replaced(task, source, caplog):
   )
   found = []
   with contextlib.closing(batches):
-    for count in (3, 4):
-      found += itertools.islice(batches, count)
-      kill_workers(others)
-    found += itertools.islice(batches, 2)
-  assert_same(train(task, source, 9, position=64), found)
+    found += itertools.islice(batches, 3)
+    kill_workers(others)
+    found += itertools.islice(batches, 4)
+  assert_same(train(task, source, 7, position=64), found)
   assert 'with exit code -9' in caplog.text
   assert 'They are started again.' in caplog.text
 
 
-def test_so_are_those_of_an_evaluation(task):
+def test_so_are_those_of_an_evaluation(task, caplog):
   source = task.source('test', None)
   settings = {'batch_size': 128}
   others = set(multiprocessing.active_children())
@@ -210,6 +205,7 @@ def test_so_are_those_of_an_evaluation(task):
     kill_workers(others)
     found += batches
   assert_same(pipeline.eval_batches(task, source, **settings), found)
+  assert 'They are started again.' in caplog.text
 
 
 class Deadly(type(benchmarks.create(**digits.get_config().task))):
@@ -221,6 +217,7 @@ class Deadly(type(benchmarks.create(**digits.get_config().task))):
     return super().eval_example(record)
 
 
+@pytest.mark.slow
 def test_a_record_that_kills_workers_ends_the_run(source):
   settings = dict(digits.get_config().task)
   del settings['name']
@@ -231,16 +228,15 @@ def test_a_record_that_kills_workers_ends_the_run(source):
     list(batches)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_as_workers_start_stops_nothing(
-  task, source, monkeypatch, number
-):
+@pytest.mark.slow
+def test_a_signal_as_workers_start_stops_nothing(task, source, monkeypatch):
   resource_tracker.ensure_running()
   spawn = util.spawnv_passfds
 
   def spawn_and_signal(path, arguments, descriptors):
     pid = spawn(path, arguments, descriptors)
-    os.kill(pid, number)  # Before it has read what to do.
+    # Before it has read what to do: another one to each.
+    os.kill(pid, (signal.SIGTERM, signal.SIGINT)[len(signalled)])
     signalled.append(pid)
     return pid
 
@@ -305,14 +301,9 @@ def records(source, count):
   return [{**source[i], 'index': np.int32(i)} for i in range(count)]
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_damaged_records_are_masked_named_and_counted(
-  damaged, source, workers, caplog
-):
+def test_damaged_records_are_masked_named_and_counted(damaged, source, caplog):
   few = records(source, 40)
-  batches = train(
-    damaged, few, 4, batch_size=20, max_damaged=0.05, num_workers=workers
-  )
+  batches = train(damaged, few, 4, batch_size=20, max_damaged=0.05)
   for epoch in (batches[:2], batches[2:]):
     masks = np.concatenate([b['mask'] for b in epoch])
     images = np.concatenate([b['image'] for b in epoch])
@@ -428,7 +419,7 @@ def test_the_reason_is_that_of_the_decoding_that_failed(
   settings = dict(digits.get_config().task)
   del settings['name']
   told = []
-  train(
+  batches = train(
     DamagedInTraining(**settings),
     records(source, 40),
     2,
@@ -437,6 +428,7 @@ def test_the_reason_is_that_of_the_decoding_that_failed(
     num_workers=workers,
     on_damaged=lambda *args: told.append(args) or len(told),
   )
+  assert sum(batch['mask'].sum() for batch in batches) == 39
   ((index, reason),) = told
   assert index == 3
   assert re.fullmatch(r'frame \d: ü is broken', reason)

@@ -8,9 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoint, preemption, saved, seal, train
+from experiments import preemption, saved, seal, train
 from tests.conftest import ROOT
-from tests.experiments.smoke import final_params, losses
+from tests.experiments.smoke import (
+  checkpoints,
+  final_params,
+  latest,
+  losses,
+  Stop,
+)
 
 # A process that goes on from step 1,000, and saves before each question.
 SAVING = """
@@ -38,17 +44,6 @@ print(step)
 """
 
 
-class Stop:
-  """Tells a run to stop at one of its questions."""
-
-  def __init__(self, question):
-    self.asked, self.question = 0, question
-
-  def __call__(self):
-    self.asked += 1
-    return self.asked == self.question
-
-
 # A run of 20 steps asks after each; and, after steps 10 and 20, after each of
 # the 3 batches of an evaluation.
 @pytest.mark.parametrize(
@@ -70,26 +65,18 @@ def test_an_evaluation_that_was_cut_off_is_done_first(
     monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(question))
     with pytest.raises(preemption.PreemptedError, match='Told to stop'):
       train.train(run, str(tmp_path))
-    reader = checkpoint.Checkpoints(
-      str(tmp_path), best_metric='top1', keep=1, read_only=True
-    )
-    assert reader.step('latest') == step
-    assert not reader.has_score(step)
-    reader.close()
+    with checkpoints(tmp_path) as reader:
+      assert reader.step('latest') == step
+      assert not reader.has_score(step)
     assert len(losses(tmp_path, 'test')) == step // 10 - 1
   monkeypatch.undo()
   assert train.train(run, str(tmp_path))['test'] == metrics
   assert f'The evaluation of step {saved[-1]} was cut off.' in caplog.text
   assert losses(tmp_path, 'test') == losses(workdir, 'test')
   assert losses(tmp_path) == losses(workdir)
-  readers = [
-    checkpoint.Checkpoints(str(x), best_metric='top1', keep=1, read_only=True)
-    for x in (tmp_path, workdir)
-  ]
-  for which in ('latest', 'best'):
-    assert len({reader.step(which) for reader in readers}) == 1
-  for reader in readers:
-    reader.close()
+  with checkpoints(tmp_path) as ours, checkpoints(workdir) as theirs:
+    for which in ('latest', 'best'):
+      assert ours.step(which) == theirs.step(which)
   jax.tree.map(
     np.testing.assert_array_equal,
     final_params(run, tmp_path),
@@ -127,8 +114,4 @@ def test_saves_between_the_questions_lose_no_signal(tmp_path):
     timeout=300,
   )
   assert process.returncode == 0, process.stderr
-  checkpoints = checkpoint.Checkpoints(
-    str(tmp_path), best_metric='top1', keep=1, read_only=True
-  )
-  assert checkpoints.step('latest') == int(process.stdout) > 1003
-  checkpoints.close()
+  assert latest(tmp_path) == int(process.stdout) > 1003

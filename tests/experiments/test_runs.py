@@ -1,113 +1,122 @@
 """Whole runs, as processes: what a user types, and what may happen to them."""
 
+import os
+import re
 import signal
-import subprocess
-import sys
-import time
 
+from absl import app
 import psutil
 import pytest
 
-from experiments import telemetry
-from tests.conftest import ROOT
+from experiments import hold, preemption, saved, telemetry, train
+from tests.experiments import processes
+from tests.experiments.smoke import checkpoints, create, latest, losses
 
-RUN = [sys.executable, '-m', 'experiments.run']
-STEPS = 24
-SETTINGS = (
-  '--config=configs/digits.py:smoke',
-  f'--config.train.steps={STEPS}',
-  '--config.train.checkpoint_every=8',
-  '--config.train.eval_every=120',
-)
+DIGITS = '--config=configs/digits.py:smoke'
+# A run that goes on for longer than what is done to it takes.
+LONG = '--config.train.steps=100000', '--config.train.eval_every=5'
+# A user's, without the tests' own cache; JAX's compiler tells what it does.
+COMPILES = {
+  'JAX_COMPILATION_CACHE_DIR': '',
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1',
+  'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler',
+}
 
 
-def run(*arguments):
-  return subprocess.run(
-    [*RUN, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+def read_until(process, text):
+  """What a process logs, up to a line that has some text."""
+  log = ''
+  for line in process.stderr:
+    log += line
+    if text in line:
+      return log
+  raise AssertionError(f'It ended before it said {text!r}:\n{log}')
+
+
+def test_a_run_trains_and_says_how_well(tmp_path, command, capsys):
+  status, output, errors = processes.run(tmp_path)
+  assert status == 0, errors
+  assert re.fullmatch(
+    r'test top1 \d+\.\d\d %, loss \d\.\d{4} \(360 examples\)\n', output
   )
+  assert 'step 20/20' in errors
+  assert errors.count('Cross-attention to 64 x ') == 1
+  assert len(losses(tmp_path)) == 20
+  assert latest(tmp_path) == 20
+  # Evaluated again, it says the same.
+  command(DIGITS, f'--workdir={tmp_path}', '--mode=eval')
+  assert capsys.readouterr().out == output
 
 
-def start(workdir, *arguments):
-  """A run that goes on for longer than what is done to it takes."""
-  settings = *SETTINGS, '--config.train.steps=5000'
-  return subprocess.Popen(
-    [*RUN, *settings, f'--workdir={workdir}', *arguments],
-    cwd=ROOT,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
+def test_a_command_that_was_told_to_stop_has_the_status_of_a_signal(
+  tmp_path, command, capsys, monkeypatch
+):
+  def stop(run, workdir):
+    raise preemption.PreemptedError(f'Told to stop in {workdir}.')
+
+  monkeypatch.setattr(train, 'train', stop)
+  with pytest.raises(SystemExit) as ended:
+    command(DIGITS, f'--workdir={tmp_path}')
+  assert ended.value.code == 128 + signal.SIGTERM
+  assert capsys.readouterr() == ('', f'Told to stop in {tmp_path}.\n')
 
 
-def losses(workdir):
-  """Of each step: (step, split) -> loss; each recorded once."""
-  records = telemetry.read_metrics(str(workdir))
-  by_step = {(r['step'], r['split']): r['loss'] for r in records}
-  assert len(by_step) == len(records)
-  return by_step
+def contents(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file() and path.name != hold.FILE
+  }
 
 
-@pytest.fixture(scope='module')
-def undisturbed(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('undisturbed')
-  result = run(*SETTINGS, f'--workdir={workdir}')
-  assert result.returncode == 0, result.stderr
-  assert result.stdout.startswith('test ')
-  assert f'step {STEPS}/{STEPS}' in result.stderr
-  assert result.stderr.count('Cross-attention to 64 x ') == 1
-  return workdir
-
-
-def recorded(workdir):
-  """How many steps and evaluations a run has recorded."""
-  path = workdir / telemetry.METRICS
-  return path.read_bytes().count(b'\n') if path.exists() else 0
-
-
-def wait_for_steps(process, workdir, count, timeout=120):
-  """Until a launch has recorded so many more steps, or has ended.
-
-  A resumed run first forgets the steps after its checkpoint, then records its
-  launch.
-  """
-  launches = workdir / 'launches.jsonl'
-  size = lambda: launches.stat().st_size if launches.exists() else 0
-  before, first = size(), None
-  deadline = time.monotonic() + timeout
-  while time.monotonic() < deadline and process.poll() is None:
-    if first is None and size() > before:
-      first = recorded(workdir)
-    if first is not None and recorded(workdir) >= first + count:
-      return
-    time.sleep(0.001)
-
-
-def test_told_to_stop_the_run_saves_and_goes_on(tmp_path):
-  process = start(tmp_path)
-  wait_for_steps(process, tmp_path, 5)
-  process.send_signal(signal.SIGTERM)
-  assert process.wait(timeout=60) == 128 + signal.SIGTERM
-  last = max(step for step, _ in losses(tmp_path))
-  assert (tmp_path / 'checkpoints' / str(last) / 'manifest.json').exists()
-  steps = f'--config.train.steps={last + 3}'
-  result = run(*SETTINGS, steps, f'--workdir={tmp_path}')
-  assert f'Going on from the checkpoint of step {last}.' in result.stderr
-  trained = [step for step, split in losses(tmp_path) if split == 'train']
-  assert trained == [*range(1, last + 4)]
-
-
-def test_data_workers_end_with_a_run_that_is_killed(tmp_path):
-  process = start(tmp_path, '--config.data.num_workers=2')
-  wait_for_steps(process, tmp_path, 2)
-  workers = [
-    child
-    for child in psutil.Process(process.pid).children()
-    if any('spawn_main' in argument for argument in child.cmdline())
-  ]
-  assert len(workers) >= 2
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  _, alive = psutil.wait_procs(workers, timeout=120)
-  assert not alive
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on(tmp_path):
+  """It is held, stopped, killed, started again, and told to stop."""
+  workers = '--config.data.num_workers=2'
+  with processes.start(tmp_path, *LONG, workers, **COMPILES) as first:
+    try:
+      log = read_until(first, 'step 15: test')
+      assert "CACHE MISS for 'jit_train_step'" in log
+      first.send_signal(signal.SIGSTOP)  # What it writes would be a difference.
+      os.waitpid(first.pid, os.WUNTRACED)  # Until it has stopped.
+      before = contents(tmp_path)
+      message = (
+        f'{tmp_path} is in use: process {first.pid} on .* has trained there'
+        ' since 20'
+      )
+      with pytest.raises(hold.WorkdirInUseError, match=message):
+        train.train(create(), str(tmp_path))
+      assert contents(tmp_path) == before
+      # An evaluation does not mind.
+      assert saved.evaluate_checkpoint(create(), str(tmp_path))['test']
+      decoders = [
+        child
+        for child in psutil.Process(first.pid).children()
+        if 'spawn_main' in ' '.join(child.cmdline())
+      ]
+    finally:
+      first.kill()
+  assert len(decoders) >= 2
+  _, alive = psutil.wait_procs(decoders, timeout=120)
+  assert not alive  # They end with the run.
+  assert (tmp_path / hold.FILE).exists()
+  step = latest(tmp_path)
+  with processes.start(tmp_path, *LONG, **COMPILES) as second:
+    log = read_until(second, f'step {step - step % 5 + 10}: test')
+    second.terminate()
+    log += second.stderr.read()
+  assert second.returncode == 128 + signal.SIGTERM
+  # It takes over at once, and what the first one compiled.
+  assert f'Going on from the checkpoint of step {step}.' in log
+  assert "cache hit for 'jit_train_step'" in log
+  assert "cache hit for 'jit_eval_step'" in log
+  assert 'CACHE MISS' not in log
+  (last,) = re.findall(r'Told to stop at step (\d+) of 100000', log)
+  assert latest(tmp_path) == int(last) > step
+  assert len(losses(tmp_path)) == int(last)
+  assert not (tmp_path / hold.FILE).exists()
+  launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
+  assert [x['start_step'] for x in launches] == [0, step]
 
 
 # Evaluation goes on for ever, so that a signal cannot come too late.
@@ -119,6 +128,7 @@ batches = evaluate.batches
 
 def endless(*arguments):
   while True:
+    print('It evaluates.', file=run.sys.stderr, flush=True)
     yield from batches(*arguments)
 
 evaluate.batches = endless
@@ -126,50 +136,22 @@ app.run(run.main, flags_parser=run.parse_flags)
 """
 
 
-def endless(*arguments):
-  return subprocess.Popen(
-    [sys.executable, '-c', ENDLESS, *SETTINGS, *arguments],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
-def test_told_to_stop_in_an_evaluation_the_run_saves_and_goes_on(tmp_path):
-  workdir = f'--workdir={tmp_path}'
-  process = endless(workdir, '--config.train.eval_every=4')
-  wait_for_steps(process, tmp_path, 4)
-  process.send_signal(signal.SIGTERM)
-  _, errors = process.communicate(timeout=120)
+@pytest.mark.slow
+def test_ctrl_c_in_an_evaluation_ends_it_with_a_checkpoint(tmp_path):
+  with processes.start(
+    tmp_path, '--config.train.eval_every=4', code=ENDLESS
+  ) as process:
+    read_until(process, 'It evaluates.')
+    process.send_signal(signal.SIGINT)  # It is taken for a SIGTERM.
+    errors = process.stderr.read()
   assert process.returncode == 128 + signal.SIGTERM, errors
-  assert 'Told to stop at step 4 of 24: the checkpoint is saved.' in errors
-  assert (tmp_path / 'checkpoints' / '4' / 'manifest.json').exists()
-  process = endless(workdir, '--mode=eval')
-  for line in process.stderr:
-    if 'Using the checkpoint of step 4' in line:
-      break
-  process.send_signal(signal.SIGINT)  # Ctrl-C is taken in the same way.
-  _, errors = process.communicate(timeout=120)
-  assert process.returncode == 128 + signal.SIGTERM, errors
-  assert 'Told to stop during an evaluation' in errors
-  options = '--config.train.eval_every=4', '--config.train.steps=5'
-  result = run(*SETTINGS, *options, workdir)
-  assert result.returncode == 0, result.stderr
-  assert 'The evaluation of step 4 was cut off.' in result.stderr
-  steps = [(step, split) for step, split in losses(tmp_path) if split == 'test']
-  assert steps == [(4, 'test'), (5, 'test')]
+  assert 'Stopping with a checkpoint. Ctrl-C again: at once.' in errors
+  assert 'Told to stop at step 4 of 20: the checkpoint is saved.' in errors
+  with checkpoints(tmp_path) as reader:
+    assert reader.step('latest') == 4
+    assert not reader.has_score(4)  # It is evaluated first, see there.
 
 
-def test_eval_mode_evaluates_what_was_trained(undisturbed):
-  result = run(*SETTINGS, f'--workdir={undisturbed}', '--mode=eval')
-  assert result.returncode == 0, result.stderr
-  records = telemetry.read_metrics(str(undisturbed))
-  assert f'top1 {100 * records[-1]["top1"]:.2f} %' in result.stdout
-  assert '(360 examples)' in result.stdout
-
-
-DIGITS = '--config=configs/digits.py:smoke'
 JOINED = (DIGITS, '--num_processes=2')
 
 
@@ -185,7 +167,6 @@ JOINED = (DIGITS, '--num_processes=2')
     ([DIGITS, '--mode=test'], 'should be one of <train|eval>'),
     ([DIGITS, '--mode=eval'], 'No checkpoints in --workdir='),
     ([DIGITS, '--flag=1'], "Unknown command line flag 'flag'"),
-    ([DIGITS, 'more'], "Unknown arguments: ['more']"),
     ([DIGITS, '--num_processes=2'], 'and --process_id go together.'),
     (
       [*JOINED, '--coordinator=here', '--process_id=0'],
@@ -195,7 +176,6 @@ JOINED = (DIGITS, '--num_processes=2')
       [*JOINED, '--coordinator=here:80', '--process_id=2'],
       '--process_id=2 is not below --num_processes=2.',
     ),
-    ([DIGITS, '--config.train.accumulate=3'], 'is not divisible by'),
     (['--config=configs/imagenet.py'], 'No ImageNet (train) at data.dir='),
     (
       [DIGITS, '--config.optimizer.learning_rate=nan'],
@@ -203,10 +183,33 @@ JOINED = (DIGITS, '--num_processes=2')
     ),
   ],
 )
-def test_bad_input_is_one_clear_error(tmp_path, arguments, message):
-  workdir = tmp_path / 'run'
-  result = run(*arguments, f'--workdir={workdir}')
-  assert result.returncode != 0
-  assert message in result.stderr
-  assert 'Traceback' not in result.stderr
-  assert not workdir.exists()
+@pytest.mark.filterwarnings(
+  'ignore:the load_module'
+)  # ml_collections calls it.
+def test_bad_input_is_one_clear_error(
+  tmp_path, command, capsys, arguments, message
+):
+  with pytest.raises(SystemExit) as ended:
+    command(*arguments, f'--workdir={tmp_path}/run')
+  # What `sys.exit` is given is printed, and the status is then 1.
+  said = ended.value.code
+  if said == 1:
+    said = capsys.readouterr().err
+  assert message in said
+  assert said.startswith('Error: ')
+  assert said.strip().count('\n') == 0
+  assert not (tmp_path / 'run').exists()
+
+
+def test_more_arguments_are_an_error_of_usage(tmp_path, command):
+  with pytest.raises(app.UsageError, match=r"Unknown arguments: \['more'\]"):
+    command(DIGITS, f'--workdir={tmp_path}/run', 'more')
+
+
+def test_an_error_ends_the_process_with_one_line(tmp_path):
+  status, output, errors = processes.run(
+    tmp_path / 'run', '--config.train.accumulate=3'
+  )
+  assert (status, output) == (1, '')
+  assert re.fullmatch('Error: .* is not divisible by .*\n', errors)
+  assert not (tmp_path / 'run').exists()

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from experiments.checkpoint import CheckpointMismatchError
 from tests.experiments.smoke import create
 
 
-def test_a_run_is_opened_again_with_another_checkpoint(tmp_path, monkeypatch):
-  run = create(**{'train.eval_every': 5})
+def test_a_run_is_opened_again_with_another_checkpoint(
+  trained, tmp_path, monkeypatch, change
+):
+  run = change(trained[0], **{'train.eval_every': 5})
   # What falls as it learns: the best is not the latest.
   monkeypatch.setattr(type(run.task), 'best_metric', 'loss')
   train.train(run, str(tmp_path))
@@ -74,22 +77,30 @@ def test_launches_and_endings_are_recorded(trained):
     ('task.permuted', False, True),
   ],
 )
-@pytest.mark.parametrize('start', [train.train, saved.evaluate_checkpoint])
-def test_another_function_is_refused(copy, start, key, before, now):
-  files = {x: x.stat().st_mtime_ns for x in copy.rglob('*') if x.is_file()}
+def test_another_function_is_refused(trained, key, before, now):
+  workdir = trained[1]
   with pytest.raises(CheckpointMismatchError) as raised:
-    start(create(**{key: now}), str(copy))
+    saved.check_config(create(**{key: now}), str(workdir))
   assert str(raised.value) == (
-    f'{copy} was trained as another model than this config describes:\n'
+    f'{workdir} was trained as another model than this config describes:\n'
     f'  {key}: {before!r} in the run, {now!r} in this config\n'
     "Use the run's own values, those of its config.json, or another --workdir."
   )
+
+
+@pytest.mark.parametrize('start', [train.train, saved.evaluate_checkpoint])
+def test_who_refuses_it_leaves_all_as_it_is(copy, start):
+  files = {x: x.stat().st_mtime_ns for x in copy.rglob('*') if x.is_file()}
+  with pytest.raises(
+    CheckpointMismatchError, match=r'task\.permuted: False in'
+  ):
+    start(create(**{'task.permuted': True}), str(copy))
   assert files == {
     x: x.stat().st_mtime_ns for x in copy.rglob('*') if x.is_file()
   }
 
 
-def test_what_changes_no_function_may_change_and_is_logged(copy, caplog):
+def test_what_changes_no_function_may_change_and_is_logged(trained, caplog):
   changes = {
     'model.attention': 'plain',
     'model.compute_dtype': 'bfloat16',
@@ -102,14 +113,21 @@ def test_what_changes_no_function_may_change_and_is_logged(copy, caplog):
     'seed': 7,
     'train.steps': 21,
   }
-  run = create(**changes)
-  saved.evaluate_checkpoint(run, str(copy))
-  train.train(run, str(copy))
-  assert telemetry.read_metrics(str(copy))[-1]['step'] == 21
+  saved.check_config(create(**changes), str(trained[1]))
   for key, value in changes.items():
     assert f'Changed: {key} is ' in caplog.text
     assert f' in the run, {value!r} in this config.' in caplog.text
-  assert saved.read_config(str(copy)).train.batch_size == 32
+
+
+def test_the_next_launch_is_compared_with_the_last_one(trained, copy, change):
+  shutil.rmtree(copy / 'checkpoints' / '20')
+  train.train(change(trained[0], **{'train.log_every': 4}), str(copy))
+  assert saved.read_config(str(copy)).train.log_every == 4
+  assert [
+    x['step']
+    for x in telemetry.read_metrics(str(copy))
+    if x['split'] == 'train'
+  ] == [*range(1, 17), 20]
 
 
 def edit(workdir, change):
@@ -121,25 +139,25 @@ def edit(workdir, change):
 
 def test_a_key_that_an_older_version_did_not_have_has_its_default(copy):
   edit(copy, lambda config: config['model'].pop('head'))
-  saved.evaluate_checkpoint(create(), str(copy))
+  saved.check_config(create(), str(copy))
   with pytest.raises(CheckpointMismatchError, match=r"head: 'mean' in the run"):
-    saved.evaluate_checkpoint(create(**{'model.head': 'query'}), str(copy))
+    saved.check_config(create(**{'model.head': 'query'}), str(copy))
   edit(copy, lambda config: config['task'].pop('permuted'))
   with pytest.raises(CheckpointMismatchError, match=r"permuted: 'absent' in"):
-    saved.evaluate_checkpoint(create(), str(copy))
+    saved.check_config(create(), str(copy))
 
 
 def test_another_task_is_named_without_its_keys(copy):
   edit(copy, lambda config: config['task'].update(name='imagenet', cutmix=True))
   with pytest.raises(CheckpointMismatchError) as raised:
-    saved.evaluate_checkpoint(create(), str(copy))
+    saved.check_config(create(), str(copy))
   _, line, _ = str(raised.value).splitlines()
   assert line == "  task.name: 'imagenet' in the run, 'digits' in this config"
 
 
-def test_without_its_config_a_run_is_taken_by_its_shapes(copy, caplog):
+def test_without_its_config_a_run_is_taken_by_its_shapes(trained, copy, caplog):
   (copy / telemetry.CONFIG).unlink()
-  saved.evaluate_checkpoint(create(), str(copy))
+  saved.evaluate_checkpoint(trained[0], str(copy))
   assert 'has no config.json: only the shapes' in caplog.text
 
 

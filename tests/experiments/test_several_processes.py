@@ -1,107 +1,68 @@
 """A run that goes on with other numbers of processes and devices."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from experiments import hold, telemetry, train
+from experiments import hold, preemption, saved, telemetry, train
 from scripts.torturing import emulator
-from tests.conftest import ROOT
-from tests.experiments.smoke import create, losses
+from tests.experiments import processes
+from tests.experiments.smoke import losses, Stop
 
-# Steps that do not depend on how many there will be.
-SETTINGS = {
-  'train.batch_size': 48,
-  'train.eval_every': 5,
-  'eval.batch_size': 48,
-  'optimizer.schedule': 'constant',
-}
+pytestmark = pytest.mark.slow
 
 
-def launch(workdir, processes, devices, **settings):
-  """All processes of a run end well, and process 0 alone says the result."""
-  results = results_of(workdir, processes, devices, **settings)
-  for status, _, errors in results:
-    assert status == 0, errors
-  assert ['\ntest top1' in f'\n{output}' for _, output, _ in results] == [
-    i == 0 for i in range(processes)
-  ]
-
-
-def results_of(workdir, processes, devices, **settings):
-  """Starts all processes of a run on this machine, by the flags; waits."""
-  settings = SETTINGS | settings
+def launch(workdir, count, devices, *arguments):
+  """All processes of a run: what they exit with, and say."""
   host, port = emulator.free_address()
   started = [
-    subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'experiments.run'),
-        *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
-        *(f'--config.{key}={value}' for key, value in settings.items()),
-        *(f'--coordinator={host}:{port}', f'--num_processes={processes}'),
-        f'--process_id={i}',
-      ],
-      cwd=ROOT,
-      env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
+    processes.start(
+      workdir,
+      *(f'--coordinator={host}:{port}', f'--num_processes={count}'),
+      *(f'--process_id={i}', *arguments),
+      JAX_NUM_CPU_DEVICES=str(devices),
     )
-    for i in range(processes)
+    for i in range(count)
   ]
   said = [process.communicate(timeout=300) for process in started]
   return [(x.returncode, *y) for x, y in zip(started, said, strict=True)]
 
 
-@pytest.fixture(scope='module')
-def undisturbed(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('undisturbed')
-  train.train(create(**SETTINGS), str(workdir))
-  return workdir
-
-
-def assert_same(workdir, undisturbed):
+def test_a_run_goes_on_in_other_numbers_of_processes(
+  trained, tmp_path, monkeypatch
+):
+  """In one process to step 10, in two to 20; then in one again."""
+  run, workdir, metrics = trained
+  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(10))
+  with pytest.raises(preemption.PreemptedError):
+    train.train(run, str(tmp_path))
+  monkeypatch.undo()
+  results = launch(tmp_path, 2, 2, '--config.train.model_parallel=2')
+  for i, (status, output, errors) in enumerate(results):
+    assert status == 0, errors
+    # Process 0 alone says the result.
+    assert ('\ntest top1' in f'\n{output}') == (i == 0)
   for split in ('train', 'test'):
     # They differ by the order of float32 sums.
     np.testing.assert_allclose(
-      losses(workdir, split), losses(undisturbed, split), rtol=1e-5
+      losses(tmp_path, split), losses(workdir, split), rtol=1e-5
     )
   found, wanted = (
-    np.load(x / 'predictions_test.npz')['record']
-    for x in (workdir, undisturbed)
+    np.load(x / 'predictions_test.npz')['record'] for x in (tmp_path, workdir)
   )
   assert found.tolist() == wanted.tolist()
-
-
-def test_a_run_goes_on_with_fewer_and_fewer_devices(tmp_path, undisturbed):
-  for steps, devices, parallel in (
-    (5, 8, 2),
-    (10, 4, 1),
-    (15, 2, 2),
-    (20, 1, 1),
-  ):
-    settings = {'train.steps': steps, 'train.model_parallel': parallel}
-    train.train(create(devices, **SETTINGS | settings), str(tmp_path))
-  assert_same(tmp_path, undisturbed)
-
-
-def test_a_run_goes_on_in_other_numbers_of_processes(tmp_path, undisturbed):
-  launch(tmp_path, 3, 2, **{'train.steps': 5, 'train.model_parallel': 2})
-  launch(tmp_path, 1, 2, **{'train.steps': 10})
-  launch(tmp_path, 2, 1, **{'train.steps': 20})
-  assert_same(tmp_path, undisturbed)
   launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
-  assert [x['processes'] for x in launches] == [3, 1, 2]
-  assert [len(x['devices']) for x in launches] == [6, 2, 2]
-  assert [x['start_step'] for x in launches] == [0, 5, 10]
+  assert [x['processes'] for x in launches] == [1, 2]
+  assert len(launches[1]['devices']) == 4
+  assert [x['start_step'] for x in launches] == [0, 10]
+  again = saved.evaluate_checkpoint(run, str(tmp_path))['test']
+  np.testing.assert_allclose(again['loss'], metrics['loss'], rtol=1e-5)
 
 
 def test_all_processes_of_a_second_launch_say_who_trains(tmp_path):
   with hold.holding(str(tmp_path)):
-    results = results_of(tmp_path, 2, 1)
+    results = launch(tmp_path, 2, 1)
     assert [x.name for x in tmp_path.iterdir()] == [hold.FILE]
   for status, _, errors in results:
     (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log.

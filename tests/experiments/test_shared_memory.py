@@ -88,6 +88,7 @@ def in_a_small_memory(size, *command):
   return result
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which('unshare'), reason='Linux')
 def test_a_run_fits_into_what_it_asks_for(tmp_path):
   settings = {'data.num_workers': 1, 'train.batch_size': 1000}

@@ -2,100 +2,71 @@
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import zlib
 
+import jax
 import pytest
 from xprof.convert import raw_to_tool_data
 
-from experiments import host_memory
+from experiments import compilation_cache, host_memory, train
 from tests.conftest import ROOT
 
-RUN = (sys.executable, '-m', 'experiments.run')
-SMOKE = '--config=configs/digits.py:smoke'
-LONG = '--config.train.steps=100000', '--config.train.eval_every=4'
-# A user's, without the tests' own cache; JAX's compiler tells what it does.
-ENVIRONMENT = {
-  **{k: v for k, v in os.environ.items() if 'CACHE' not in k},
-  'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler',
-}
+
+def start(own_cache, workdir, place='programs'):
+  """As a process does; whether its program was compiled already."""
+  jax.config.update('jax_compilation_cache_dir', None)
+  own_cache.reset_cache()
+  compilation_cache.use(str(workdir), place)
+  hits = []
+  listener = lambda name, **_: hits.append(name.endswith('/cache_hits'))
+  jax.monitoring.register_event_listener(listener)
+  jax.jit(lambda x: 2 * x)(1.0)
+  jax.monitoring.unregister_event_listener(listener)
+  return any(hits)
 
 
-def run(workdir, *arguments, **environment):
-  """Returns what a run of 20 steps logs."""
-  result = subprocess.run(
-    [*RUN, SMOKE, f'--workdir={workdir}', *arguments],
-    cwd=ROOT,
-    env=ENVIRONMENT | environment,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert result.returncode == 0, result.stderr
-  return result.stderr
-
-
-def run_until_killed(workdir, evaluations):
-  """Returns what a long run logs until it has evaluated so many times."""
-  process = subprocess.Popen(
-    [*RUN, SMOKE, f'--workdir={workdir}', *LONG],
-    cwd=ROOT,
-    env=ENVIRONMENT,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  log = []
-  for line in process.stderr:
-    log.append(line)
-    evaluations -= ': test top1' in line
-    if evaluations == 0:
-      break
-  process.send_signal(signal.SIGKILL)
-  process.communicate()
-  return ''.join(log)
-
-
-def test_after_a_kill_the_next_start_compiles_nothing(tmp_path):
-  log = run_until_killed(tmp_path, 3)
-  assert "CACHE MISS for 'jit_train_step'" in log
-  log = run_until_killed(tmp_path, 2)
-  assert 'Going on from the checkpoint' in log
-  assert "cache hit for 'jit_train_step'" in log
-  assert "cache hit for 'jit_eval_step'" in log
-  assert 'CACHE MISS' not in log
-  # What a kill cut off is compiled again, and then kept again.
-  (program,) = tmp_path.glob('compilation_cache/*/jit_train_step-*-cache')
-  program.write_bytes(program.read_bytes()[:1000])
-  log = run_until_killed(tmp_path, 1)
-  assert f'{program} is damaged, and removed.' in log
-  assert log.count('CACHE MISS') == 1
-  zlib.decompress(program.read_bytes())
-
-
-def test_the_cache_is_where_the_config_or_the_user_says(tmp_path):
-  elsewhere, users = tmp_path / 'elsewhere', tmp_path / 'users'
-  place = f'--config.train.compilation_cache={elsewhere}'
-  log = run(tmp_path / 'run', place, '--config.train.steps=1')
-  assert 'CACHE MISS' in log
-  assert any(elsewhere.rglob('jit_train_step-*-cache'))
+def test_programs_are_kept_where_the_config_says(tmp_path, own_cache):
+  elsewhere = tmp_path / 'elsewhere'
+  assert not start(own_cache, tmp_path / 'run', str(elsewhere))
+  assert any(elsewhere.rglob('jit__lambda-*-cache'))
   # The same program in another run's directory is compiled already.
-  log = run(tmp_path / 'other', place, '--config.train.steps=1')
-  assert 'CACHE MISS' not in log
-  assert not (tmp_path / 'other/compilation_cache').exists()
-  run(
-    tmp_path / 'third',
-    '--config.train.steps=1',
-    JAX_COMPILATION_CACHE_DIR=str(users),
-  )
-  assert any(users.iterdir())
-  assert not (tmp_path / 'third/compilation_cache').exists()
+  assert start(own_cache, tmp_path / 'other', str(elsewhere))
+  assert not (tmp_path / 'other').exists()
+  # In the run's own directory, or nowhere.
+  assert not start(own_cache, tmp_path / 'run')
+  assert any(tmp_path.glob('run/programs/*/jit__lambda-*-cache'))
+  assert not start(own_cache, tmp_path / 'none', None)
+  assert not (tmp_path / 'none').exists()
 
 
-def test_a_trace_of_two_steps_opens_in_xprof(tmp_path):
-  log = run(tmp_path, '--config.train.profile_steps=4:2')
-  assert f'The trace is in {tmp_path}/plugins/profile.' in log
+def test_where_the_user_says_comes_first(tmp_path, own_cache):
+  jax.config.update('jax_compilation_cache_dir', str(tmp_path / 'users'))
+  compilation_cache.use(str(tmp_path / 'run'), 'programs')
+  jax.jit(lambda x: 3 * x)(1.0)
+  assert jax.config.values['jax_compilation_cache_dir'].endswith('users')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_program_that_a_kill_cut_off_is_compiled_again(
+  tmp_path, own_cache, caplog
+):
+  assert not start(own_cache, tmp_path)
+  (program,) = tmp_path.glob('programs/*/jit__lambda-*-cache')
+  whole = program.read_bytes()
+  program.write_bytes(whole[: len(whole) // 2])
+  assert not start(own_cache, tmp_path)
+  assert f'{program} is damaged, and removed.' in caplog.text
+  zlib.decompress(program.read_bytes())  # Kept again.
+  assert start(own_cache, tmp_path)
+
+
+def test_a_trace_of_two_steps_opens_in_xprof(trained, tmp_path, change, caplog):
+  run = change(trained[0], **{'train.profile_steps': '4:2'})
+  train.train(run, str(tmp_path))
+  assert f'The trace is in {tmp_path}/plugins/profile.' in caplog.text
   (trace,) = tmp_path.glob('plugins/profile/*/*.xplane.pb')
   assert 'overview_page' in raw_to_tool_data.xspace_to_tool_names([str(trace)])
   data, _ = raw_to_tool_data.xspace_to_tool_data(
@@ -140,37 +111,27 @@ def test_a_process_starts_anew_with_the_same_arguments():
   assert result.stdout == "glibc.malloc.hugetlb=1 ['one', 'two words']\n"
 
 
-# What another run does that starts at the same time: asks for a free port, and
-# listens there as JAX does, beside whoever has the same option.
-JOINS = """
-import socket
-import jax
-from experiments import run
+def test_no_other_run_is_given_the_port_that_a_run_has_chosen(
+  command, monkeypatch
+):
+  """Another run listens there as JAX does, beside whoever has that option."""
+  joined = []
 
-def join_after_another(coordinator, *numbers):
-  host, _, port = coordinator.rpartition(':')
-  with socket.socket() as other:
-    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-      other.bind((host, int(port)))
-      print('taken')
-    except OSError as error:
-      print(error.strerror)
-  join(coordinator, *numbers)
+  def no_cluster():
+    raise ValueError('coordinator_address should be defined.')
 
-join, run.join = run.join, join_after_another
-run.flags.FLAGS.mark_as_parsed()
-run.initialize_distributed()
-print(jax.process_count())
-"""
+  def join_after_another(coordinator, *numbers):
+    host, _, port = coordinator.rpartition(':')
+    with socket.socket() as other:
+      other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      with pytest.raises(OSError, match='Address already in use'):
+        other.bind((host, int(port)))
+    joined.append(numbers)
 
-
-def test_no_other_run_is_given_the_port_that_a_run_has_chosen():
-  result = subprocess.run(
-    [sys.executable, '-c', JOINS],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert result.stdout == 'Address already in use\n1\n'
+  module = command.module
+  monkeypatch.undo()
+  monkeypatch.setattr(jax.distributed, 'initialize', no_cluster)
+  monkeypatch.setattr(module, 'join', join_after_another)
+  module.flags.FLAGS.mark_as_parsed()
+  module.initialize_distributed()
+  assert joined == [(1, 0)]

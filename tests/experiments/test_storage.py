@@ -1,6 +1,5 @@
 """Runs in a store of objects, see emulator.py."""
 
-import os
 import subprocess
 import sys
 
@@ -10,7 +9,6 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from experiments import (
-  checkpoint,
   compilation_cache,
   mirror,
   preemption,
@@ -21,42 +19,50 @@ from experiments import (
 )
 from scripts import attention_maps, export, report, tables
 from tests.conftest import ROOT
-from tests.experiments.smoke import create, final_params, losses
-
-STEPS = {'train.steps': 4, 'train.eval_every': 2}
+from tests.experiments.smoke import (
+  checkpoints,
+  create,
+  final_params,
+  latest,
+  losses,
+  Stop,
+)
 
 
 @pytest.fixture(scope='module')
-def run(store):
-  """A run in the store that was launched twice, and changed by no test."""
-  workdir = store.url('run')
-  ours = create(**STEPS)
+def run(store, trained):
+  """The smoke run in the store, launched twice, and changed by no test."""
+  ours, workdir = trained[0], store.url('run')
   with pytest.MonkeyPatch.context() as patch:
-    # Between the steps 2 and 3, the evaluation in between asks twice.
-    told = iter([False] * 4 + [True])
-    patch.setattr(preemption, 'is_told_to_stop', lambda: next(told))
-    with pytest.raises(preemption.PreemptedError, match='at step 2 of 4'):
+    # It asks after each step, and three times in the evaluation after step 10.
+    patch.setattr(preemption, 'is_told_to_stop', Stop(15))
+    with pytest.raises(preemption.PreemptedError, match='at step 12 of 20'):
       train.train(ours, workdir)
   return ours, workdir, train.train(ours, workdir)
 
 
-def test_a_run_in_a_store_is_that_on_a_disk(run, tmp_path):
+def test_a_run_in_a_store_is_that_on_a_disk(run, trained):
   ours, workdir, metrics = run
-  assert metrics == train.train(create(**STEPS), str(tmp_path))
-  assert losses(workdir) == losses(tmp_path)
+  _, on_disk, metrics_on_disk = trained
+  assert metrics == {'test': metrics_on_disk}
+  for split in ('train', 'test'):
+    assert losses(workdir, split) == losses(on_disk, split)
   jax.tree.map(
     np.testing.assert_array_equal,
     final_params(ours, workdir),
-    final_params(ours, tmp_path),
+    final_params(ours, on_disk),
   )
-  names = lambda folder: {
-    path.name.partition('.out.')[0] for path in storage.path(folder).iterdir()
+  assert {
+    path.name.partition('.out.')[0] for path in storage.path(workdir).iterdir()
+  } == {
+    *('checkpoints', 'predictions_test.npz', 'events', telemetry.METRICS),
+    *(telemetry.CONFIG, telemetry.CLASSES),
+    *(telemetry.LAUNCHES, telemetry.ENDINGS),
   }
-  assert names(workdir) == names(str(tmp_path))
   endings = telemetry.read_records(workdir, telemetry.ENDINGS)
   launches = telemetry.read_records(workdir, telemetry.LAUNCHES)
   assert [x['reason'][:12] for x in endings] == ['Told to stop', 'finished']
-  assert [x['start_step'] for x in launches] == [0, 2]
+  assert [x['start_step'] for x in launches] == [0, 12]
 
 
 def test_it_is_evaluated_and_looked_at_there(run, tmp_path):
@@ -88,7 +94,7 @@ def test_tensorboard_finds_both_launches(run):
   # What a launch begins with hides the steps of an earlier one from there on.
   start = event_pb2.SessionLog.START
   starts = [x.step for x in read if x.session_log.status == start]
-  assert starts == [1, 3]
+  assert starts == [1, 13]
   values = [
     event.summary.value[0].simple_value
     for event in read
@@ -102,22 +108,15 @@ def test_a_damaged_checkpoint_is_moved_aside(run, store):
   for path in storage.files(storage.path(run[1]) / 'checkpoints'):
     target = workdir / path.relative_to(run[1])
     storage.write(target, path.read_bytes())
-  arrays = storage.files(workdir / 'checkpoints' / '4' / 'state' / 'd')
+  arrays = storage.files(workdir / 'checkpoints' / '20' / 'state' / 'd')
   storage.write(arrays[0], arrays[0].read_bytes()[:-1])
-  reader = checkpoint.Checkpoints(
-    str(workdir), best_metric='top1', keep=2, read_only=True
-  )
-  assert reader.step('latest') == 2
-  reader.close()
+  assert latest(workdir) == 15
   assert not (workdir / 'damaged').exists()
-  writer = checkpoint.Checkpoints(
-    str(workdir), best_metric='top1', keep=2, read_only=False
-  )
-  assert writer.step('latest') == 2
-  assert not (workdir / 'checkpoints' / '4').exists()
-  there = len(storage.files(storage.path(run[1]) / 'checkpoints' / '4'))
-  assert len(storage.files(workdir / 'damaged' / '4')) == there
-  writer.close()
+  with checkpoints(workdir, read_only=False) as writer:
+    assert writer.step('latest') == 15
+    assert not (workdir / 'checkpoints' / '20').exists()
+    there = len(storage.files(storage.path(run[1]) / 'checkpoints' / '20'))
+    assert len(storage.files(workdir / 'damaged' / '20')) == there
 
 
 def test_what_is_appended_waits_for_a_flush(store, monkeypatch):
@@ -166,27 +165,16 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path, there, records):
   assert telemetry.read_records(str(tmp_path), 'a.jsonl') == records
 
 
-CACHES = """
-import jax
-from experiments import compilation_cache
-
-compilation_cache.use('gs://runs/programs', 'cache')
-jax.jit(lambda x: x + 1)(1.0)
-"""
-
-
-def python(code, **environment):
+def python(code):
   """Standard error of a process."""
   options = {'cwd': ROOT, 'capture_output': True, 'text': True}
-  environment = {**os.environ, **environment}
-  command = [sys.executable, '-c', code]
-  return subprocess.run(command, env=environment, **options).stderr
+  return subprocess.run([sys.executable, '-c', code], **options).stderr
 
 
-def test_compiled_programs_are_kept_there(store):
-  python(CACHES, JAX_COMPILATION_CACHE_DIR='')
-  folder = storage.path(store.url('programs/cache'))
-  paths = storage.files(folder)
+def test_compiled_programs_are_kept_there(store, own_cache):
+  compilation_cache.use(store.url('programs'), 'cache')
+  jax.jit(lambda x: x + 1)(1.0)
+  paths = storage.files(storage.path(store.url('programs/cache')))
   assert any(path.name.endswith('-cache') for path in paths)
 
 
@@ -216,7 +204,7 @@ def test_programs_and_runs_need_not_be_together(
 )
 def test_a_store_that_cannot_be_used_is_one_error(store, name, message):
   with pytest.raises(OSError, match=message):
-    train.train(create(**STEPS), name)
+    train.train(create(), name)
 
 
 def test_without_gcsfs_it_is_one_error():

@@ -1,5 +1,6 @@
 """Training in this process: devices, accumulation, checkpoints, telemetry."""
 
+import contextlib
 import json
 import multiprocessing
 import signal
@@ -14,6 +15,8 @@ import pytest
 from experiments import (
   checkpoint,
   evaluate,
+  pipeline,
+  preemption,
   saved,
   seal,
   sharding,
@@ -22,66 +25,89 @@ from experiments import (
   train_step,
 )
 from experiments.errors import DamagedDataError, DataNotFoundError
-from tests.experiments.smoke import create, final_params, losses
-
-
-@pytest.mark.parametrize(
-  ('devices', 'overrides'),
-  [
-    (8, {}),
-    (1, {'train.accumulate': 4}),
-    (8, {'train.accumulate': 2}),
-    (8, {'train.model_parallel': 2}),
-  ],
+from tests.experiments.smoke import (
+  checkpoints,
+  create,
+  final_params,
+  latest,
+  losses,
+  Stop,
 )
+
+
 def test_devices_and_accumulation_change_no_result(
-  trained, tmp_path, devices, overrides
+  trained, parallel, tmp_path, monkeypatch
 ):
-  _, workdir, metrics = trained
-  run = create(devices, **overrides)
+  """A run on four devices that goes on on one, and is evaluated on four."""
+  run, workdir, metrics = trained
+  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(5))
+  with pytest.raises(preemption.PreemptedError, match='at step 5 of 20'):
+    train.train(parallel, str(tmp_path))
+  monkeypatch.undo()
   again = train.train(run, str(tmp_path))['test']
   # 20 steps, each of which differs by the order of float32 sums.
-  np.testing.assert_allclose(losses(tmp_path), losses(workdir), rtol=1e-5)
-  assert len(losses(tmp_path)) == 20
+  for split, count in (('train', 20), ('test', 2)):
+    assert len(losses(tmp_path, split)) == count
+    np.testing.assert_allclose(
+      losses(tmp_path, split), losses(workdir, split), rtol=1e-5
+    )
   assert (again['top1'], again['count']) == (metrics['top1'], 360)
+  launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
+  assert [x['start_step'] for x in launches] == [0, 5]
+  np.testing.assert_allclose(
+    saved.evaluate_checkpoint(parallel, str(tmp_path))['test']['loss'],
+    metrics['loss'],
+    rtol=1e-5,
+  )
 
 
 def test_a_notebooks_cell_is_stopped_and_run_again(
-  trained, tmp_path, monkeypatch
+  trained, tmp_path, monkeypatch, change
 ):
   """The stop button is a SIGINT; nobody has parsed flags."""
-  run = create(**{'data.num_workers': 1})
+  run = trained[0]
   flags.FLAGS.unparse_flags()
 
-  def stop_at_12(self, step, metrics):
-    if step == 12:
+  def stop_at_7(self, step, metrics):
+    if step == 7:
       signal.raise_signal(signal.SIGINT)
 
-  with monkeypatch.context() as patch:
-    patch.setattr(telemetry.Telemetry, 'progress', stop_at_12)
-    with pytest.raises(KeyboardInterrupt):
-      train.train(run, str(tmp_path))
+  change(run, **{'data.num_workers': 1})
+  monkeypatch.setattr(telemetry.Telemetry, 'progress', stop_at_7)
+  with pytest.raises(KeyboardInterrupt):
+    train.train(run, str(tmp_path))
+  monkeypatch.undo()
   assert multiprocessing.active_children() == []
   ending = json.loads((tmp_path / 'endings.jsonl').read_text())
   assert ending['reason'] == 'KeyboardInterrupt'
   train.train(run, str(tmp_path))
   launches = (tmp_path / 'launches.jsonl').read_text().splitlines()
-  assert json.loads(launches[1])['start_step'] == 10
+  assert json.loads(launches[1])['start_step'] == 5
   assert losses(tmp_path) == losses(trained[1])
 
 
-def test_weights_are_split_over_the_model_axis():
-  run = create(8, **{'train.model_parallel': 2})
-  init = jax.jit(
-    run.init_state,
-    out_shardings=sharding.state_shardings(run.mesh, run.state_shapes),
-  )
-  state = init(jax.random.key(0))
+def ones(run):
+  """A batch to train on, of ones, on the run's devices."""
+  batch = {k: np.ones(x.shape, x.dtype) for k, x in spec(run).items()}
+  return sharding.put_batch(batch, run.mesh)
+
+
+def spec(run):
+  return run.task.batch_spec(run.config.train.batch_size)
+
+
+def fresh(run):
+  """A state that no training has changed, as training starts from."""
+  shardings = sharding.state_shardings(run.mesh, run.state_shapes)
+  init = jax.jit(run.init_state, out_shardings=shardings)
+  return init(jax.random.key(run.config.seed))
+
+
+def test_weights_are_split_over_the_model_axis(parallel):
+  state = fresh(parallel)
   latents = state.params['perceiver']['latents']
   assert latents.addressable_shards[0].data.shape == (8, 8)  # Of [8, 16].
-  batch = run.task.batch_spec(64)
-  batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), batch)
-  state, _ = train_step.make_train_step(run)(state, batch)
+  state, _ = train_step.make_train_step(parallel)(state, ones(parallel))
   latents = state.params['perceiver']['latents']
   assert latents.addressable_shards[0].data.shape == (8, 8)
 
@@ -102,7 +128,9 @@ def test_masked_examples_do_not_train(trained):
       batch['mask'][:, None, None, None], batch['image'], 7
     ).astype(np.float32),
   }
-  results = [step(run.init_state(jax.random.key(0)), x) for x in (batch, other)]
+  results = [
+    step(fresh(run), sharding.put_batch(x, run.mesh)) for x in (batch, other)
+  ]
   jax.tree.map(np.testing.assert_array_equal, *results)
 
 
@@ -113,14 +141,17 @@ def test_evaluation_is_a_mean_over_examples(trained):
   source = run.source('test')
   whole = [run.task.eval_example(r) for r in source]
   whole = {k: np.stack([e[k] for e in whole]) for k in whole[0]}
-  logits, _ = jax.jit(lambda p, b: run.forward.apply(p, {}, None, b, False))(
-    params, whole
-  )
+
+  @jax.jit
+  def predict(params, batch):
+    logits, _ = run.forward.apply(params, {}, None, batch, False)
+    return logits, optax.softmax_cross_entropy_with_integer_labels(
+      logits, batch['label']
+    )
+
+  logits, expected = jax.device_get(predict(params, whole))
   correct = np.argmax(logits, axis=-1) == whole['label']
   assert metrics['top1'] == correct.sum() / 360
-  expected = optax.softmax_cross_entropy_with_integer_labels(
-    logits, whole['label']
-  )
   np.testing.assert_allclose(metrics['loss'], np.mean(expected), rtol=1e-5)
   assert set(metrics) == {'top1', 'loss', 'count'}
 
@@ -138,25 +169,6 @@ def test_a_run_leaves_its_records(trained):
     *range(1, 21)
   ]
   assert [r['step'] for r in records if r['split'] == 'test'] == [10, 20]
-
-
-def test_latest_and_best_checkpoints_are_kept(tmp_path):
-  run = create(**{'train.keep_checkpoints': 1})
-  checkpoints = checkpoint.Checkpoints(
-    str(tmp_path), best_metric='top1', keep=1, read_only=False
-  )
-  state = jax.jit(run.init_state)(jax.random.key(0))
-  for step, top1 in ((1, 0.2), (2, 0.9), (3, 0.5), (4, None), (5, 0.1)):
-    metrics = None if top1 is None else {'top1': top1}
-    checkpoints.save(step, state, step * 64, metrics)
-  checkpoints.close()
-  reader = checkpoint.Checkpoints(
-    str(tmp_path), best_metric='top1', keep=1, read_only=True
-  )
-  assert (reader.step('latest'), reader.step('best')) == (5, 2)
-  abstract = saved.abstract_state(run)
-  assert reader.restore(2, abstract)[1] == 128
-  reader.close()
 
 
 def flip_a_bit(directory):
@@ -203,16 +215,25 @@ def make_unreadable(directory):
     (make_unreadable, '_CHECKPOINT_METADATA is unreadable (Is a directory)'),
   ],
 )
-def test_a_damaged_checkpoint_falls_back(trained, copy, caplog, spoil, what):
-  run, workdir, _ = trained
+def test_a_damaged_checkpoint_is_passed_over(copy, caplog, spoil, what):
   spoil(copy / 'checkpoints' / '20')
-  metrics = saved.evaluate_checkpoint(run, str(copy))['test']
+  assert latest(copy) == 15
   assert 'Checkpoint 20 is damaged (' in caplog.text
   assert what in caplog.text
+  assert (copy / 'checkpoints' / '20').exists()  # Who reads moves nothing.
+  with checkpoints(copy, read_only=False) as writer:
+    assert writer.step('latest') == 15
+  assert (copy / 'damaged' / '20').exists()
+
+
+def test_a_run_falls_back_and_comes_to_the_same_end(trained, copy, caplog):
+  run, workdir, _ = trained
+  truncate_score(copy / 'checkpoints' / '20')
+  metrics = saved.evaluate_checkpoint(run, str(copy))['test']
   assert 'Using the checkpoint of step 15' in caplog.text
-  assert (copy / 'checkpoints' / '20').exists()  # Evaluation moves nothing.
+  assert (copy / 'checkpoints' / '20').exists()
   assert metrics['count'] == 360
-  # Training moves it aside and does its steps again, to the same end.
+  # Training moves it aside and does its steps again.
   train.train(run, str(copy))
   assert 'Going on from the checkpoint of step 15' in caplog.text
   assert (copy / 'damaged' / '20').exists()
@@ -230,15 +251,15 @@ def test_a_finished_run_is_left_alone(trained, copy):
   assert losses(copy) == losses(workdir)
 
 
-def test_eval_can_take_the_best_checkpoint(trained, caplog):
-  _, workdir, _ = trained
+def test_eval_can_take_the_best_checkpoint(trained, copy, caplog, change):
+  run, workdir, _ = trained
   best = max(
     (r['top1'], r['step'])
     for r in telemetry.read_metrics(workdir)
     if r['split'] == 'test'
   )
-  run = create(**{'eval.checkpoint': 'best'})
-  metrics = saved.evaluate_checkpoint(run, str(workdir))['test']
+  change(run, **{'eval.checkpoint': 'best'})
+  metrics = saved.evaluate_checkpoint(run, str(copy))['test']
   assert f'checkpoint of step {best[1]}' in caplog.text
   assert metrics['top1'] == best[0]
 
@@ -260,109 +281,106 @@ def test_a_checkpoint_of_another_model_is_refused(copy):
   assert sorted(copy.rglob('*')) == before
 
 
-def spoil_losses(run, steps):
-  """Lets the losses of some steps be NaN."""
-  loss, augment = run.task.loss, run.task.augment_batch
-
-  def count(batch, key):
-    # The keys of the steps tell which one it is.
-    is_bad = jnp.stack(
-      [
-        jnp.all(jax.random.key_data(key) == jax.random.key_data(bad))
-        for bad in keys
-      ]
-    ).any()
-    mask = batch['mask']
-    return {**augment(batch, key), 'is_bad': jnp.full(mask.shape, is_bad)}
-
-  keys = [
-    jax.random.split(
-      jax.random.fold_in(jax.random.key(run.config.seed), step - 1)
-    )[1]
-    for step in steps
-  ]
-  run.task.augment_batch = count
-  run.task.loss = lambda logits, batch: (
-    loss(logits, batch) + jnp.where(batch.get('is_bad', False), jnp.nan, 0.0)
-  )
+SPOILT = (4, 10, 11, 12, 14)
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, caplog):
-  run = create()
-  spoil_losses(run, [4, 10, 11, 12, 14])
-  train.train(run, str(tmp_path))
+@pytest.fixture
+def spoilt(trained, monkeypatch):
+  """The smoke run, whose data makes the losses of some steps NaN."""
+  batches = pipeline.train_batches
+
+  def spoil(*arguments, batch_size, position, **settings):
+    first = position // batch_size + 1
+    settings |= {'batch_size': batch_size, 'position': position}
+    with contextlib.closing(batches(*arguments, **settings)) as sound:
+      for step, batch in enumerate(sound, first):
+        yield batch | (
+          {'image': batch['image'] * np.nan} if step in SPOILT else {}
+        )
+
+  monkeypatch.setattr(pipeline, 'train_batches', spoil)
+  return trained[0]
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+  spoilt, tmp_path, caplog
+):
+  train.train(spoilt, str(tmp_path))
   skipped = telemetry.read_skipped_steps(str(tmp_path))
-  assert list(skipped) == [4, 10, 11, 12, 14]
+  assert tuple(skipped) == SPOILT
   assert 'Step 4 has loss nan' in skipped[4]
   assert 'Step 4 has loss nan' in caplog.text
   assert len(losses(tmp_path)) == 15
   assert np.isfinite(losses(tmp_path)).all()
-  # Nothing but the count of steps has changed.
-  step = train_step.make_train_step(run)
-  batch = jax.tree.map(
-    lambda x: jnp.ones(x.shape, x.dtype), run.task.batch_spec(64)
-  )
-  state = run.init_state(jax.random.key(0))._replace(step=jnp.int32(3))
-  new, metrics = step(jax.tree.map(jnp.copy, state), batch)
-  assert np.isnan(metrics['loss'])
-  assert new.step == 4
-  jax.tree.map(np.testing.assert_array_equal, new[1:], state[1:])
-
-
-def test_the_recorded_learning_rate_is_the_optimizers(tmp_path):
-  """A skipped step is no update: later ones have the rates of earlier steps."""
-  run = create(**{'train.steps': 10})
-  spoil_losses(run, [3, 4, 7])
-  train.train(run, str(tmp_path))  # Evaluated and saved on the way.
+  # A skipped step is no update: later ones have the rates of earlier steps.
   recorded = {
     x['step']: x['learning_rate']
     for x in telemetry.read_metrics(tmp_path)
     if x['split'] == 'train'
   }
-  updates = {1: 0, 2: 1, 5: 2, 6: 3, 8: 4, 9: 5, 10: 6}
-  assert recorded.keys() == updates.keys()
-  for step, update in updates.items():
-    np.testing.assert_allclose(recorded[step], float(run.schedule(update)))
-  # It is the rate that the parameters move by: AdamW's first update of them.
-  run = create(**{'optimizer.name': 'adamw', 'optimizer.weight_decay': 0.0})
-  step = train_step.make_train_step(run)
-  batch = jax.tree.map(
-    lambda x: jnp.ones(x.shape, x.dtype), run.task.batch_spec(64)
-  )
-  state = run.init_state(jax.random.key(0))._replace(step=jnp.int32(9))
-  new, metrics = step(jax.tree.map(jnp.copy, state), batch)
-  moved = max(
-    jnp.abs(x - y).max()
-    for x, y in zip(*map(jax.tree.leaves, (new[1], state[1])), strict=True)
-  )
-  np.testing.assert_allclose(metrics['learning_rate'], moved, rtol=1e-3)
+  updates = [step for step in range(1, 21) if step not in SPOILT]
+  assert list(recorded) == updates
+  for update, rate in enumerate(recorded.values()):
+    np.testing.assert_allclose(rate, float(spoilt.schedule(update)))
+
+
+def test_a_step_that_is_not_finite_moves_nothing(trained):
+  run = trained[0]
+  batch = ones(run)
+  batch['image'] *= np.nan
+  state = fresh(run)
+  before = jax.device_get(state)
+  new, metrics = train_step.make_train_step(run)(state, batch)
+  assert np.isnan(metrics['loss'])
+  assert new.step == 1
+  jax.tree.map(np.testing.assert_array_equal, new[1:], before[1:])
+
+
+def test_parameters_move_by_the_recorded_rate(trained):
+  """LAMB moves each array by that share of its norm."""
+  run = trained[0]
+  state = fresh(run)
+  before = jax.device_get(state.params)
+  new, metrics = train_step.make_train_step(run)(state, ones(run))
+  old = before['perceiver']['latents']
+  moved = jax.device_get(new.params['perceiver']['latents']) - old
+  share = np.linalg.norm(moved) / np.linalg.norm(old)
+  np.testing.assert_allclose(metrics['learning_rate'], share, rtol=1e-3)
 
 
 @pytest.mark.parametrize(('most', 'last'), [(0, 4), (2, 12)])
-def test_too_many_of_them_in_a_row_end_the_run(tmp_path, most, last):
-  run = create(**{'train.max_skipped_steps': most})
-  spoil_losses(run, [4, 10, 11, 12, 14])
+def test_too_many_of_them_in_a_row_end_the_run(
+  spoilt, tmp_path, change, most, last
+):
+  change(spoilt, **{'train.max_skipped_steps': most})
   good = 'none' if last < 5 else r'that of step \d+'
   with pytest.raises(
     train.NonFiniteError,
     match=rf'Step {last} has .*max_skipped_steps={most}\. The .* is {good};',
   ):
-    train.train(run, str(tmp_path))
+    train.train(spoilt, str(tmp_path))
   steps = [int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*')]
   assert max(steps, default=0) <= last
 
 
-def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
-  # The first update overflows, after a loss and a gradient that are finite.
-  run = create(
-    **{
-      'optimizer.learning_rate': 1e38,
-      'optimizer.name': 'adamw',
-      'optimizer.weight_decay': 1e3,
-      'train.checkpoint_every': 1,
-    }
-  )
-  with pytest.raises(train.NonFiniteError, match='After step 1 the parameters'):
+def test_parameters_that_are_not_finite_are_never_saved(
+  trained, tmp_path, monkeypatch, change
+):
+  run = trained[0]
+  step = train_step.make_train_step(run)
+
+  def overflow(state, batch):
+    """After a loss and a gradient that are finite."""
+    state, metrics = step(state, batch)
+    params = jax.tree.map(lambda x: np.asarray(x) / 0, state.params)
+    return state._replace(params=params), metrics
+
+  monkeypatch.setattr(train, 'make_train_step', lambda run: overflow)
+  change(run, **{'train.checkpoint_every': 1})
+  with (
+    np.errstate(all='ignore'),
+    pytest.raises(train.NonFiniteError, match='After step 1 the parameters'),
+  ):
     train.train(run, str(tmp_path))
   assert not list((tmp_path / 'checkpoints').glob('[0-9]*'))
 
@@ -378,24 +396,20 @@ NAN, INF = float('nan'), float('inf')
     ([NAN, NAN], 2),  # None is: the latest.
     ([INF, 0.3, 0.3, None, 0.1], 3),
     ([-INF, None, 0.0], 3),
+    ([0.2, 0.9, 0.5, None, 0.1], 2),
   ],
 )
-def test_no_order_of_scores_loses_the_best(tmp_path, scores, best):
-  checkpoints = checkpoint.Checkpoints(
-    str(tmp_path), best_metric='top1', keep=1, read_only=False
-  )
-  for step, score in enumerate(scores, 1):
-    metrics = None if score is None else {'top1': score}
-    checkpoints.save(step, {'x': jnp.float32(step)}, 0, metrics)
-  checkpoints.close()
-  reader = checkpoint.Checkpoints(
-    str(tmp_path), best_metric='top1', keep=1, read_only=True
-  )
-  for which, step in (('latest', len(scores)), ('best', best)):
-    assert reader.step(which) == step
-    shape = {'x': jax.ShapeDtypeStruct((), jnp.float32)}
-    assert reader.restore(step, shape)[0]['x'] == step
-  reader.close()
+def test_the_latest_and_the_best_are_kept_of_any_scores(tmp_path, scores, best):
+  with checkpoints(tmp_path, read_only=False) as writer:
+    for step, score in enumerate(scores, 1):
+      metrics = None if score is None else {'top1': score}
+      writer.save(step, {'x': jnp.float32(step)}, 64 * step, metrics)
+  shape = {'x': jax.ShapeDtypeStruct((), jnp.float32)}
+  with checkpoints(tmp_path) as reader:
+    for which, step in (('latest', len(scores)), ('best', best)):
+      assert reader.step(which) == step
+      state, position = reader.restore(step, shape)
+      assert (state['x'], position) == (step, 64 * step)
 
 
 def test_a_broken_last_line_is_forgotten(copy, caplog):
@@ -417,31 +431,34 @@ def test_sums_are_counted_not_averaged():
   assert means.metrics == {'top1': 0.6, 'count': 5}
 
 
-def test_when_a_run_logs_evaluates_and_saves(tmp_path):
-  run = create(
+def test_when_a_run_logs_evaluates_and_saves(
+  trained, tmp_path, monkeypatch, change
+):
+  run = change(
+    trained[0],
     **{
-      'train.steps': 12,
       'train.log_every': 3,
       'train.eval_every': 6,
       'train.checkpoint_every': 4,
       'train.keep_checkpoints': 3,
-      'eval.batch_size': 16,
-    }
+    },
   )
-  sizes = []
-  forward = run.task.metrics
-  run.task.metrics = lambda logits, batch: (
-    sizes.append(len(logits)),
-    forward(logits, batch),
-  )[1]
+  sizes, put = [], sharding.put_batch
+  monkeypatch.setattr(
+    sharding,
+    'put_batch',
+    lambda batch, mesh: (sizes.append(len(batch['mask'])), put(batch, mesh))[1],
+  )
   train.train(run, str(tmp_path))
   records = telemetry.read_metrics(tmp_path)
   steps = lambda split: [r['step'] for r in records if r['split'] == split]
-  assert (steps('train'), steps('test')) == ([3, 6, 9, 12], [6, 12])
-  saved = {int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*')}
+  assert steps('train') == [3, 6, 9, 12, 15, 18, 20]
+  assert steps('test') == [6, 12, 18, 20]
+  kept = {int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*')}
   best = max((r['top1'], r['step']) for r in records if r['split'] == 'test')
-  assert saved == {6, 8, 12, best[1]}
-  assert set(sizes) == {64, 16}  # Traced for training and for evaluation.
+  assert kept == {16, 18, 20, best[1]}
+  # Six batches of training, then the test set, three batches.
+  assert sizes[:9] == [64] * 6 + [128] * 3
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])

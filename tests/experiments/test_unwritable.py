@@ -6,7 +6,6 @@ does, where mounting is permitted, and a file in the place of a folder.
 
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -14,8 +13,6 @@ from experiments import evaluate, saved, storage
 from experiments.benchmarks.imagenet import preparation
 from experiments.errors import DamagedRecordError
 from scripts import attention_maps, export, report
-from tests.conftest import ROOT
-from tests.experiments.smoke import create
 
 READ_ONLY = 'cannot be written: Read-only file system. Name a place that can'
 
@@ -31,27 +28,25 @@ def read_only(copy):
   subprocess.run(['umount', '--lazy', copy], check=True)
 
 
-def test_the_score_comes_before_what_could_not_be_written(trained, read_only):
-  result = subprocess.run(
-    [
-      *(sys.executable, '-m', 'experiments.run', '--mode=eval'),
+def test_the_score_comes_before_what_could_not_be_written(
+  trained, read_only, command, capsys
+):
+  with pytest.raises(SystemExit) as ended:
+    command(
       *('--config=configs/digits.py:smoke', f'--workdir={read_only}'),
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert result.stdout == evaluate.summary('test', trained[2]) + '\n'
-  (line,) = [x for x in result.stderr.splitlines() if x[2:3] != ':']  # No log.
+      '--mode=eval',
+    )
+  said = capsys.readouterr()
+  assert said.out == evaluate.summary('test', trained[2]) + '\n'
+  (line,) = said.err.splitlines()
   assert line.startswith(f'Error: {read_only}/predictions_test.npz {READ_ONLY}')
-  assert result.returncode == 1
+  assert ended.value.code == 1
 
 
 def test_a_damaged_record_that_cannot_be_noted_costs_no_score(
-  trained, read_only, monkeypatch
+  trained, read_only, monkeypatch, change
 ):
-  run = create(**{'data.max_damaged': 1.0})
+  run = change(trained[0], **{'data.max_damaged': 1.0})
   whole = run.task.eval_example
   first = run.source('test')[0]
 

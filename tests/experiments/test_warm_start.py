@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import sharding, train, warm_start
+from experiments import preemption, sharding, train, warm_start
 from experiments.task import Task
 from perceiver import exports
 from scripts import export
-from tests.experiments.smoke import create, final_params
+from tests.experiments.smoke import create, final_params, Stop
 
 
 @pytest.fixture(scope='module')
@@ -18,6 +18,12 @@ def weights(trained, tmp_path_factory):
   folder = tmp_path_factory.mktemp('weights') / 'digits'
   export.export(str(workdir), str(folder))
   return str(folder), final_params(run, workdir)
+
+
+@pytest.fixture(scope='module')
+def fresh(trained):
+  """Parameters that no training has changed."""
+  return jax.jit(trained[0].init_state)(jax.random.key(0)).params
 
 
 def other_classes(folder, target, count=10):
@@ -33,48 +39,52 @@ def other_classes(folder, target, count=10):
   return str(target)
 
 
-def test_a_run_starts_from_them_once(weights, tmp_path, caplog):
+def test_a_run_starts_from_them_once(
+  trained, weights, tmp_path, caplog, monkeypatch, change
+):
   folder, params = weights
-  settings = {'train.init_from': folder, 'train.steps': 2}
-  settings |= {'optimizer.learning_rate': 1e-9}
-  run = create(**settings)
-  train.train(run, str(tmp_path))
+  metrics = {'loss': 1.0, 'grad_norm': 1.0}
+
+  def leave(state, batch):
+    """A step that moves nothing, so that what it starts from can be seen."""
+    return state._replace(step=state.step + 1), metrics
+
+  monkeypatch.setattr(train, 'make_train_step', lambda run: leave)
+  run = change(trained[0], **{'train.init_from': folder})
+  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(2))
+  with pytest.raises(preemption.PreemptedError):
+    train.train(run, str(tmp_path))
   assert 'Starting from' in caplog.text
   assert 'fresh: none' in caplog.text
   jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6),
-    final_params(run, tmp_path),
-    params,
+    np.testing.assert_array_equal, final_params(run, tmp_path), params
   )
   # What goes on from a checkpoint does not read them again.
   caplog.clear()
-  again = create(**settings | {'train.init_from': 'gone', 'train.steps': 3})
-  train.train(again, str(tmp_path))
+  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(1))
+  with pytest.raises(preemption.PreemptedError, match='at step 3 of 20'):
+    train.train(change(run, **{'train.init_from': 'gone'}), str(tmp_path))
   assert 'Starting from' not in caplog.text
 
 
 @pytest.mark.parametrize('count', [10, 3])
 def test_a_classifier_of_other_classes_is_named_and_fresh(
-  weights, tmp_path, caplog, count
+  weights, fresh, tmp_path, caplog, count
 ):
   folder = other_classes(weights[0], tmp_path / 'letters', count)
   run = create(**{'train.init_from': folder, 'task.max_resolution': 4})
   loaded = warm_start.read(run)
   assert 'fresh: perceiver/head/b, perceiver/head/w' in caplog.text
   assert 'trained with image.max_resolution=8, here 4' in caplog.text
-  state = run.init_state(jax.random.key(0))
-  params = warm_start.put(state.params, loaded)
+  params = warm_start.put(fresh, loaded)
   same = jax.tree.map(np.array_equal, params, weights[1])
   assert not same['perceiver/head']['w']
   params['perceiver/head'] = weights[1]['perceiver/head']
   assert all(jax.tree.leaves(jax.tree.map(np.array_equal, params, weights[1])))
 
 
-@pytest.mark.parametrize('devices', [4])
-def test_weights_are_split_as_the_parameters_are(weights, devices):
-  run = create(
-    devices, **{'train.init_from': weights[0], 'train.model_parallel': 2}
-  )
+def test_weights_are_split_as_the_parameters_are(weights, parallel, change):
+  run = change(parallel, **{'train.init_from': weights[0]})
   shardings = sharding.state_shardings(run.mesh, run.state_shapes)
   init = jax.jit(run.init_state, out_shardings=shardings)
   fresh = init(jax.random.key(0)).params

@@ -1,0 +1,85 @@
+"""What tests of the laboratory share: runs compiled once, and the command."""
+
+import importlib
+import signal
+import sys
+
+from absl import flags
+import jax
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
+import pytest
+
+from experiments import logs
+from tests.experiments.smoke import create
+
+
+@pytest.fixture(scope='session')
+def parallel():
+  """The smoke run on four devices, in all ways of sharing the work at once."""
+  return create(4, **{'train.accumulate': 2, 'train.model_parallel': 2})
+
+
+@pytest.fixture
+def change(monkeypatch):
+  """Sets keys of a run that nothing compiled depends on, for one test."""
+
+  def change(run, **keys):
+    for key, value in keys.items():
+      section, _, name = key.partition('.')
+      monkeypatch.setitem(run.config[section], name, value)
+    return run
+
+  return change
+
+
+@pytest.fixture
+def command(monkeypatch):
+  """What `python -m experiments.run` does, in this process, on one device.
+
+  JAX is started already, and its messages are left to pytest.
+  """
+  device = jax.devices()[:1]
+  before = {name: flags.FLAGS[name] for name in flags.FLAGS}
+  was_parsed = flags.FLAGS.is_parsed()
+  for name in ('config', 'workdir', 'mode'):  # Those of a script, imported.
+    if name in before:
+      delattr(flags.FLAGS, name)
+  sys.modules.pop('experiments.run', None)
+  module = importlib.import_module('experiments.run')
+  handler = signal.getsignal(signal.SIGINT)
+  monkeypatch.setattr(module, 'initialize_distributed', lambda: None)
+  monkeypatch.setattr(logs, 'initialize', lambda: None)
+  monkeypatch.setattr(jax, 'devices', lambda *_: device)
+
+  def command(*arguments):
+    argv = ['experiments.run', *arguments]
+    monkeypatch.setattr(sys, 'argv', argv)  # Where ml_collections looks.
+    module.main(module.parse_flags(argv))
+
+  command.module = module
+  yield command
+  signal.signal(signal.SIGINT, handler)
+  for name in set(flags.FLAGS) - before.keys():
+    delattr(flags.FLAGS, name)
+  for name, flag in before.items():
+    if name not in flags.FLAGS:
+      flags.FLAGS[name] = flag
+  if not was_parsed:
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.fixture
+def own_cache():
+  """No cache of compiled programs, until the test has one; then as before."""
+  keys = (
+    'jax_compilation_cache_dir',
+    'jax_persistent_cache_min_compile_time_secs',
+    'jax_persistent_cache_min_entry_size_bytes',
+  )
+  before = {key: jax.config.values[key] for key in keys}
+  jax.config.update('jax_compilation_cache_dir', None)
+  jax_cache.reset_cache()
+  yield jax_cache
+  for key, value in before.items():
+    jax.config.update(key, value)
+  jax_cache.reset_cache()

@@ -1,0 +1,31 @@
+"""Runs as processes: what people start, and what it says."""
+
+import os
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+
+def start(workdir, *arguments, code=None, **environment):
+  """Starts a smoke run as people do, or as a script that changes it."""
+  command = ('-m', 'experiments.run') if code is None else ('-c', code)
+  return subprocess.Popen(
+    [
+      *(sys.executable, *command),
+      *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
+      *arguments,
+    ],
+    cwd=ROOT,
+    env=os.environ | environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(workdir, *arguments, **options):
+  """Waits for such a run; returns its exit status, output and errors."""
+  process = start(workdir, *arguments, **options)
+  output, errors = process.communicate(timeout=300)
+  return process.returncode, output, errors

@@ -3,6 +3,7 @@
 import importlib
 import signal
 import sys
+import warnings
 
 from absl import flags
 import jax
@@ -54,7 +55,11 @@ def command(monkeypatch):
   def command(*arguments):
     argv = ['experiments.run', *arguments]
     monkeypatch.setattr(sys, 'argv', argv)  # Where ml_collections looks.
-    module.main(module.parse_flags(argv))
+    with warnings.catch_warnings():
+      # ml_collections calls it.
+      warnings.filterwarnings('ignore', 'the load_module')
+      arguments = module.parse_flags(argv)
+    module.main(arguments)
 
   command.module = module
   yield command

@@ -183,9 +183,6 @@ JOINED = (DIGITS, '--num_processes=2')
     ),
   ],
 )
-@pytest.mark.filterwarnings(
-  'ignore:the load_module'
-)  # ml_collections calls it.
 def test_bad_input_is_one_clear_error(
   tmp_path, command, capsys, arguments, message
 ):

@@ -1,0 +1,65 @@
+"""Commands as `python -m MODULE …` starts them, but in this process.
+
+A process of its own takes seconds to import JAX and all else. Where a command's
+own processes, logs or environment matter, start it as one.
+"""
+
+import contextlib
+import io
+import runpy
+import subprocess
+import sys
+from unittest import mock
+import warnings
+
+from absl import app, flags
+
+
+@contextlib.contextmanager
+def _own_flags():
+  """Hides the flags of other modules than absl's; they may have equal names."""
+  assert app.flags is flags  # Its flags are defined, too.
+  kept = dict(vars(flags.FLAGS))
+  own = flags.FlagValues()
+  for module, defined in flags.FLAGS.flags_by_module_dict().items():
+    if module.startswith('absl.'):
+      for flag in defined:
+        own[flag.name] = flag
+  vars(flags.FLAGS).update(vars(own))
+  try:
+    yield
+  finally:
+    vars(flags.FLAGS).update(kept)
+
+
+def run(module, *arguments):
+  """Runs a command to its end; what it logs goes where a test's logs go.
+
+  Returns:
+    The status and what was printed, as `subprocess.run` has them.
+  """
+  output, errors = io.StringIO(), io.StringIO()
+  status = 0
+  with (
+    _own_flags(),
+    mock.patch('experiments.logs.initialize'),
+    mock.patch.dict('os.environ'),
+    mock.patch.object(sys, 'argv', [module, *map(str, arguments)]),
+    contextlib.redirect_stdout(output),
+    contextlib.redirect_stderr(errors),
+    warnings.catch_warnings(),
+  ):
+    # Of ml_collections, that it loads a config; of runpy, that the module has
+    # been imported before.
+    warnings.filterwarnings('ignore', r'the load_module\(\) method')
+    warnings.filterwarnings('ignore', r'.* found in sys\.modules after import')
+    try:
+      runpy.run_module(module, run_name='__main__', alter_sys=True)
+    except SystemExit as ending:
+      status = ending.code or 0
+      if isinstance(status, str):  # As Python does it.
+        print(status, file=errors)
+        status = 1
+  return subprocess.CompletedProcess(
+    [module, *arguments], status, output.getvalue(), errors.getvalue()
+  )

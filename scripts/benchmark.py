@@ -120,8 +120,12 @@ def _compile(function: Any, *arguments: Any) -> tuple[Any, float, int]:
   return compiled, time.perf_counter() - start, planned
 
 
+def _on_one_device(config: Any) -> experiment.Experiment:
+  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+
+
 def _prepare_model(contender: Contender, config: Any) -> Prepared:
-  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  run = _on_one_device(config)
   batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
   state = jax.jit(run.init_state)(jax.random.key(0))
   flops = contender.batch_size * experiment.forward_flops(config)
@@ -148,7 +152,7 @@ def _prepare_model(contender: Contender, config: Any) -> Prepared:
 
 def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
   """One cross-attention, from queries and byte array to attended values."""
-  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  run = _on_one_device(config)
   model, dtype = config.model, jnp.dtype(config.model.compute_dtype)
   _, shapes = experiment.model_shapes(config)
   c, m = shapes.num_channels, shapes.num_elements
@@ -366,7 +370,7 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
         ours.model.attention = form
       ours.model.compute_dtype = _DTYPE.value
       ours.train.batch_size = ours.eval.batch_size = _BATCH_SIZE.value
-      experiment.create(ours)
+      _on_one_device(ours)  # Says what is wrong before processes start.
       contenders.append(
         Contender(form, mode, _BATCH_SIZE.value, _PART.value, ours.to_dict())
       )

@@ -6,14 +6,14 @@ the query q = x̂_m better than x̂_m itself: there the logits have their maximu
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from configs import audioset, digits, modelnet40
-from experiments import checkpoint, experiment, sharding, telemetry
+from experiments import experiment, sharding
 from experiments.benchmarks.audioset import standin
 from perceiver.ops import attention
+from tests.scripts import untrained
 
 
 def small(config):
@@ -45,34 +45,30 @@ def save(config, workdir, window, targets):
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
   batch = {name: np.asarray(x)[None] for name, x in window.items()}
   inputs = hk.transform(lambda x: run.task.byte_array(x, False).to_array())
-  params = inputs.init(jax.random.key(0), batch)
-  elements = attention.normalize(inputs.apply(params, None, batch))[0]  # [M, C]
-  state = jax.jit(run.init_state)(jax.random.key(0))
+
+  @jax.jit
+  def init(key, batch):
+    params = inputs.init(key, batch)
+    return params, attention.normalize(inputs.apply(params, None, batch))[0]
+
+  params, elements = jax.device_get(init(jax.random.key(0), batch))  # [M, C]
   # With zeros everywhere else nothing is ever added to the latents.
-  params = jax.tree.map(jnp.zeros_like, state.params) | params
+  zeros = lambda x: np.zeros(x.shape, x.dtype)
+  params = jax.tree.map(zeros, run.state_shapes.params) | params
   latent = np.tile([1.0, -1.0], config.model.latent_channels // 2)
-  params['perceiver']['latents'] = jnp.array([latent, -latent], jnp.float32)
+  latent = latent.astype(np.float32)
+  params['perceiver']['latents'] = np.stack([latent, -latent])
   for i, (a, b) in enumerate([targets, targets[::-1]]):
     name = f'perceiver/~/cross_attend_{i}'
-    set_scale(params[f'{name}/latent_norm'])
-    set_scale(params[f'{name}/input_norm'])
+    params[f'{name}/latent_norm']['scale'][:] = 1
+    params[f'{name}/input_norm']['scale'][:] = 1
     query, key = params[f'{name}/query'], params[f'{name}/key']
     # Latent 0 is `latent` after its norm, latent 1 its negative.
     half = (elements[a] - elements[b]) / 2
-    query['w'] = jnp.outer(latent, half) / len(latent)
+    query['w'] = np.outer(latent, half) / len(latent)
     query['b'] = (elements[a] + elements[b]) / 2
-    key['w'] = jnp.eye(*key['w'].shape)
-  checkpoints = checkpoint.Checkpoints(
-    str(workdir), best_metric='top1', keep=1, read_only=False
-  )
-  checkpoints.save(0, state._replace(params=params), 0)
-  checkpoints.close()
-  telemetry.record_launch(str(workdir), config, 0, run.class_names)
-  return run
-
-
-def set_scale(norm):
-  norm['scale'] = jnp.ones_like(norm['scale'])
+    key['w'] = np.eye(*key['w'].shape, dtype=np.float32)
+  untrained.save(run, workdir, params)
 
 
 def digit(folder):

@@ -1,25 +1,30 @@
 """Attention maps through the whole script, where the attention is known."""
 
-import subprocess
-import sys
-
-import jax
 import numpy as np
 from PIL import Image
 import pytest
 
 from configs import audioset
-from experiments import benchmarks, checkpoint, saved, sharding, telemetry
+from experiments import benchmarks, saved
 from experiments.errors import DamagedRecordError
 from scripts import attention_maps
 from scripts.mapper import Mapper
-from tests.conftest import ROOT
+from tests import commands
 from tests.experiments.smoke import create
-from tests.scripts import known_attention
+from tests.scripts import known_attention, untrained
 from tests.scripts.known_attention import CASES, clip, digit
 
+# These have all kinds of segments but sound, and an order of their own.
+QUICK = 'permuted', 'points', 'fused'
 
-@pytest.mark.parametrize('case', CASES)
+
+@pytest.mark.parametrize(
+  'case',
+  [
+    pytest.param(x, marks=[] if x in QUICK else [pytest.mark.slow])
+    for x in CASES
+  ],
+)
 def test_the_maximum_is_where_the_model_looks(case, tmp_path):
   make, config, settings, places = CASES[case]
   config = known_attention.small(config)
@@ -105,17 +110,10 @@ def test_all_forms_draw_the_same(mapped):
 
 
 def test_a_checkpoint_from_other_devices_has_maps(tmp_path):
-  trained = create(
+  elsewhere = create(
     devices=4, **{'train.model_parallel': 2, 'model.compute_dtype': 'bfloat16'}
   )
-  shardings = sharding.state_shardings(trained.mesh, trained.state_shapes)
-  init = jax.jit(trained.init_state, out_shardings=shardings)
-  checkpoints = checkpoint.Checkpoints(
-    str(tmp_path), best_metric='top1', keep=1, read_only=False
-  )
-  checkpoints.save(0, init(jax.random.key(0)), 0)
-  checkpoints.close()
-  telemetry.record_launch(str(tmp_path), trained.config, 0, [])
+  untrained.save(elsewhere, tmp_path)
   paths = attention_maps.write(str(tmp_path), examples=[0], arrays=True)
   logits = np.load(paths[-1])['image_logits']
   assert logits.shape == (2, 1, 8, 8, 8)
@@ -144,21 +142,17 @@ def test_each_window_of_a_clip_has_its_own_maps(tmp_path):
 
 def test_the_command_prints_what_it_wrote(trained, tmp_path):
   _, workdir, _ = trained
-  result = subprocess.run(
-    [
-      *(sys.executable, '-m', 'scripts.attention_maps'),
-      *(f'--workdir={workdir}', f'--output={tmp_path}', '--examples=5'),
-      *('--latents=0-1,7', '--cross_attends=2', '--show=attention,mean'),
-      *('--arrays', '--data_dir=elsewhere', '--checkpoint=best'),
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
+  result = commands.run(
+    'scripts.attention_maps',
+    *(f'--workdir={workdir}', f'--output={tmp_path}', '--examples=5'),
+    *('--latents=0-1,7', '--cross_attends=2', '--show=attention,mean'),
+    *('--arrays', '--data_dir=elsewhere', '--checkpoint=best'),
   )
   assert result.returncode == 0, result.stderr
   names = ['test_5.png', 'test_5.npz']
   assert result.stdout.split() == [str(tmp_path / name) for name in names]
-  arrays = np.load(tmp_path / 'test_5.npz')
+  with np.load(tmp_path / 'test_5.npz') as file:
+    arrays = dict(file)
   assert arrays['latents'].tolist() == [0, 1, 7]
   assert arrays['cross_attends'].tolist() == [2]
   assert arrays['image_attention'].shape == (1, 1, 3, 8, 8)

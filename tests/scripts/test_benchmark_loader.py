@@ -1,18 +1,15 @@
 """The loader's benchmark measures what it says; no figure is asserted."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from scripts import benchmark_loader
-from tests.conftest import ROOT
+from tests import commands
 
 
 def run(*arguments):
-  command = [sys.executable, '-m', 'scripts.benchmark_loader', *arguments]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  return commands.run('scripts.benchmark_loader', *arguments)
 
 
 def test_photographs_are_like_imagenets():
@@ -24,10 +21,24 @@ def test_photographs_are_like_imagenets():
     assert (image.mode, image.size) == ('RGB', (224, 224))
 
 
+def test_a_turn_of_each_is_timed(monkeypatch):
+  records = benchmark_loader.photographs(1)
+  measured = benchmark_loader.time_transforms(records, 1)
+  assert 50 < measured['kilobytes'] < 110
+  assert measured['ratio'] == measured['training_s'] / measured['bare_s']
+  rates = {1: [5.0, 7.0, 9.0], 2: [16.0, 14.0, 10.0]}
+  rate = lambda records, count, num_batches: rates[count].pop()
+  monkeypatch.setattr(benchmark_loader, 'examples_per_second', rate)
+  one, two = benchmark_loader.time_workers(records, [1, 2], 3, 1)
+  assert one == {'workers': 1, 'examples_per_s': 7.0, 'ratio': 1.0}
+  assert two == {'workers': 2, 'examples_per_s': 14.0, 'ratio': 2.0}
+
+
+@pytest.mark.slow
 def test_transforms_and_workers_are_measured(tmp_path):
   path = tmp_path / 'report.json'
   result = run(
-    '--workers=1,2',
+    '--workers=1',
     '--repetitions=1',
     '--images=4',
     '--batches=1',
@@ -36,12 +47,10 @@ def test_transforms_and_workers_are_measured(tmp_path):
   assert result.returncode == 0, result.stderr
   report = json.loads(path.read_text())
   assert {'command', 'commit', 'time', 'cpu_cores'} <= report.keys()
-  transforms = report['transforms']
-  assert 50 < transforms['kilobytes'] < 110
-  assert transforms['ratio'] == transforms['training_s'] / transforms['bare_s']
-  one, two = report['loader']
-  assert (one['workers'], two['workers']) == (1, 2)
-  assert two['ratio'] == two['examples_per_s'] / one['examples_per_s']
+  assert report['transforms']['ratio'] > 0
+  (one,) = report['loader']
+  assert one['workers'] == 1
+  assert one['examples_per_s'] > 0
 
 
 @pytest.mark.parametrize('argument', ['--images=0', '--workers=1,x'])

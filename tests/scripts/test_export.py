@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -14,8 +13,10 @@ from experiments import experiment, saved, sharding
 import perceiver
 from perceiver import exports
 from scripts import export
+from tests import commands
 from tests.benchmarks.audioset import clips
 from tests.conftest import ROOT
+from tests.scripts import untrained
 
 CLASSIFY = """
 import importlib.util, sys
@@ -46,12 +47,6 @@ def laboratory(run, params, examples):
     params, {}, None, batch, False
   )[0]
   return np.asarray(jax.jit(forward)(params, batch))
-
-
-def random_weights(run):
-  rng = np.random.default_rng(0)
-  draw = lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32)
-  return jax.tree.map(draw, run.state_shapes.params)
 
 
 def solids():
@@ -87,6 +82,7 @@ def digits(trained):
   return run, workdir, examples, {'image': images}
 
 
+@pytest.mark.slow
 def test_the_library_alone_gives_the_laboratorys_logits(
   trained, library_python, tmp_path
 ):
@@ -99,7 +95,7 @@ def test_the_library_alone_gives_the_laboratorys_logits(
   expected['digits'] = laboratory(run, params, examples)
   for name, make in (('solids', solids), ('events', events)):
     run, examples, inputs = make()
-    params = random_weights(run)
+    params = untrained.random_weights(run)
     classes = [f'class {i}' for i in range(run.task.num_classes)]
     exports.write(
       tmp_path / name,
@@ -145,19 +141,10 @@ def test_the_card_tells_where_the_weights_come_from(trained, tmp_path):
     export.export(str(workdir), str(folder))
 
 
-def run_command(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'scripts.export', *map(str, arguments)],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
-
-
 def test_the_command_converts_a_model_of_transformers(tmp_path):
   source = ROOT / 'tests/perceiver/transformers/fourier'
   ours = tmp_path / 'ours'
-  result = run_command(f'--from={source}', ours)
+  result = commands.run('scripts.export', f'--from={source}', ours)
   assert result.returncode == 0, result.stderr
   assert result.stdout == f'{ours}\n'
   images = np.load(source / 'expected.npz')['images_16x20']
@@ -174,7 +161,7 @@ def test_what_cannot_be_exported_is_one_clear_error(copy, tmp_path):
     ([f'--from={tmp_path}', tmp_path / 'x'], 'has no config.json'),
     ([tmp_path / 'x'], r'Expected RUN OUT, got'),
   ):
-    result = run_command(*arguments)
+    result = commands.run('scripts.export', *arguments)
     assert result.returncode == 1
     assert re.search(message, result.stderr + result.stdout)
     assert 'Traceback' not in result.stderr

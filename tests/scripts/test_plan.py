@@ -3,6 +3,7 @@
 The steps of small configs are compiled for both, as `scripts.plan` does it.
 """
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -28,9 +29,11 @@ from scripts.planning import (
   environment,
   program,
   ptx,
+  report,
   step,
   targets,
 )
+from tests import commands
 from tests.conftest import CONFIGS, ROOT
 
 PROGRAM = """\
@@ -212,9 +215,10 @@ SHALLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
-def test_the_evaluation_of_every_variant_is_traced(name):
-  """Variants of the same model and shapes are traced once."""
+def test_the_evaluation_of_every_kind_of_variant_is_traced(name):
+  """Kinds are by model, and by what a batch has."""
   module = importlib.import_module(f'configs.{name}')
   traced = set()
   for variant in module.VARIANTS:
@@ -224,7 +228,7 @@ def test_the_evaluation_of_every_variant_is_traced(name):
       {key: x for key, x in SHALLOW.items() if key in config.model}
     )
     task = benchmarks.create(**config.task)
-    kind = config.model.name, str(task.eval_batch_spec(2))
+    kind = config.model.name, *task.eval_batch_spec(2)
     if kind in traced:
       continue
     traced.add(kind)
@@ -326,119 +330,162 @@ def test_unknown_targets(text):
     targets.parse(text)
 
 
-def run(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'scripts.plan', *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
-
-
 def test_an_unknown_target_is_one_line():
-  result = run('--config=configs/digits.py', '--target=tpu:2')
+  result = commands.run(
+    'scripts.plan', '--config=configs/digits.py', '--target=tpu:2'
+  )
   assert result.returncode == 1
   assert result.stderr.startswith('Error: --target=tpu:2 is no ')
   assert result.stderr.count('\n') == 1
 
 
 def test_a_plan_that_cannot_be_written_is_not_made():
-  result = run('--config=configs/digits.py', '--json=/dev/null/plan.json')
+  result = commands.run(
+    'scripts.plan', '--config=configs/digits.py', '--json=/dev/null/plan.json'
+  )
   assert result.returncode == 1
   start = 'Error: /dev/null/plan.json cannot be written: Not a directory.'
   assert result.stderr.startswith(start)
   assert result.stderr.count('\n') == 1
 
 
-# One process for all configs of a platform. A batch of two on each device.
-COMPILE_ALL = """
-import importlib, json, sys
-from scripts.planning import bundles, compilation, report, targets
-target = targets.parse(sys.argv[1])
-devices = targets.devices(target)
-for name in sys.argv[2:]:
-  module, _, variant = name.partition(':')
-  config = importlib.import_module(f'configs.{module}').get_config(variant)
-  config.train.batch_size = 2 * len(devices)
-  plan = compilation.plan(config, target, devices)
-  print(json.dumps({'config': name, **report.as_data(plan)}))
-"""
-CONFIGS = ('digits:smoke', 'imagenet:tiny', 'modelnet40:solids')
-# Take the GPU compiler half a minute each.
-MORE = ('fashion_mnist', 'audioset:events_audio')
+def test_a_plan_is_told_in_lines_and_as_data():
+  cost = program.cost(program.parse(PROGRAM))
+  kernel_cycles = {'k.3.clone': 20.0}
+  cost.add_kernels(kernel_cycles)
+  plan = compilation.Plan(
+    targets.parse('v5e:2x2'),
+    mode='train',
+    batch_size=8,
+    num_devices=4,
+    total_steps=10,
+    compile_s=3.0,
+    memory=compilation.Memory(2**30, 2**29, 2**28, 2**28),
+    cost=cost,
+    kernel_cycles=kernel_cycles,
+  )
+  data = json.loads(json.dumps(report.as_data(plan)))
+  assert data['fits']
+  assert data['memory']['total'] == 2**30 + 2**29
+  assert data['estimated_ms'] == sum(data['cost']['cycles'].values()) / 1.5e6
+  (kernel,) = data['cost']['kernels']
+  assert (kernel['name'], kernel['calls'], kernel['cycles']) == ('k', 7, 20.0)
+  text = report.as_text(plan)
+  for line in (
+    'train step, batch 8, v5e:2x2: 4 devices, 2 examples on each;',
+    'Fits: 1.50 of 16.00 GiB',
+    'ESTIMATED, not measured',
+    'all-reduce: 1 times',
+    'kernel k (cross-attends): 7 calls of 11 programs, 20 cycles each',
+  ):
+    assert line in text
+  assert report.trial(plan) == 'batch 8: fits, 1.50 GiB'
+  refused = dataclasses.replace(plan, refusal='No memory.', memory=None)
+  assert report.trial(refused) == 'batch 8: does not fit, No memory.'
+  gpu = dataclasses.replace(
+    plan,
+    target=targets.parse('h100:4'),
+    kernels=[ptx.Kernel('k', registers=255, spill_bytes=8, programs=2)],
+  )
+  assert report.as_data(gpu)['estimated_ms'] is None
+  assert 'kernel k: 255 registers, 8 bytes spilled, 2' in report.as_text(gpu)
 
 
-@pytest.mark.parametrize(
-  ('target', 'num_devices', 'configs'),
-  [('v5e:2x2', 4, (*CONFIGS, *MORE)), ('h100:2', 2, CONFIGS)],
-)
-def test_training_steps_compile(compilers, target, num_devices, configs):
-  platform = targets.parse(target).platform
+def plan(path, target, *arguments):
+  """What the command finds of a step, and what it prints."""
   result = subprocess.run(
-    [sys.executable, '-c', COMPILE_ALL, target, *configs],
+    [
+      *(sys.executable, '-m', 'scripts.plan', f'--target={target}'),
+      *(f'--json={path}', *arguments),
+    ],
     cwd=ROOT,
-    env=environment.variables(compilers[platform]),
     capture_output=True,
     text=True,
   )
   assert result.returncode == 0, result.stderr
-  plans = [json.loads(line) for line in result.stdout.splitlines()]
-  assert [plan['config'] for plan in plans] == list(configs)
-  for plan in plans:
-    assert plan['fits']
-    assert plan['num_devices'] == num_devices
-    assert plan['batch_size'] == 2 * num_devices
-    assert plan['memory']['total'] > plan['memory']['temporaries'] > 0
-    # Mixup draws from a beta distribution, by rejection.
-    is_drawn = plan['config'].startswith('imagenet')
-    assert (plan['cost']['unknown_loops'] > 0) == is_drawn
-    assert plan['cost']['collectives']['all-reduce'] >= 1  # Of all sums.
-    if platform == 'gpu':
-      assert plan['estimated_ms'] is None
-      assert {kernel['name'] for kernel in plan['kernels']} == {
-        kernel['name'] for kernel in plan['cost']['kernels']
-      }
-      continue
-    cycles = plan['cost']['cycles']
-    kernels = plan['cost']['kernels']
-    assert {'cross_attention_forward', 'cross_attention_backward'} <= {
-      kernel['name'] for kernel in kernels
-    }
-    for kernel in kernels:
-      assert kernel['part'] in ('cross-attends', 'latent Transformers')
-      assert kernel['cycles'] > 100
-      assert (
-        kernel['calls'] * kernel['steps'] * kernel['cycles']
-        <= (cycles[kernel['part']])
-      )
-    assert plan['estimated_ms'] == sum(cycles.values()) / 1.5e6
-    assert {'cross-attends', 'latent Transformers', 'optimiser'} <= {*cycles}
-    assert cycles.get('other', 0) < 0.02 * sum(cycles.values())
-
-
-def test_the_command(compilers, tmp_path):
-  path = tmp_path / 'plan.json'
-  digits = ('--config=configs/digits.py:smoke', '--target=v5e:2x2')
-  result = run(
-    *digits,
-    '--mode=eval',
-    '--config.eval.batch_size=16',
-    '--config.model.attention=plain',
-    f'--json={path}',
-  )
-  assert result.returncode == 0, result.stderr
-  assert 'eval step, batch 16, v5e:2x2: 4 devices' in result.stdout
-  assert 'ESTIMATED, not measured' in result.stdout
   assert 'libtpu' not in result.stderr
-  report = json.loads(path.read_text())
-  assert {'command', 'commit', 'jax', 'time'} <= report.keys()
-  assert report['fits']
-  assert 'optimiser' not in report['cost']['cycles']
-  result = run(*digits, '--config.train.batch_size=6')
-  assert result.returncode == 1
-  assert result.stderr.splitlines()[-1].startswith(
-    'Error: train.batch_size=6 is not divisible by 4 device(s)'
+  return json.loads(path.read_text()), result.stdout
+
+
+SMALL = (
+  '--config=configs/digits.py:smoke',
+  '--config.model.num_latent_transformers=1',
+  '--config.model.num_cross_attends=1',
+)
+
+
+@pytest.mark.slow
+def test_a_training_step_compiles_for_tpus(compilers, tmp_path):
+  plan_, printed = plan(
+    *(tmp_path / 'plan.json', 'v5e:2x2', *SMALL),
+    '--config.train.batch_size=8',
   )
-  result = run('--config=configs/digits.py', '--target=v5e:3x5')
+  assert 'train step, batch 8, v5e:2x2: 4 devices' in printed
+  assert 'ESTIMATED, not measured' in printed
+  assert {'command', 'commit', 'jax', 'time'} <= plan_.keys()
+  assert plan_['fits']
+  assert plan_['num_devices'] == 4
+  assert plan_['memory']['total'] > plan_['memory']['temporaries'] > 0
+  cost = plan_['cost']
+  assert cost['unknown_loops'] == 0
+  assert cost['collectives']['all-reduce'] >= 1  # Of all sums.
+  cycles, kernels = cost['cycles'], cost['kernels']
+  assert {'cross_attention_forward', 'cross_attention_backward'} <= {
+    kernel['name'] for kernel in kernels
+  }
+  for kernel in kernels:
+    assert kernel['part'] in ('cross-attends', 'latent Transformers')
+    assert kernel['cycles'] > 100
+    assert (
+      kernel['calls'] * kernel['steps'] * kernel['cycles']
+      <= (cycles[kernel['part']])
+    )
+  assert plan_['estimated_ms'] == sum(cycles.values()) / 1.5e6
+  assert {'cross-attends', 'latent Transformers', 'optimiser'} <= {*cycles}
+  assert cycles.get('other', 0) < 0.02 * sum(cycles.values())
+
+
+@pytest.mark.slow
+def test_a_training_step_compiles_for_gpus(compilers, tmp_path):
+  plan_, _ = plan(
+    *(tmp_path / 'plan.json', 'h100:2', *SMALL), '--config.train.batch_size=4'
+  )
+  assert plan_['fits']
+  assert (plan_['num_devices'], plan_['batch_size']) == (2, 4)
+  assert plan_['estimated_ms'] is None
+  assert plan_['cost']['collectives']['all-reduce'] >= 1
+  assert plan_['kernels']
+  assert {kernel['name'] for kernel in plan_['kernels']} == {
+    kernel['name'] for kernel in plan_['cost']['kernels']
+  }
+
+
+# Mixup draws from a beta distribution, by rejection.
+@pytest.mark.slow
+def test_loops_of_a_program_for_tpus_may_be_of_unknown_length(
+  compilers, tmp_path
+):
+  depths = (f'--config.model.{key}=1' for key in tuple(SHALLOW)[:3])
+  plan_, printed = plan(
+    *(tmp_path / 'plan.json', 'v5e:1x1', '--config=configs/imagenet.py:tiny'),
+    *depths,
+    *('--config.model.attention=plain', '--config.train.batch_size=2'),
+  )
+  assert plan_['cost']['unknown_loops'] > 0
+  assert 'counted once' in printed
+  assert plan_['cost']['cycles'].get('other', 0) < 0.02 * sum(
+    plan_['cost']['cycles'].values()
+  )
+
+
+@pytest.mark.slow
+def test_a_topology_that_the_compiler_does_not_know_is_one_line(compilers):
+  result = subprocess.run(
+    [sys.executable, '-m', 'scripts.plan', *SMALL, '--target=v5e:3x5'],
+    cwd=ROOT,
+    env=environment.variables(compilers['tpu']),
+    capture_output=True,
+    text=True,
+  )
   assert result.returncode == 1
   assert result.stderr.splitlines()[-1].startswith('Error: --target=v5e:3x5: ')

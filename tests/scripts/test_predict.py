@@ -5,8 +5,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import types
 import zipfile
 
@@ -14,11 +12,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import train
 from experiments.benchmarks.audioset import preparation as audioset_preparation
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from scripts import command, predict
+from tests import commands
 from tests.benchmarks.audioset.media import media, noise
 from tests.benchmarks.audioset.test_preparation import write_sources
 from tests.benchmarks.audioset.test_task import create as create_audioset
@@ -26,7 +24,7 @@ from tests.benchmarks.images.test_pictures import turned
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.benchmarks.modelnet40.test_task import create as create_modelnet40
 from tests.benchmarks.modelnet40.test_task import tiny
-from tests.conftest import ROOT
+from tests.scripts import untrained
 from tests.scripts.prediction import (
   ask,
   bomb,
@@ -35,8 +33,6 @@ from tests.scripts.prediction import (
   png,
   Terminal,
 )
-
-STEPS = {'train.steps': 2, 'train.eval_every': 2}
 
 
 @pytest.fixture(scope='module')
@@ -58,8 +54,8 @@ def solids(tmp_path_factory):
     preparation.prepare('tiny', source, str(folder))
     with zipfile.ZipFile(source) as archive:
       archive.extractall(folder)
-    run = create_modelnet40(tiny(str(folder), **STEPS))
-    train.train(run, str(folder / 'run'))
+    run = create_modelnet40(tiny(str(folder)))
+    untrained.save(run, folder / 'run')
     yield run, folder / 'run', folder / 'ModelNet40'
 
 
@@ -94,6 +90,7 @@ def test_all_meshes_get_what_evaluation_says(solids):
   check_agreement(run, workdir, 'test', paths, batch_size=4)
 
 
+@pytest.mark.slow
 def test_all_clips_get_what_evaluation_says(tmp_path):
   images = [np.full((32, 32, 3), 20 * i, np.uint8) for i in range(10)]
   write_sources(
@@ -111,7 +108,6 @@ def test_all_clips_get_what_evaluation_says(tmp_path):
     str(tmp_path / 'clips'), str(tmp_path), str(tmp_path / 'data'), 2
   )
   run = create_audioset(
-    **STEPS,
     **{
       'data.dir': str(tmp_path / 'data'),
       'task.num_classes': 2,
@@ -121,7 +117,7 @@ def test_all_clips_get_what_evaluation_says(tmp_path):
     },
   )
   workdir = tmp_path / 'run'
-  train.train(run, str(workdir))
+  untrained.save(run, workdir)
   ids = [record['id'] for record in run.source('eval')]
   paths = [tmp_path / 'clips' / f'{x}.mkv' for x in ids]
   check_agreement(run, workdir, 'eval', paths, batch_size=2)
@@ -290,26 +286,22 @@ def test_paths_come_from_standard_input(digits, tmp_path):
 
 
 def test_the_command_answers_and_says_by_its_status_if_all_were(
-  digits, tmp_path
+  digits, tmp_path, monkeypatch
 ):
   run, workdir = digits
   path = tmp_path / 'a.png'
   path.write_bytes(png(digit(run.source('test')[0])))
+  lines = io.TextIOWrapper(io.BytesIO(f'{path}\n'.encode()))
+  monkeypatch.setattr('sys.stdin', lines)
   flags = [f'--workdir={workdir}', '--top=3', '--format=jsonl']
-  result = subprocess.run(
-    [sys.executable, '-m', 'scripts.predict', *flags, '-', 'none.png'],
-    input=f'{path}\n'.encode(),
-    capture_output=True,
-    cwd=ROOT,
-    timeout=120,
-  )
-  assert result.returncode == 1, result.stderr
+  result = commands.run('scripts.predict', *flags, '-', 'none.png')
+  assert result.returncode == 1
   answer, refusal = map(json.loads, result.stdout.splitlines())
   assert len(answer['predictions']) == 3
   assert refusal == {'path': 'none.png', 'error': 'No such file or directory'}
-  assert b'Refused none.png: No such file' in result.stderr
-  assert b'1 answered, 1 refused.' in result.stderr
-  assert b'files/s' not in result.stderr  # It is no terminal.
+  assert 'Refused none.png: No such file' in result.stderr
+  assert '1 answered, 1 refused.' in result.stderr
+  assert 'files/s' not in result.stderr  # It is no terminal.
 
 
 @pytest.mark.parametrize(('refused', 'status'), [(0, 0), (2, 1)])

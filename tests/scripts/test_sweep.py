@@ -26,6 +26,7 @@ from scripts.sweeping import (
   stand_ins,
 )
 from scripts.sweeping.results import Result
+from tests import commands
 from tests.conftest import ROOT
 
 DEVICES = [runner.Device(''), runner.Device('gpu:1')]
@@ -531,6 +532,7 @@ def sweep(workdir, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_to_a_table(tmp_path):
   arguments = ('--config=configs/digits.py', '--variants=smoke')
   settings = ('--set=train.steps=6', '--set=train.checkpoint_every=2')
@@ -550,9 +552,32 @@ def test_a_killed_sweep_goes_on_to_a_table(tmp_path):
   assert 'Table 2 in small' in (tmp_path / 'table.md').read_text()
 
 
+def test_the_command_leaves_a_table_whatever_fails(
+  started, monkeypatch, tmp_path
+):
+  started.fail = {1e-3}
+  monkeypatch.setattr(stand_ins, 'make', lambda variants: None)  # Of data.
+  result = commands.run(
+    'scripts.sweep',
+    *(f'--workdir={tmp_path}', '--config=configs/fashion_mnist.py'),
+    *('--variants=table2_vit', '--set=train.steps=20'),
+  )
+  assert result.returncode == 1
+  assert len(started()) == 5
+  assert f'{tmp_path}/table.md has 1 of 1 variants.' in result.stdout
+  assert result.stderr.startswith('Failed: fashion_mnist:table2_vit, learning')
+  known = json.loads((tmp_path / 'results.json').read_text())
+  row = known['fashion_mnist:table2_vit']
+  assert row['command'].startswith('python -m scripts.sweep --workdir=')
+  assert 'Table 2 in small' in (tmp_path / 'table.md').read_text()
+
+
 def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path):
-  process = sweep(tmp_path / 'new', '--set=train.step=3')
-  said, _ = process.communicate()
-  assert process.returncode == 1
-  assert said.startswith('Error: --set: fashion_mnist:table2_perceiver:')
+  result = commands.run(
+    'scripts.sweep', f'--workdir={tmp_path / "new"}', '--set=train.step=3'
+  )
+  assert result.returncode == 1
+  assert result.stderr.startswith(
+    'Error: --set: fashion_mnist:table2_perceiver:'
+  )
   assert not (tmp_path / 'new').exists()

@@ -42,11 +42,11 @@ def assert_all_survived(outcomes):
     assert outcome.lost == 0
 
 
-@pytest.mark.slow
-def test_damaged_checkpoints_are_passed_over(tmp_path):
-  outcomes = list(damage.run(1, 0.02, str(tmp_path)))
-  assert [outcome.tried for outcome in outcomes] == [10, 2, 2]
+def test_each_kind_of_damage_is_passed_over(tmp_path):
+  outcomes = list(damage.run(1, 0.004, str(tmp_path)))
+  assert [outcome.tried for outcome in outcomes] == [2, 1, 1]
   assert_all_survived(outcomes)
+  assert [path.name for path in tmp_path.iterdir()] == ['original']
 
 
 @pytest.fixture
@@ -55,13 +55,6 @@ def left(trained, monkeypatch):
   run, workdir, _ = trained
   copy = lambda folder: shutil.copytree(workdir, folder) and run
   monkeypatch.setattr(damage, '_train', copy)
-
-
-def test_each_kind_of_damage_is_passed_over(left, tmp_path):
-  outcomes = list(damage.run(1, 0.004, str(tmp_path)))
-  assert [outcome.tried for outcome in outcomes] == [2, 1, 1]
-  assert_all_survived(outcomes)
-  assert [path.name for path in tmp_path.iterdir()] == ['original']
 
 
 def test_damage_that_goes_unseen_is_lost(left, tmp_path, monkeypatch):
@@ -349,11 +342,12 @@ def test_a_victim_ends_at_its_moment(monkeypatch, settings, ends):
 
 @pytest.mark.slow
 def test_killed_in_a_save_and_a_restore_a_run_ends_the_same(tmp_path):
-  seed = random.random()
-  print(f'seed {seed}')  # Shown if the test fails.
-  undisturbed = kills.undisturbed(CASE, str(tmp_path))
-  moments = ['save', 'restore']
-  outcome = kills.kill(CASE, undisturbed, seed, moments, str(tmp_path))
+  fewer = 'train.steps=24', 'train.eval_every=12', 'data.num_workers=0'
+  case = dataclasses.replace(CASE, settings=(*CASE.settings, *fewer))
+  undisturbed = kills.undisturbed(case, str(tmp_path))
+  # This seed has the third save and the first look at what is there.
+  seed, moments = 0.018, ['save', 'restore']
+  outcome = kills.kill(case, undisturbed, seed, moments, str(tmp_path))
   assert (outcome.tried, outcome.lost) == (2, 0), outcome.note
 
 

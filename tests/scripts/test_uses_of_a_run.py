@@ -15,8 +15,12 @@ from scripts import attention_maps, export, report
 from tests.experiments.smoke import create
 from tests.scripts.prediction import ask, digit
 
-# With the same arrays, the default would be another function of the input.
-PLACEMENT = {'model.cross_attend_placement': 'at_start'}
+# With the same arrays, the default placement would be another function of the
+# input. Steps of one size are one program, however many are taken.
+SETTINGS = {
+  'model.cross_attend_placement': 'at_start',
+  'optimizer.schedule': 'constant',
+}
 EXAMPLE = 3  # Of the test split.
 
 
@@ -31,7 +35,7 @@ def leave_strays(workdir):
 @pytest.fixture(scope='module')
 def strewn(tmp_path_factory):
   """A run of another placement than the default's, with stray files."""
-  run = create(**PLACEMENT)
+  run = create(**SETTINGS)
   workdir = tmp_path_factory.mktemp('strewn') / 'run'
   train.train(run, str(workdir))
   leave_strays(workdir)
@@ -52,7 +56,7 @@ def expected(strewn):
 
 
 def resumed(run, workdir, tmp_path):
-  train.train(create(**PLACEMENT, **{'train.steps': 21}), str(workdir))
+  train.train(create(**SETTINGS, **{'train.steps': 21}), str(workdir))
   assert int(saved.restore(run, str(workdir)).step) == 21
 
 
@@ -96,8 +100,8 @@ def mapped(run, workdir, tmp_path):
   batch = run.task.eval_example(run.source('test')[EXAMPLE])
   batch = {name: np.asarray(x)[None] for name, x in batch.items()}
   attention = experiment.transform_attention(run.config, run.task)
-  (queries, inputs), _ = attention.apply(
-    state.params, state.model_state, None, batch
+  (queries, inputs), _ = jax.eval_shape(
+    attention.apply, state.params, state.model_state, None, batch
   )
   assert len(queries) == len(maps) == 2
   assert inputs.num_elements == 64

@@ -1,0 +1,33 @@
+"""Runs that are saved without being trained: it would take longest."""
+
+import jax
+import numpy as np
+
+from experiments import checkpoint, sharding, telemetry
+
+
+def random_weights(run):
+  """Parameters with which no two inputs are likely to look alike."""
+  rng = np.random.default_rng(0)
+  draw = lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32)
+  return jax.tree.map(draw, run.state_shapes.params)
+
+
+def save(run, workdir, params=None):
+  """Leaves a config, names of classes and a checkpoint, as training does.
+
+  Args:
+    run: an experiment.
+    workdir: to write to.
+    params: of the model; None: `random_weights`. All other arrays are zero.
+  """
+  zeros = lambda x: np.zeros(x.shape, x.dtype)
+  state = jax.tree.map(zeros, run.state_shapes)
+  state = state._replace(params=params or random_weights(run))
+  shardings = sharding.state_shardings(run.mesh, run.state_shapes)
+  checkpoints = checkpoint.Checkpoints(
+    str(workdir), best_metric=run.task.best_metric, keep=1, read_only=False
+  )
+  checkpoints.save(0, jax.device_put(state, shardings), 0)
+  checkpoints.close()
+  telemetry.record_launch(str(workdir), run.config, 0, run.class_names)

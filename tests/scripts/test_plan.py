@@ -417,7 +417,7 @@ SMALL = (
 @pytest.mark.slow
 def test_a_training_step_compiles_for_tpus(compilers, tmp_path):
   plan_, printed = plan(
-    *(tmp_path / 'plan.json', 'v5e:2x2', *SMALL),
+    *(tmp_path / 'plan.json', 'v5e:2x2', '--config=configs/digits.py:smoke'),
     '--config.train.batch_size=8',
   )
   assert 'train step, batch 8, v5e:2x2: 4 devices' in printed

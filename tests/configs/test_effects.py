@@ -59,32 +59,48 @@ def batch_of(task, module):
   return {name: np.asarray(x)[None] for name, x in window.items()}
 
 
+class Outcome:
+  """What a function makes of its inputs; compiled where shapes do not tell."""
+
+  def __init__(self, function, *inputs):
+    self.function, self.inputs = jax.jit(function), inputs
+    self.shapes = str((inputs, self.function.eval_shape(*inputs)))
+
+  @functools.cached_property
+  def numbers(self):
+    return np.asarray(self.function(*map(randomly, self.inputs)))
+
+
+@functools.cache
 def model_input(module, **overrides):
-  """The byte array of a record, and how many classes there are."""
+  """How many classes there are, and the byte array of a record."""
   config = module.get_config('tiny' if 'tiny' in module.VARIANTS else '')
   config.update_from_flattened_dict(overrides)
   task = benchmarks.create(**config.task)
   batch = batch_of(task, module)
   inputs = hk.transform(lambda: task.byte_array(batch, False).to_array())
-  params = randomly(jax.eval_shape(inputs.init, jax.random.key(0)))
-  return task.num_classes, np.asarray(inputs.apply(params, None))
+  params = jax.eval_shape(inputs.init, jax.random.key(0))
+  return task.num_classes, Outcome(lambda p: inputs.apply(p, None), params)
 
 
 def logits(config):
-  """The shapes of the weights, and the logits of a digit."""
+  """How many classes there are, and the logits of a digit."""
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
   params, state = run.state_shapes.params, run.state_shapes.model_state
-  averages = jax.tree.map(jnp.abs, randomly(state))  # Variances among them.
   batch = batch_of(run.task, digits)
-  apply = jax.jit(lambda *x: run.forward.apply(*x, None, batch, False)[0])
-  return str((params, state)), np.asarray(apply(randomly(params), averages))
+
+  def apply(params, state):
+    averages = jax.tree.map(jnp.abs, state)  # Variances among them.
+    return run.forward.apply(params, averages, None, batch, False)[0]
+
+  return run.task.num_classes, Outcome(apply, params, state)
 
 
 def are_equal(one, other, tolerance):
-  return one[0] == other[0] and (
-    one[1].shape == other[1].shape
-    and np.allclose(one[1], other[1], rtol=tolerance, atol=tolerance)
-  )
+  if one[0] != other[0] or one[1].shapes != other[1].shapes:
+    return False
+  numbers, others = one[1].numbers, other[1].numbers
+  return np.allclose(numbers, others, rtol=tolerance, atol=tolerance)
 
 
 def check(effect, one, other):

@@ -1,5 +1,6 @@
 """Every number of a config has a range, and what is out of it is named."""
 
+import functools
 import importlib
 import math
 import re
@@ -15,15 +16,11 @@ def create(config):
   return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
 
 
-def models():
-  """A variant of each config for each kind of model."""
-  found = {}
-  for name in CONFIGS:
-    module = importlib.import_module(f'configs.{name}')
-    for variant in module.VARIANTS:
-      kind = module.get_config(variant).model.name
-      found.setdefault((name, kind), (name, variant))
-  return list(found.values())
+SMALL = {
+  'model.num_latent_transformers': 2,
+  'model.num_self_attends': 1,
+  'model.num_cross_attends': 1,
+}
 
 
 def numbers(config):
@@ -62,19 +59,45 @@ def wrong(value):
   return [-1e-9, -1e30, math.nan, math.inf]
 
 
-@pytest.mark.parametrize(('name', 'variant'), models())
-def test_every_number_of_a_config_has_a_range(name, variant):
+@functools.cache
+def keys():
+  """Keys whose values are numbers, each once, and a variant that has it.
+
+  All models of a kind share their keys, and all configs those of the other
+  sections; a task is its config's own.
+  """
+  found = {}
+  for name in CONFIGS:
+    module = importlib.import_module(f'configs.{name}')
+    for variant in module.VARIANTS:
+      config = module.get_config(variant)
+      owners = {'task': name, 'model': config.model.name}
+      for key, value in numbers(config):
+        owner = owners.get(key.partition('.')[0])
+        found.setdefault((owner, key), (name, variant, key, value))
+  return list(found.values())
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_number_of_a_config_has_a_range(name):
   module = importlib.import_module(f'configs.{name}')
-  checked = 0
-  for key, value in numbers(module.get_config(variant)):
+  own = [rest for of, *rest in keys() if of == name]
+  assert own
+  for variant, key, value in own:
     for bad in wrong(value):
       config = module.get_config(variant)
       config.update_from_flattened_dict({key: bad})
       # In one line, which may name another key before it.
       with pytest.raises(ValueError, match=rf'^(.* )?{re.escape(key)}=.*\.$'):
         create(config)
-      checked += 1
-  assert checked > 70
+
+
+def test_numbers_of_every_section_are_among_them():
+  assert len(keys()) > 80
+  sections = {key.partition('.')[0] for _, _, key, _ in keys()}
+  assert sections == {
+    *('seed', 'task', 'data', 'model', 'optimizer', 'train', 'eval')
+  }
 
 
 @pytest.mark.parametrize(
@@ -100,6 +123,7 @@ def test_every_number_of_a_config_has_a_range(name, variant):
 def test_the_ends_of_ranges(name, key, bad, good):
   module = importlib.import_module(f'configs.{name}')
   config = module.get_config()
+  config.update_from_flattened_dict(SMALL)
   config.update_from_flattened_dict({key: bad})
   with pytest.raises(ValueError, match=rf'{key}=.* must be in'):
     create(config)

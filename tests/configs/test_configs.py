@@ -11,12 +11,14 @@ import pytest
 from configs import base, digits
 from experiments import (
   benchmarks,
+  config_effects,
   experiment,
   optimizers,
   pipeline,
   sharding,
   train_step,
 )
+from perceiver.effects import Effect
 from tests.configs.config_effects import OTHER_EFFECTS
 from tests.conftest import CONFIGS
 
@@ -27,16 +29,50 @@ VARIANTS = [
 ]
 
 
+def get_config(name, variant):
+  return importlib.import_module(f'configs.{name}').get_config(variant)
+
+
+def create(config):
+  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+
+
 @pytest.mark.parametrize(('name', 'variant'), VARIANTS)
-def test_every_variant_fits_its_model(name, variant):
-  config = importlib.import_module(f'configs.{name}').get_config(variant)
+def test_every_variant_is_locked_and_two_levels_deep(name, variant):
+  config = get_config(name, variant)
   assert config.is_locked
   assert all(
     not any(hasattr(x, 'items') for x in section.values())
     for section in config.values()
     if hasattr(section, 'items')
   ), 'sections have no sections of their own'
-  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+def test_every_variant_fits_its_model(name, variant):
+  """To initialise the weights, the model is applied to the task's input."""
+  config = get_config(name, variant)
+  shapes = create(config).state_shapes
+  assert [
+    x['b'].shape for path, x in shapes.params.items() if path.endswith('head')
+  ] == [(config.model.num_classes,)]
+
+
+def kinds_of_models():
+  """A variant of each config for each kind of model; small where there is."""
+  small = ('smoke', 'tiny')
+  found = {}
+  for name, variant in sorted(VARIANTS, key=lambda x: x[1] not in small):
+    kind = get_config(name, variant).model.name
+    found.setdefault((name, kind), (name, variant))
+  return list(found.values())
+
+
+@pytest.mark.parametrize(('name', 'variant'), kinds_of_models())
+def test_every_kind_of_model_has_logits_for_each_class(name, variant):
+  config = get_config(name, variant)
+  run = create(config)
   shapes = jax.eval_shape(
     lambda p, s, b: run.forward.apply(p, s, jax.random.key(0), b, True)[0],
     run.state_shapes.params,
@@ -86,7 +122,7 @@ def inputs(config):
 
 def program(config):
   """Initialisation and the gradient of the loss, as traced."""
-  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  run = create(config)
 
   def init_and_gradient(key, batch):
     params, state = run.forward.init(key, batch, True)
@@ -122,7 +158,7 @@ def steps(config):
 
 
 def train_program(config):
-  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  run = create(config)
   step = train_step.make_train_step(run)
   batch = run.task.batch_spec(config.train.batch_size)
   return str(step.trace(run.state_shapes, batch).jaxpr)
@@ -265,7 +301,19 @@ def test_every_test_has_a_key():
   }
 
 
-@pytest.mark.parametrize(('module', 'key'), OTHER_EFFECTS)
+def changes_no_function(key, config):
+  """Of the others, `test_effects` sees that they change what is computed."""
+  return config_effects.effect(key, config) != Effect.FUNCTION
+
+
+@pytest.mark.parametrize(
+  ('module', 'key'),
+  [
+    (module, key)
+    for module, key in OTHER_EFFECTS
+    if changes_no_function(key, module.get_config())
+  ],
+)
 def test_every_key_of_other_configs_changes_something(module, key):
   outcome, value, also = OTHER_EFFECTS[module, key]
 
@@ -279,7 +327,13 @@ def test_every_key_of_other_configs_changes_something(module, key):
 
 
 @pytest.mark.parametrize(
-  ('name', 'key'), [(n, key) for n, ks in BASELINES.items() for key in ks]
+  ('name', 'key'),
+  [
+    (name, key)
+    for name, keys in BASELINES.items()
+    for key in keys
+    if changes_no_function(f'model.{key}', {'model': {'name': name}})
+  ],
 )
 def test_every_key_of_a_baseline_changes_something(name, key):
   other = {key: BASELINES[name][key][1]}
@@ -295,7 +349,9 @@ def baseline_program(name, **overrides):
   return program(config)
 
 
-@pytest.mark.parametrize('key', EFFECTS)
+@pytest.mark.parametrize(
+  'key', [key for key in EFFECTS if changes_no_function(key, smoke())]
+)
 def test_every_key_changes_something(key):
   outcome, value, also = EFFECTS[key]
   assert cached(outcome, **also) != outcome(smoke(**(also | {key: value})))

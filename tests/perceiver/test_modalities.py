@@ -38,7 +38,7 @@ def byte_array(inputs, batch, **rest):
     lambda batch: modalities.byte_array(inputs, batch, **rest)
   )
   params = function.init(jax.random.key(0), batch)
-  return function.apply(params, None, batch), params
+  return jax.jit(function.apply)(params, None, batch), params
 
 
 @pytest.mark.parametrize('modality', ALL.values(), ids=ALL)

@@ -1,5 +1,7 @@
 """Folders of weights: what is written is read, and computes the same."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -19,17 +21,33 @@ from tests.perceiver.small_models import (
 )
 
 
-@pytest.fixture(scope='module', params=INPUTS)
-def saved(request, tmp_path_factory):
-  """A folder with random weights, its input, and the logits of a batch."""
-  inputs = INPUTS[request.param]
-  batch = random_batch(inputs)
-  model, data = transformed(inputs), prepared(inputs, batch)
-  params = random_params(inputs, data)
-  folder = tmp_path_factory.mktemp('saved') / request.param
-  tensors = exports.as_tensors(params)
-  exports.write(folder, config_of(inputs), tensors)
-  return folder, batch, jax.jit(model.apply)(params, None, data), params
+@pytest.fixture(scope='module')
+def save(tmp_path_factory):
+  """Makes a folder with random weights, its input, and a batch's logits."""
+
+  @functools.cache
+  def make(kind):
+    inputs = INPUTS[kind]
+    batch = random_batch(inputs)
+    model, data = transformed(inputs), prepared(inputs, batch)
+    params = random_params(inputs, data)
+    folder = tmp_path_factory.mktemp('saved') / kind
+    tensors = exports.as_tensors(params)
+    exports.write(folder, config_of(inputs), tensors)
+    return folder, batch, jax.jit(model.apply)(params, None, data), params
+
+  return make
+
+
+@pytest.fixture(params=INPUTS)
+def saved(save, request):
+  return save(request.param)
+
+
+@pytest.fixture
+def events(save):
+  """The one with two modalities."""
+  return save('events')
 
 
 def test_what_is_written_is_read(saved):
@@ -52,8 +70,8 @@ def test_what_is_written_is_read(saved):
   assert [x.shape for x in maps] == 2 * [(2, 1, 4, array.num_elements)]
 
 
-def test_unknown_choices_are_named_at_once(saved):
-  folder, *_ = saved
+def test_unknown_choices_are_named_at_once(events):
+  folder, *_ = events
   with pytest.raises(ValueError, match="attention='fast' is none of"):
     perceiver.from_pretrained(folder, attention='fast')
   with pytest.raises(TypeError, match='float7'):
@@ -62,16 +80,16 @@ def test_unknown_choices_are_named_at_once(saved):
   assert half.params['perceiver']['latents'].dtype == np.float32
 
 
-def test_several_devices_share_a_batch(saved):
-  folder, batch, logits, _ = saved
+def test_several_devices_share_a_batch(events):
+  folder, batch, logits, _ = events
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ('data',))
   model = perceiver.from_pretrained(folder, mesh=mesh)
   np.testing.assert_allclose(model(batch), logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('form', ['plain', 'no_kv', 'factored'])
-def test_every_form_of_attention_gives_the_same(saved, form):
-  folder, batch, logits, _ = saved
+def test_every_form_of_attention_gives_the_same(events, form):
+  folder, batch, logits, _ = events
   model = perceiver.from_pretrained(folder, attention=form)
   np.testing.assert_allclose(model(batch), logits, rtol=1e-4, atol=1e-5)
 
@@ -116,14 +134,11 @@ def test_pixels_of_another_scale_are_refused():
   np.testing.assert_allclose(jitted, right, rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_left_out_counts_as_absent(tmp_path):
+def test_what_is_left_out_counts_as_absent(events):
+  folder, batch, _, params = events
   inputs = INPUTS['events']
-  batch = random_batch(inputs)
-  model = transformed(inputs)
-  data = prepared(inputs, batch)
-  params = random_params(inputs, data)
-  exports.write(tmp_path / 'x', config_of(inputs), exports.as_tensors(params))
-  loaded = perceiver.from_pretrained(tmp_path / 'x')
+  model, data = transformed(inputs), prepared(inputs, batch)
+  loaded = perceiver.from_pretrained(folder)
   absent = np.zeros(2, bool)
   expected = jax.jit(model.apply)(params, None, data | {'has_video': absent})
   np.testing.assert_allclose(
@@ -141,8 +156,8 @@ def test_what_is_left_out_counts_as_absent(tmp_path):
       loaded(bad)
 
 
-def test_halves_take_half_the_space(saved, tmp_path):
-  folder, batch, logits, _ = saved
+def test_halves_take_half_the_space(events, tmp_path):
+  folder, batch, logits, _ = events
   config, tensors = exports.read(folder)
   for dtype in ('bfloat16', 'float16'):
     half = tmp_path / dtype
@@ -157,8 +172,8 @@ def test_halves_take_half_the_space(saved, tmp_path):
     assert 0 < error < 0.05
 
 
-def test_nothing_is_written_over_or_left_half_written(saved, tmp_path):
-  folder, *_ = saved
+def test_nothing_is_written_over_or_left_half_written(events, tmp_path):
+  folder, *_ = events
   config, tensors = exports.read(folder)
   before = (folder / weight_files.CONFIG).read_bytes()
   with pytest.raises(FileExistsError, match='exists already'):

@@ -44,7 +44,7 @@ def mixed_batch(config):
     name: jnp.arange(math.prod(x.shape)).reshape(x.shape).astype(x.dtype)
     for name, x in spec.items()
   } | {'mask': jnp.ones(4, bool)}
-  batch = task.augment_batch(batch, jax.random.key(0))
+  batch = jax.jit(task.augment_batch)(batch, jax.random.key(0))
   return [np.asarray(x).tobytes() for x in jax.tree.leaves(dict(batch))]
 
 

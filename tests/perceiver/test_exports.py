@@ -22,18 +22,23 @@ from tests.perceiver.small_models import (
 )
 
 
+@pytest.fixture(scope='module')
+def ours(tmp_path_factory):
+  """A small folder of random weights."""
+  folder = tmp_path_factory.mktemp('exports') / 'ours'
+  inputs = INPUTS['points']
+  params = random_params(inputs, prepared(inputs, random_batch(inputs)))
+  exports.write(folder, config_of(inputs), exports.as_tensors(params))
+  return folder
+
+
 @pytest.fixture
-def copy(tmp_path):
-  """Makes copies of a small folder, or of one of transformers'."""
+def copy(ours, tmp_path):
+  """Makes copies of that folder, or of one of transformers'."""
 
   def make(kind):
-    folder = tmp_path / kind
-    if kind in ('fourier', 'learned', 'conv'):
-      return pathlib.Path(shutil.copytree(TRANSFORMERS / kind, folder))
-    inputs = INPUTS['points']
-    params = random_params(inputs, prepared(inputs, random_batch(inputs)))
-    exports.write(folder, config_of(inputs), exports.as_tensors(params))
-    return folder
+    folder = ours if kind == 'ours' else TRANSFORMERS / kind
+    return pathlib.Path(shutil.copytree(folder, tmp_path / kind))
 
   return make
 

@@ -189,6 +189,7 @@ preparation.prepare(*sys.argv[1:], 2, clips_per_file=4)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_goes_on(tmp_path, good):
   clips = {
     f'{name[:8]}{i}{name[9:]}': content

@@ -208,6 +208,7 @@ def test_shards_that_there_are():
   assert prepare_audioset.shard(None) is None
 
 
+@pytest.mark.slow
 def test_shards_that_are_killed_come_to_the_same_bytes(tmp_path):
   outcome = preparing.run(seed=0, count=2, folder=str(tmp_path))
   assert (outcome.tried, outcome.survived) == (2, 2), outcome.note

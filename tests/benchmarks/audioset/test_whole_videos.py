@@ -36,7 +36,13 @@ def path(tmp_path):
   return tmp_path / 'clip'
 
 
-@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize(
+  'form',
+  [
+    pytest.param(x, marks=[] if x == 'mp4' else [pytest.mark.slow])
+    for x in FORMS
+  ],
+)
 def test_a_part_is_cut_from_the_decoded_whole(path, form):
   path.write_bytes(counting(0, 24, **FORMS[form]))
   frames, audio = media.decode(str(path), 0.0, 24.0)
@@ -146,6 +152,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 def test_a_clip_is_the_seconds_of_its_row_or_is_refused(tmp_path):
   (tmp_path / 'clips').mkdir()
   (tmp_path / 'class_labels_indices.csv').write_text(CLASSES)

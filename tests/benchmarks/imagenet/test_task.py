@@ -135,6 +135,7 @@ def losses(workdir):
   return [(r['step'], r['split'], r['loss']) for r in records]
 
 
+@pytest.mark.slow
 def test_a_run_skips_what_is_damaged_and_resumes_to_the_same_losses(
   mini_imagenet_dir, mesh, tmp_path, caplog
 ):
@@ -172,6 +173,7 @@ def test_numbers_that_differ_are_found_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_the_config_tells_what_each_variant_costs():
   table = {
     line.split()[0]: line

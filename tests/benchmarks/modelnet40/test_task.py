@@ -208,6 +208,7 @@ def test_a_held_out_part_is_never_trained_on(data_dir):
     assert task.num_examples(split) == len(names[split])
 
 
+@pytest.mark.slow
 def test_runs_report_both_splits_and_pick_by_the_first(data_dir, tmp_path):
   run = create(tiny(data_dir, **{'task.validation_fraction': 0.25}))
   metrics = train.train(run, str(tmp_path))
@@ -278,11 +279,15 @@ def test_the_top_band_is_ten_times_that_of_imagenet():
 
 
 def test_the_full_model_takes_387_channels_of_2048_points():
-  full = configs.get_config()
-  params, inputs = experiment.model_shapes(full)
+  inputs = experiment.input_shapes(configs.get_config())
   assert (inputs.num_elements, inputs.num_channels) == (2048, 387)
-  assert params['perceiver']['latents'].shape == (512, 1024)
+
+
+@pytest.mark.slow
+def test_the_full_model_has_a_training_step():
   run = create(config('', **{'train.batch_size': 2, 'eval.batch_size': 2}))
+  params = run.state_shapes.params
+  assert params['perceiver']['latents'].shape == (512, 1024)
   step = train_step.make_train_step(run)
   state, metrics = jax.eval_shape(
     step, run.state_shapes, run.task.batch_spec(2)

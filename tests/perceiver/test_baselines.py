@@ -99,7 +99,8 @@ def test_permuting_pixels_with_their_positions(name, is_changed):
       perceiver.ByteArray((s,)), is_training
     )
   )
-  params, state = forward.init(jax.random.key(1), inputs, True)
+  init = jax.jit(forward.init, static_argnums=2)
+  params, state = init(jax.random.key(1), inputs, True)
   apply = jax.jit(lambda s: forward.apply(params, state, None, s, False)[0])
   plain, permuted = apply(inputs), apply(inputs.permute(order))
   difference = np.abs(plain - permuted).max() / np.abs(plain).max()
@@ -116,8 +117,9 @@ def test_in_bfloat16_logits_and_parameters_stay_float32(name):
 
   inputs = segment(jax.random.key(0))
   transformed = hk.transform_with_state(forward)
-  params, state = transformed.init(jax.random.key(1), inputs)
-  logits, state = transformed.apply(params, state, None, inputs)
+  shapes = jax.eval_shape(transformed.init, jax.random.key(1), inputs)
+  params, _ = shapes
+  logits, state = jax.eval_shape(transformed.apply, *shapes, None, inputs)
   assert logits.dtype == jnp.float32
   leaves = jax.tree.leaves((params, state))
   assert {x.dtype for x in leaves} <= {jnp.dtype('float32'), jnp.dtype('int32')}

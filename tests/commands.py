@@ -16,7 +16,7 @@ from absl import app, flags
 
 
 @contextlib.contextmanager
-def _own_flags():
+def own_flags():
   """Hides the flags of other modules than absl's; they may have equal names."""
   assert app.flags is flags  # Its flags are defined, too.
   kept = dict(vars(flags.FLAGS))
@@ -41,7 +41,7 @@ def run(module, *arguments):
   output, errors = io.StringIO(), io.StringIO()
   status = 0
   with (
-    _own_flags(),
+    own_flags(),
     mock.patch('experiments.logs.initialize'),
     mock.patch.dict('os.environ'),
     mock.patch.object(sys, 'argv', [module, *map(str, arguments)]),

@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import shutil
+import signal
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(
@@ -16,6 +17,9 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # Nor is a step worth them.
+
+# A shell's background jobs ignore it, and so would the processes of tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

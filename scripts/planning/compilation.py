@@ -131,7 +131,6 @@ def plan(
   start = time.perf_counter()
   hardware = target.hardware
   packages = environment.inside()
-  assert packages is not None
   facts: dict[str, Any] = {}
   with tempfile.TemporaryDirectory() as dump:
     options = {} if target.platform == 'tpu' else ptx.dumping(dump)
@@ -153,7 +152,7 @@ def plan(
         output=memory.output_size_in_bytes,
         aliased=memory.alias_size_in_bytes,
       )
-      if isinstance(hardware, targets.Gpu) and cost.kernels:
+      if isinstance(hardware, targets.Gpu) and cost.kernels and packages:
         facts['kernels'] = ptx.kernels(
           Path(dump),
           {kernel.name for kernel in cost.kernels},

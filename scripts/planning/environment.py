@@ -54,11 +54,12 @@ def requirements(platform: str) -> list[str]:
   ]
 
 
-def compiler(folder: Path) -> str:
-  """What compiles, with its version: 'jax 0.12.0.1, libtpu 0.0.50.1'."""
-  found = _versions(folder)
-  (name,) = (x for x in COMPILERS if x in found)
-  return f'jax {importlib.metadata.version("jax")}, {name} {found[name]}'
+def compiler(folder: Path | None) -> str:
+  """What compiles: 'jax 0.12.0.1, libtpu 0.0.50.1'; without a folder, jax."""
+  found = {'jax': importlib.metadata.version('jax')}
+  if folder is not None:
+    found |= _versions(folder)
+  return ', '.join(f'{x} {found[x]}' for x in ('jax', *COMPILERS) if x in found)
 
 
 def _versions(folder: Path) -> dict[str, str]:

@@ -5,12 +5,12 @@ import signal
 import sys
 import warnings
 
-from absl import flags
 import jax
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 import pytest
 
 from experiments import logs
+from tests import commands
 from tests.experiments.smoke import create
 
 
@@ -40,37 +40,26 @@ def command(monkeypatch):
   JAX is started already, and its messages are left to pytest.
   """
   device = jax.devices()[:1]
-  before = {name: flags.FLAGS[name] for name in flags.FLAGS}
-  was_parsed = flags.FLAGS.is_parsed()
-  for name in ('config', 'workdir', 'mode'):  # Those of a script, imported.
-    if name in before:
-      delattr(flags.FLAGS, name)
-  sys.modules.pop('experiments.run', None)
-  module = importlib.import_module('experiments.run')
-  handler = signal.getsignal(signal.SIGINT)
-  monkeypatch.setattr(module, 'initialize_distributed', lambda: None)
-  monkeypatch.setattr(logs, 'initialize', lambda: None)
-  monkeypatch.setattr(jax, 'devices', lambda *_: device)
+  with commands.own_flags():
+    sys.modules.pop('experiments.run', None)  # It defines its flags anew.
+    module = importlib.import_module('experiments.run')
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(module, 'initialize_distributed', lambda: None)
+    monkeypatch.setattr(logs, 'initialize', lambda: None)
+    monkeypatch.setattr(jax, 'devices', lambda *_: device)
 
-  def command(*arguments):
-    argv = ['experiments.run', *arguments]
-    monkeypatch.setattr(sys, 'argv', argv)  # Where ml_collections looks.
-    with warnings.catch_warnings():
-      # ml_collections calls it.
-      warnings.filterwarnings('ignore', 'the load_module')
-      arguments = module.parse_flags(argv)
-    module.main(arguments)
+    def command(*arguments):
+      argv = ['experiments.run', *arguments]
+      monkeypatch.setattr(sys, 'argv', argv)  # Where ml_collections looks.
+      with warnings.catch_warnings():
+        # ml_collections calls it.
+        warnings.filterwarnings('ignore', 'the load_module')
+        arguments = module.parse_flags(argv)
+      module.main(arguments)
 
-  command.module = module
-  yield command
-  signal.signal(signal.SIGINT, handler)
-  for name in set(flags.FLAGS) - before.keys():
-    delattr(flags.FLAGS, name)
-  for name, flag in before.items():
-    if name not in flags.FLAGS:
-      flags.FLAGS[name] = flag
-  if not was_parsed:
-    flags.FLAGS.unparse_flags()
+    command.module = module
+    yield command
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

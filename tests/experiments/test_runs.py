@@ -70,6 +70,7 @@ def contents(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_a_run_that_is_killed_goes_on(tmp_path):
   """It is held, stopped, killed, started again, and told to stop."""
   workers = '--config.data.num_workers=2'

@@ -10,7 +10,7 @@ from scripts.torturing import emulator
 from tests.experiments import processes
 from tests.experiments.smoke import losses, Stop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.versions]
 
 
 def launch(workdir, count, devices, *arguments):

@@ -203,7 +203,8 @@ def test_every_operation_has_a_part_and_every_rule_an_operation():
 def test_parts_by_scope_and_place(scope, place, part):
   source = ''
   if place is not None:
-    source = f'{inspect.getfile(place)}:{getattr(place, "__qualname__", "f")}'
+    file = inspect.getfile(inspect.unwrap(place))
+    source = f'{file}:{getattr(place, "__qualname__", "f")}'
   assert program.part_of(f'jit(train_step)/{scope}', source) == part
 
 
@@ -300,7 +301,9 @@ def test_an_installation_is_whole_or_not_at_all(tmp_path, monkeypatch):
   def pip(status):
     def run(command, **options):
       packages = Path(command[command.index('--target') + 1])
-      (packages / 'libtpu').mkdir(parents=True)
+      metadata = packages / 'libtpu-1.dist-info' / 'METADATA'
+      metadata.parent.mkdir(parents=True)
+      metadata.write_text('Name: libtpu\nVersion: 1\n')
       return subprocess.CompletedProcess(command, status, '', 'no\nERROR: full')
 
     monkeypatch.setattr(subprocess, 'run', run)
@@ -313,7 +316,12 @@ def test_an_installation_is_whole_or_not_at_all(tmp_path, monkeypatch):
   environment.install('tpu', folder)
   assert list(folder.parent.iterdir()) == [folder]
   pip(1)
+  monkeypatch.setattr(environment, 'requirements', lambda _: ['libtpu==1.*'])
   environment.install('tpu', folder)  # It is there: pip is not asked.
+  assert environment.compiler(folder) == f'jax {jax.__version__}, libtpu 1'
+  monkeypatch.setattr(environment, 'requirements', lambda _: ['libtpu==2.*'])
+  with pytest.raises(ValueError, match=r'has libtpu 1, but jax .* libtpu==2'):
+    environment.install('tpu', folder)
 
 
 def test_the_compiler_is_that_of_this_jax():
@@ -360,6 +368,7 @@ def test_a_plan_is_told_in_lines_and_as_data():
     num_devices=4,
     total_steps=10,
     compile_s=3.0,
+    compiler='jax 0.12, libtpu 0.0.50',
     memory=compilation.Memory(2**30, 2**29, 2**28, 2**28),
     cost=cost,
     kernel_cycles=kernel_cycles,
@@ -372,7 +381,8 @@ def test_a_plan_is_told_in_lines_and_as_data():
   assert (kernel['name'], kernel['calls'], kernel['cycles']) == ('k', 7, 20.0)
   text = report.as_text(plan)
   for line in (
-    'train step, batch 8, v5e:2x2: 4 devices, 2 examples on each;',
+    'train step, batch 8, v5e:2x2: 4 devices, 2 examples on each;'
+    ' compiled in 3 s by jax 0.12, libtpu 0.0.50',
     'Fits: 1.50 of 16.00 GiB',
     'ESTIMATED, not measured',
     'all-reduce: 1 times',
@@ -415,6 +425,7 @@ SMALL = (
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_a_training_step_compiles_for_tpus(compilers, tmp_path):
   plan_, printed = plan(
     *(tmp_path / 'plan.json', 'v5e:2x2', '--config=configs/digits.py:smoke'),
@@ -446,6 +457,7 @@ def test_a_training_step_compiles_for_tpus(compilers, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_a_training_step_compiles_for_gpus(compilers, tmp_path):
   plan_, _ = plan(
     *(tmp_path / 'plan.json', 'h100:2', *SMALL), '--config.train.batch_size=4'

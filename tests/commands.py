@@ -14,22 +14,36 @@ import warnings
 
 from absl import app, flags
 
+# What has commands; other modules' flags are libraries'.
+COMMANDS = ('experiments', 'scripts', 'tests')
+
+
+def _of_libraries():
+  """The flags that libraries have defined, by name."""
+  return {
+    flag.name: flag
+    for module, defined in flags.FLAGS.flags_by_module_dict().items()
+    if module.partition('.')[0] not in COMMANDS
+    for flag in defined
+  }
+
 
 @contextlib.contextmanager
 def own_flags():
-  """Hides the flags of other modules than absl's; they may have equal names."""
+  """Hides the flags of commands; they may have equal names."""
   assert app.flags is flags  # Its flags are defined, too.
   kept = dict(vars(flags.FLAGS))
   own = flags.FlagValues()
-  for module, defined in flags.FLAGS.flags_by_module_dict().items():
-    if module.startswith('absl.'):
-      for flag in defined:
-        own[flag.name] = flag
+  for name, flag in _of_libraries().items():
+    own[name] = flag
   vars(flags.FLAGS).update(vars(own))
   try:
     yield
   finally:
+    found = _of_libraries()  # Some may have been imported meanwhile.
     vars(flags.FLAGS).update(kept)
+    for name in found.keys() - set(flags.FLAGS):
+      flags.FLAGS[name] = found[name]
 
 
 def run(module, *arguments):

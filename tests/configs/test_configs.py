@@ -69,6 +69,7 @@ def kinds_of_models():
   return list(found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'variant'), kinds_of_models())
 def test_every_kind_of_model_has_logits_for_each_class(name, variant):
   config = get_config(name, variant)

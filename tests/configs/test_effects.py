@@ -110,6 +110,7 @@ def check(effect, one, other):
     assert are_equal(one, other, 0.0) == (effect != Effect.FUNCTION)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('module', 'key'), OTHER_EFFECTS)
 def test_keys_of_tasks_are_marked_as_what_they_change(module, key):
   _, value, also = OTHER_EFFECTS[module, key]
@@ -141,6 +142,7 @@ def baseline(name, **overrides):
   return config, logits(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'key'), [(n, key) for n, ks in BASELINES.items() for key in ks]
 )

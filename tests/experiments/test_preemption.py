@@ -50,10 +50,12 @@ print(step)
   ('questions', 'saved'),
   [
     ([11], [10]),  # In the first batch of an evaluation.
-    ([13], [10]),  # In its last.
-    ([10], [10]),  # Just before it.
-    ([25], [20]),  # In the evaluation at the end.
-    ([23], [20]),  # Before that one.
+    pytest.param([13], [10], marks=pytest.mark.slow),  # In its last.
+    pytest.param([10], [10], marks=pytest.mark.slow),  # Just before it.
+    pytest.param(
+      [25], [20], marks=pytest.mark.slow
+    ),  # In the evaluation at the end.
+    pytest.param([23], [20], marks=pytest.mark.slow),  # Before that one.
     ([12, 2, 14], [10, 10, 20]),  # Twice in one evaluation, once in another.
   ],
 )

@@ -63,6 +63,7 @@ def test_a_program_that_a_kill_cut_off_is_compiled_again(
   assert start(own_cache, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_trace_of_two_steps_opens_in_xprof(trained, tmp_path, change, caplog):
   run = change(trained[0], **{'train.profile_steps': '4:2'})
   train.train(run, str(tmp_path))

@@ -41,6 +41,7 @@ def run(store, trained):
   return ours, workdir, train.train(ours, workdir)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_store_is_that_on_a_disk(run, trained):
   ours, workdir, metrics = run
   _, on_disk, metrics_on_disk = trained
@@ -65,6 +66,7 @@ def test_a_run_in_a_store_is_that_on_a_disk(run, trained):
   assert [x['start_step'] for x in launches] == [0, 12]
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_and_looked_at_there(run, tmp_path):
   ours, workdir, metrics = run
   assert saved.evaluate_checkpoint(ours, workdir) == metrics
@@ -88,6 +90,7 @@ def events(path):
     data = data[size + 16 :]
 
 
+@pytest.mark.slow
 def test_tensorboard_finds_both_launches(run):
   paths = sorted(storage.path(run[1]).glob('events.out.tfevents.*'))
   read = [event for path in paths for event in events(path)]
@@ -103,6 +106,7 @@ def test_tensorboard_finds_both_launches(run):
   np.testing.assert_allclose(values, losses(run[1]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_moved_aside(run, store):
   workdir = storage.path(store.url('damaged'))
   for path in storage.files(storage.path(run[1]) / 'checkpoints'):

@@ -35,6 +35,7 @@ from tests.experiments.smoke import (
 )
 
 
+@pytest.mark.slow
 def test_devices_and_accumulation_change_no_result(
   trained, parallel, tmp_path, monkeypatch
 ):

@@ -44,6 +44,7 @@ def test_a_process_that_stands_still_ends_and_says_where():
   assert result.stdout.startswith('The watchdog ended the process: step 3')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
 def test_one_in_which_not_even_python_runs_ends_too():
   code = SLEEP.format(library='ctypes', hang='ctypes.PyDLL(None).sleep(1000)')

@@ -40,7 +40,15 @@ def two_heads(inputs):
   return settings, parameters(inputs, **settings)
 
 
-@pytest.mark.parametrize('inputs', [single, masked, fused, points])
+@pytest.mark.parametrize(
+  'inputs',
+  [
+    single,
+    masked,
+    pytest.param(fused, marks=pytest.mark.slow),
+    pytest.param(points, marks=pytest.mark.slow),
+  ],
+)
 def test_the_forms_have_the_same_maps(data, inputs):
   settings, params = two_heads(inputs)
   maps = {}

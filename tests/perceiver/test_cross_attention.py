@@ -444,6 +444,7 @@ def small_model(**settings):
   return hk.transform(forward)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_moves_between_the_forms():
   images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 3)), 'f')
   models = {

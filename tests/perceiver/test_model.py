@@ -283,7 +283,11 @@ def test_bfloat16_keeps_float32_parameters_and_logits(data):
 
 
 @pytest.mark.parametrize(
-  'remat', ['nothing_saveable', 'dots_with_no_batch_dims_saveable']
+  'remat',
+  [
+    'nothing_saveable',
+    pytest.param('dots_with_no_batch_dims_saveable', marks=pytest.mark.slow),
+  ],
 )
 def test_remat_changes_the_program_but_not_the_gradient(data, remat):
   params = parameters(single)
@@ -320,6 +324,7 @@ def test_dropout_acts_in_training_alone(data):
   assert np.abs(one - other).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_latents_start_as_a_truncated_normal():
   settings = {
     'num_latents': 512,

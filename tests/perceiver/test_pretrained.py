@@ -39,7 +39,12 @@ def save(tmp_path_factory):
   return make
 
 
-@pytest.fixture(params=INPUTS)
+@pytest.fixture(
+  params=[
+    pytest.param(x, marks=[] if x == 'image' else [pytest.mark.slow])
+    for x in INPUTS
+  ]
+)
 def saved(save, request):
   return save(request.param)
 
@@ -196,7 +201,9 @@ def relative_error(logits, expected):
   return np.abs(logits - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize('kind', ['fourier', 'learned'])
+@pytest.mark.parametrize(
+  'kind', [pytest.param('fourier', marks=pytest.mark.slow), 'learned']
+)
 def test_models_of_transformers_give_its_logits(kind):
   """tests/perceiver/make_transformers_fixtures.py made them."""
   folder = TRANSFORMERS / kind

@@ -25,6 +25,7 @@ def sounds():
   return np.round(stack * 32767).astype(np.int16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('bins', 'hop'), [(BINS, HOP), (32, 1920)])
 def test_log_mel_is_librosas(bins, hop):
   samples = sounds().astype(np.float32) / 32768

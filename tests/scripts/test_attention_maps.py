@@ -14,8 +14,8 @@ from tests.experiments.smoke import create
 from tests.scripts import known_attention, untrained
 from tests.scripts.known_attention import CASES, clip, digit
 
-# These have all kinds of segments but sound, and an order of their own.
-QUICK = 'permuted', 'points', 'fused'
+# Of pixels in an order of their own, and of what is no grid.
+QUICK = 'permuted', 'points'
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,7 @@ def test_all_forms_draw_the_same(mapped):
       )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_other_devices_has_maps(tmp_path):
   elsewhere = create(
     devices=4, **{'train.model_parallel': 2, 'model.compute_dtype': 'bfloat16'}
@@ -121,6 +122,7 @@ def test_a_checkpoint_from_other_devices_has_maps(tmp_path):
   assert logits.std() > 0
 
 
+@pytest.mark.slow
 def test_each_window_of_a_clip_has_its_own_maps(tmp_path):
   config = known_attention.small(audioset.get_config('events_audio'))
   path = str(clip(tmp_path))

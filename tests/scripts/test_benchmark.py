@@ -36,7 +36,9 @@ def in_threads(monkeypatch):
   monkeypatch.setattr('multiprocessing.get_context', lambda kind: context)
 
 
-@pytest.mark.parametrize('part', ['model', 'cross_attention'])
+@pytest.mark.parametrize(
+  'part', [pytest.param('model', marks=pytest.mark.slow), 'cross_attention']
+)
 def test_each_contender_is_measured(in_threads, tmp_path, part):
   path = tmp_path / 'report.json'
   result = run(

@@ -159,6 +159,7 @@ for config, mode in (
 """
 
 
+@pytest.mark.slow
 def test_every_operation_has_a_part_and_every_rule_an_operation():
   result = subprocess.run(
     [sys.executable, '-c', ORIGINS],

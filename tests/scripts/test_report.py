@@ -243,6 +243,7 @@ def test_runs_side_by_side(browser, trained, copy, tmp_path):
   assert pathlib.Path(path).stat().st_size < report.MAX_BYTES
 
 
+@pytest.mark.slow
 def test_pictures_are_left_out_of_a_page_that_is_too_large(
   trained, tmp_path, monkeypatch
 ):

@@ -42,6 +42,7 @@ def assert_all_survived(outcomes):
     assert outcome.lost == 0
 
 
+@pytest.mark.slow
 def test_each_kind_of_damage_is_passed_over(tmp_path):
   outcomes = list(damage.run(1, 0.004, str(tmp_path)))
   assert [outcome.tried for outcome in outcomes] == [2, 1, 1]
@@ -57,6 +58,7 @@ def left(trained, monkeypatch):
   monkeypatch.setattr(damage, '_train', copy)
 
 
+@pytest.mark.slow
 def test_damage_that_goes_unseen_is_lost(left, tmp_path, monkeypatch):
   monkeypatch.setattr('experiments.seal.damage', lambda directory: None)
   # Of a bit that spoils no restore: where one fails, Orbax leaves coroutines
@@ -289,6 +291,7 @@ def met(monkeypatch):
   mock.patch.stopall()
 
 
+@pytest.mark.slow
 def test_a_victim_meets_each_moment_and_tells_what_it_does(copy, tmp_path, met):
   log = f'{tmp_path}/log'
   shutil.rmtree(copy / 'checkpoints' / '20')  # So that it goes on from 15.

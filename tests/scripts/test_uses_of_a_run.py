@@ -15,6 +15,8 @@ from scripts import attention_maps, export, report
 from tests.experiments.smoke import create
 from tests.scripts.prediction import ask, digit
 
+pytestmark = pytest.mark.slow
+
 # With the same arrays, the default placement would be another function of the
 # input. Steps of one size are one program, however many are taken.
 SETTINGS = {

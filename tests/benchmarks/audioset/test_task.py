@@ -90,7 +90,9 @@ def train_batch(run, clips):
   return next(batches)
 
 
-@pytest.mark.parametrize('variant', ['', 'av_mel'])
+@pytest.mark.parametrize(
+  'variant', ['', pytest.param('av_mel', marks=pytest.mark.slow)]
+)
 def test_factored_attention_over_both_segments_equals_plain(variant):
   runs = {
     form: create(variant, **{'model.attention': form})
@@ -176,6 +178,7 @@ def many(small, count=3000):
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), example)
 
 
+@pytest.mark.slow
 def test_streams_are_dropped_with_their_probabilities():
   settings = {
     'task.video_dropout': 0.3,
@@ -229,6 +232,7 @@ def clips(monkeypatch):
   return splits
 
 
+@pytest.mark.slow
 def test_runs_average_scores_of_windows_and_report_map(clips, tmp_path):
   run = create()
   result = train.train(run, str(tmp_path))['eval']
@@ -289,6 +293,7 @@ def test_sharded_evaluation_is_the_same(clips, tmp_path):
   assert again['eval'] == pytest.approx(result['eval'], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_split_without_labels_is_one_clear_error(clips, tmp_path):
   for record in clips['eval']:
     record['labels'] = np.zeros(0, np.int64)

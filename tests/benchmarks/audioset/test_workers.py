@@ -28,6 +28,7 @@ def do(argument):
   return argument, os.getpid()
 
 
+@pytest.mark.slow
 def test_workers_that_die_are_replaced():
   limits = {'spin': {'seconds': 1.0}, 'hang': {'patience': 0.5}}
   arguments = [0, 'die', 1, 'hang', 2, 'spin', 3, 'exit', 4]

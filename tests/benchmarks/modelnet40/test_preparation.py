@@ -208,6 +208,7 @@ def test_a_file_that_points_at_others_is_refused():
     shapes._read_hdf5(buffer.getvalue())
 
 
+@pytest.mark.slow
 def test_killed_while_it_prepares_it_starts_anew(tmp_path):
   source = tmp_path / 'solids.zip'
   command = lambda script, *flags: [

@@ -13,12 +13,12 @@ import subprocess
 import sys
 from unittest import mock
 
-from tests import packages
 from tests.conftest import ROOT
 from tests.docs import pages
 from tests.docs.pages import Fence, Page, PageError
 
 HERE = pathlib.Path(__file__).parent
+FILES = ('Makefile', 'setup.py', 'README.md')
 COPIED = ('configs', 'docs', 'experiments', 'perceiver', 'scripts')
 # Commands of which nothing is checked.
 OTHERS = ('cp', 'echo', 'find', 'gcloud', 'mkdir', 'sed', 'source', 'test')
@@ -57,8 +57,9 @@ class Checkout:
     ignore = shutil.ignore_patterns('__pycache__')
     for name in COPIED:
       shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ('Makefile', 'setup.py', packages.LOCK, 'README.md'):
-      shutil.copy(ROOT / name, folder / name)
+    locks = ROOT.glob('requirements-*.lock')
+    for path in (*map(ROOT.joinpath, FILES), *locks):
+      shutil.copy(path, folder)
     self._done: set[str] = set()
     self._closing = contextlib.ExitStack()
     self._commander: Answerer | None = None
@@ -220,10 +221,11 @@ def _problem_of_pip(arguments: list[str]) -> str | None:
 
 
 def _extras() -> set[str]:
-  """Of setup.py as it is, installed or not."""
-  with mock.patch('setuptools.setup') as setup:
+  """Of setup.py as it is, installed or not; nor need setuptools be."""
+  setuptools = mock.MagicMock()
+  with mock.patch.dict(sys.modules, setuptools=setuptools):
     runpy.run_path(str(ROOT / 'setup.py'))
-  return set(setup.call_args.kwargs['extras_require'])
+  return set(setuptools.setup.call_args.kwargs['extras_require'])
 
 
 def _bin() -> str:

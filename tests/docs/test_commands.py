@@ -41,6 +41,7 @@ def test_snippets_import_what_there_is(name):
               pkgutil.resolve_name(f'{node.module}.{alias.name}')
 
 
+@pytest.mark.slow
 def test_stand_ins_are_generated(checkout):
   mini, events = (str(checkout.folder / name) for name in ('mini', 'events'))
   few = '--num_train=12', '--num_eval=2'

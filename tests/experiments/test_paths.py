@@ -271,6 +271,7 @@ def test_a_run_whose_workdir_has_wildcards(trained, copy, tmp_path):
   assert (folder / 'damaged/20').exists()
 
 
+@pytest.mark.slow
 def test_what_looks_at_such_a_run(trained, tmp_path):
   workdir = tmp_path / ODD
   shutil.copytree(trained[1], workdir)

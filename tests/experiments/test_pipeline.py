@@ -195,6 +195,7 @@ def test_workers_that_die_are_replaced(task, source, caplog):
   assert 'They are started again.' in caplog.text
 
 
+@pytest.mark.slow
 def test_so_are_those_of_an_evaluation(task, caplog):
   source = task.source('test', None)
   settings = {'batch_size': 128}
@@ -412,6 +413,7 @@ class DamagedInTraining(type(benchmarks.create(**digits.get_config().task))):
     return example
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_the_reason_is_that_of_the_decoding_that_failed(
   source, workers, caplog

@@ -56,7 +56,9 @@ print(step)
       [25], [20], marks=pytest.mark.slow
     ),  # In the evaluation at the end.
     pytest.param([23], [20], marks=pytest.mark.slow),  # Before that one.
-    ([12, 2, 14], [10, 10, 20]),  # Twice in one evaluation, once in another.
+    pytest.param(
+      [12, 2, 14], [10, 10, 20], marks=pytest.mark.slow
+    ),  # Twice in one evaluation, once in another.
   ],
 )
 def test_an_evaluation_that_was_cut_off_is_done_first(
@@ -107,6 +109,7 @@ def test_evaluation_alone_is_cut_off_too(trained, monkeypatch):
     saved.evaluate_checkpoint(run, str(workdir))
 
 
+@pytest.mark.slow
 def test_saves_between_the_questions_lose_no_signal(tmp_path):
   process = subprocess.run(
     [sys.executable, '-c', SAVING, str(tmp_path)],

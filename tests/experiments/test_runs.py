@@ -33,6 +33,7 @@ def read_until(process, text):
   raise AssertionError(f'It ended before it said {text!r}:\n{log}')
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_says_how_well(tmp_path, command, capsys):
   status, output, errors = processes.run(tmp_path)
   assert status == 0, errors
@@ -204,6 +205,7 @@ def test_more_arguments_are_an_error_of_usage(tmp_path, command):
     command(DIGITS, f'--workdir={tmp_path}/run', 'more')
 
 
+@pytest.mark.slow
 def test_an_error_ends_the_process_with_one_line(tmp_path):
   status, output, errors = processes.run(
     tmp_path / 'run', '--config.train.accumulate=3'

@@ -12,6 +12,7 @@ from experiments.checkpoint import CheckpointMismatchError
 from tests.experiments.smoke import create
 
 
+@pytest.mark.slow
 def test_a_run_is_opened_again_with_another_checkpoint(
   trained, tmp_path, monkeypatch, change
 ):

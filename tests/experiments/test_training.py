@@ -62,6 +62,7 @@ def test_devices_and_accumulation_change_no_result(
   )
 
 
+@pytest.mark.slow
 def test_a_notebooks_cell_is_stopped_and_run_again(
   trained, tmp_path, monkeypatch, change
 ):
@@ -104,6 +105,7 @@ def fresh(run):
   return init(jax.random.key(run.config.seed))
 
 
+@pytest.mark.slow
 def test_weights_are_split_over_the_model_axis(parallel):
   state = fresh(parallel)
   latents = state.params['perceiver']['latents']
@@ -227,6 +229,7 @@ def test_a_damaged_checkpoint_is_passed_over(copy, caplog, spoil, what):
   assert (copy / 'damaged' / '20').exists()
 
 
+@pytest.mark.slow
 def test_a_run_falls_back_and_comes_to_the_same_end(trained, copy, caplog):
   run, workdir, _ = trained
   truncate_score(copy / 'checkpoints' / '20')
@@ -432,6 +435,7 @@ def test_sums_are_counted_not_averaged():
   assert means.metrics == {'top1': 0.6, 'count': 5}
 
 
+@pytest.mark.slow
 def test_when_a_run_logs_evaluates_and_saves(
   trained, tmp_path, monkeypatch, change
 ):

@@ -44,7 +44,7 @@ def two_heads(inputs):
   'inputs',
   [
     single,
-    masked,
+    pytest.param(masked, marks=pytest.mark.slow),
     pytest.param(fused, marks=pytest.mark.slow),
     pytest.param(points, marks=pytest.mark.slow),
   ],
@@ -112,6 +112,7 @@ def test_the_mean_is_that_of_all_latents_and_heads(data, num_latents):
   np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_maps_keep_no_logits_but_those_that_are_shown():
   def memory(function):
     settings = {'num_latents': 512, 'latent_channels': 8}

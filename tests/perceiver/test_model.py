@@ -282,12 +282,9 @@ def test_bfloat16_keeps_float32_parameters_and_logits(data):
   assert 1e-5 < error < 0.1  # bfloat16 has 8 bits; and it was really used.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-  'remat',
-  [
-    'nothing_saveable',
-    pytest.param('dots_with_no_batch_dims_saveable', marks=pytest.mark.slow),
-  ],
+  'remat', ['nothing_saveable', 'dots_with_no_batch_dims_saveable']
 )
 def test_remat_changes_the_program_but_not_the_gradient(data, remat):
   params = parameters(single)

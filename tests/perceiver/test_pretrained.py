@@ -139,6 +139,7 @@ def test_pixels_of_another_scale_are_refused():
   np.testing.assert_allclose(jitted, right, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_counts_as_absent(events):
   folder, batch, _, params = events
   inputs = INPUTS['events']

@@ -61,6 +61,7 @@ def test_started_as_a_file_it_says_how_to_start_it(package, tmp_path):
   assert result.stderr.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_a_run_without_the_device_that_it_asks_for_is_one_line(tmp_path):
   result = subprocess.run(
     [

@@ -59,6 +59,7 @@ def solids(tmp_path_factory):
     yield run, folder / 'run', folder / 'ModelNet40'
 
 
+@pytest.mark.slow
 def test_all_digits_get_what_evaluation_says(digits, tmp_path):
   run, workdir = digits
   paths = []
@@ -167,6 +168,7 @@ def test_damaged_images_are_refused_and_all_others_answered(digits, tmp_path):
   assert errors.startswith('Not taken from folders: 10 .txt; only .avif, .bmp,')
 
 
+@pytest.mark.slow
 def test_a_digit_is_the_same_however_a_phone_stores_it(digits, tmp_path):
   run, workdir = digits
   pixels = np.kron(digit(run.source('test')[0]), np.ones((4, 4), np.uint8))

@@ -228,6 +228,7 @@ def test_what_is_written_into_a_run_stays_text(browser, copy):
   assert evil in opened.evaluate('document.body.innerText')
 
 
+@pytest.mark.slow
 def test_runs_side_by_side(browser, trained, copy, tmp_path):
   _, workdir, metrics = trained
   output = tmp_path / 'both.html'

@@ -70,6 +70,7 @@ def test_damage_that_goes_unseen_is_lost(left, tmp_path, monkeypatch):
   assert ' flipped, other arrays were restored' in flips.note
 
 
+@pytest.mark.slow
 def test_latest_and_best_are_right_after_random_scores(tmp_path):
   assert_all_survived(list(scores.run(0, 0.03, str(tmp_path))))
 
@@ -274,6 +275,7 @@ def test_a_run_has_to_go_on_without_a_data_worker(
   assert problem in outcome.note
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_go_on_is_named(tmp_path):
   case = dataclasses.replace(CASE, settings=('data.num_workers=-1',))
   with pytest.raises(RuntimeError, match=r'cannot go on: statuses \[1\]'):

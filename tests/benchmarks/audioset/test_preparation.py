@@ -105,6 +105,7 @@ def test_records_are_what_was_decoded(tmp_path, good):
   assert missing == ['none0000000', 'none0000001']
 
 
+@pytest.mark.slow
 def test_clips_that_kill_or_hang_are_skipped_and_named(
   tmp_path, good, monkeypatch
 ):

@@ -87,6 +87,7 @@ def test_shards_are_the_whole_in_any_order(sources, whole, begun):
   assert finish(sources) == whole
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_made_again(sources, whole, begun, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(parts, 'join', fail)
@@ -164,6 +165,7 @@ def test_clips_that_are_gone_are_not_skipped(
 COMMAND = [sys.executable, '-m', 'scripts.prepare_audioset', '--processes=1']
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(sources, whole, begun):
   result = subprocess.run(
     [

@@ -90,6 +90,7 @@ def train_batch(run, clips):
   return next(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'variant', ['', pytest.param('av_mel', marks=pytest.mark.slow)]
 )

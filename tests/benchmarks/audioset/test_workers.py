@@ -65,6 +65,7 @@ def be_killed(path):
   return 'done'
 
 
+@pytest.mark.slow
 def test_who_is_killed_from_outside_is_tried_again(tmp_path):
   jobs = [Job(be_killed, path) for path in (str(tmp_path / 'x'), os.devnull)]
   with Workers(1, __name__) as workers:
@@ -81,6 +82,7 @@ def test_what_a_worker_imports_is_without_jax():
   subprocess.run([sys.executable, '-c', check], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_context():
   with Workers(2, __name__) as workers:
     jobs = (Job(do, i) for i in range(20))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.benchmarks.imagenet import mixing
 
@@ -24,6 +25,7 @@ def mix(mixup_alpha, use_cutmix, mask=None, seed=0):
   return np.asarray(mixed), np.asarray(targets)
 
 
+@pytest.mark.slow
 def test_a_target_is_the_share_of_the_pixels():
   for settings in ((0.2, False), (0.0, True), (0.2, True)):
     mixed, targets = mix(*settings)

@@ -119,6 +119,7 @@ def test_the_real_validation_images_need_no_labels(copy, monkeypatch):
     assert wnids[record['label']] == labels[stem]
 
 
+@pytest.mark.slow
 def test_processes_read_the_same_at_random(mini_imagenet_dir):
   order = [7, 0, 11, 3, 7]
   with concurrent.futures.ProcessPoolExecutor(

@@ -44,21 +44,21 @@ print(step)
 """
 
 
+SLOW = pytest.mark.slow
+
+
 # A run of 20 steps asks after each; and, after steps 10 and 20, after each of
 # the 3 batches of an evaluation.
 @pytest.mark.parametrize(
   ('questions', 'saved'),
   [
     ([11], [10]),  # In the first batch of an evaluation.
-    pytest.param([13], [10], marks=pytest.mark.slow),  # In its last.
-    pytest.param([10], [10], marks=pytest.mark.slow),  # Just before it.
-    pytest.param(
-      [25], [20], marks=pytest.mark.slow
-    ),  # In the evaluation at the end.
-    pytest.param([23], [20], marks=pytest.mark.slow),  # Before that one.
-    pytest.param(
-      [12, 2, 14], [10, 10, 20], marks=pytest.mark.slow
-    ),  # Twice in one evaluation, once in another.
+    pytest.param([13], [10], marks=SLOW),  # In its last.
+    pytest.param([10], [10], marks=SLOW),  # Just before it.
+    pytest.param([25], [20], marks=SLOW),  # In the evaluation at the end.
+    pytest.param([23], [20], marks=SLOW),  # Before that one.
+    # Twice in one evaluation, once in another.
+    pytest.param([12, 2, 14], [10, 10, 20], marks=SLOW),
   ],
 )
 def test_an_evaluation_that_was_cut_off_is_done_first(

@@ -55,7 +55,9 @@ def test_every_variant_fits_its_model(name, variant):
   config = get_config(name, variant)
   shapes = create(config).state_shapes
   assert [
-    x['b'].shape for path, x in shapes.params.items() if path.endswith('head')
+    x['b'].shape
+    for path, x in shapes.params.items()
+    if path.endswith(('/head', '/logits'))
   ] == [(config.model.num_classes,)]
 
 

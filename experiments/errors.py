@@ -1,4 +1,4 @@
-"""What can be wrong with data, and how to tell it from a fault of the code."""
+"""Errors in data, and how to tell them from faults of the code."""
 
 import traceback
 

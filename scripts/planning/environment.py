@@ -55,7 +55,7 @@ def requirements(platform: str) -> list[str]:
 
 
 def compiler(folder: Path | None) -> str:
-  """What compiles: 'jax 0.12.0.1, libtpu 0.0.50.1'; without a folder, jax."""
+  """Names what compiles: 'jax 0.12.0.1, libtpu 0.0.50.1', or jax alone."""
   found = {'jax': importlib.metadata.version('jax')}
   if folder is not None:
     found |= _versions(folder)
@@ -73,7 +73,7 @@ def _versions(folder: Path) -> dict[str, str]:
 def _check(platform: str, folder: Path) -> None:
   """Raises ValueError if a folder's compiler is not for the jax that is there.
 
-  With a TPU's another jax's would compile, but other programs than it runs.
+  Another libtpu compiles, too, but not the programs that this jax would run.
   """
   found = _versions(folder)
   for text in requirements(platform):

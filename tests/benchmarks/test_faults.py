@@ -1,4 +1,4 @@
-"""What is a fault of the code is not counted as damage of the data."""
+"""A fault of the code is not counted as damage of the data."""
 
 import io
 import zipfile

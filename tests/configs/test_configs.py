@@ -305,7 +305,7 @@ def test_every_test_has_a_key():
 
 
 def changes_no_function(key, config):
-  """Of the others, `test_effects` sees that they change what is computed."""
+  """`test_effects` sees that the other keys change what is computed."""
   return config_effects.effect(key, config) != Effect.FUNCTION
 
 

@@ -60,7 +60,7 @@ def batch_of(task, module):
 
 
 class Outcome:
-  """What a function makes of its inputs; compiled where shapes do not tell."""
+  """The outputs of a function; it is compiled where shapes do not tell."""
 
   def __init__(self, function, *inputs):
     self.function, self.inputs = jax.jit(function), inputs

@@ -66,7 +66,7 @@ class Fence:
     return f'{self.page}:{self.line}'
 
   def script(self) -> str:
-    """What a test runs."""
+    """Returns the command or snippet that a test runs."""
     if not self.shortened:
       return self.code
     return '\n'.join(

@@ -221,7 +221,7 @@ def _problem_of_pip(arguments: list[str]) -> str | None:
 
 
 def _extras() -> set[str]:
-  """Of setup.py as it is, installed or not; nor need setuptools be."""
+  """Returns the extras in setup.py; nothing needs to be installed."""
   setuptools = mock.MagicMock()
   with mock.patch.dict(sys.modules, setuptools=setuptools):
     runpy.run_path(str(ROOT / 'setup.py'))

@@ -1,4 +1,4 @@
-"""What can be told of all pages without running them is right."""
+"""All pages are checked for whatever shows without running them."""
 
 import ast
 import importlib.util

@@ -1,4 +1,4 @@
-"""What tests of the laboratory share: runs compiled once, and the command."""
+"""Fixtures of the laboratory's tests: runs compiled once, and the command."""
 
 import importlib
 import signal
@@ -35,7 +35,7 @@ def change(monkeypatch):
 
 @pytest.fixture
 def command(monkeypatch):
-  """What `python -m experiments.run` does, in this process, on one device.
+  """Runs `python -m experiments.run` in this process, on one device.
 
   JAX is started already, and its messages are left to pytest.
   """

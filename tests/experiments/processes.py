@@ -7,12 +7,12 @@ import sys
 from tests.conftest import ROOT
 
 
-def start(workdir, *arguments, code=None, **environment):
+def start(workdir, *arguments, code=None, python=sys.executable, **environment):
   """Starts a smoke run as people do, or as a script that changes it."""
   command = ('-m', 'experiments.run') if code is None else ('-c', code)
   return subprocess.Popen(
     [
-      *(sys.executable, *command),
+      *(python, *command),
       *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
       *arguments,
     ],

@@ -1,13 +1,12 @@
-"""What was left with the oldest versions goes on with the newest, and back."""
+"""A run goes on with the newest versions after the oldest, and back."""
 
-import json
-import os
-import subprocess
 import sys
 
 import pytest
 
+from experiments import telemetry
 from tests.conftest import ROOT
+from tests.experiments import processes
 
 # The environments of Makefile; the other one than this.
 OTHER = '.venv' if sys.version_info >= (3, 12) else '.venv-newest'
@@ -22,26 +21,17 @@ def other():
   return python
 
 
-def train(python, workdir, steps, hidden=()):
-  """A process that trains up to a step; its log, and the test score's record.
-
-  `hidden`: names of variables that it does not see.
-  """
-  result = subprocess.run(
-    [
-      *(python, '-m', 'experiments.run', '--config=configs/digits.py:smoke'),
-      *(f'--workdir={workdir}', f'--config.train.steps={steps}'),
-      '--config.optimizer.schedule=constant',  # Whatever number of steps.
-      '--config.data.num_workers=1',
-    ],
-    cwd=ROOT,
-    env={k: v for k, v in os.environ.items() if k not in hidden},
-    capture_output=True,
-    text=True,
+def train(python, workdir, steps, **environment):
+  """Trains up to a step in a process; its log, and the test score's record."""
+  status, _, log = processes.run(
+    *(workdir, f'--config.train.steps={steps}'),
+    '--config.optimizer.schedule=constant',  # Whatever number of steps.
+    '--config.data.num_workers=1',
+    python=python,
+    **environment,
   )
-  assert result.returncode == 0, result.stderr
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  return result.stderr, json.loads(lines[-1])
+  assert status == 0, log
+  return log, telemetry.read_metrics(workdir)[-1]
 
 
 @pytest.mark.slow
@@ -51,7 +41,8 @@ def test_a_run_goes_on_with_other_versions(other, tmp_path):
   for steps, python in ((2, sys.executable), (4, other), (6, sys.executable)):
     log, record = train(
       # The run's own cache is to be read.
-      *(python, tmp_path / 'run', steps, ('JAX_COMPILATION_CACHE_DIR',))
+      *(python, tmp_path / 'run', steps),
+      JAX_COMPILATION_CACHE_DIR='',
     )
     assert ('Going on from the checkpoint' in log) == (steps > 2)
     assert record['step'] == steps

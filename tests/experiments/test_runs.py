@@ -24,7 +24,7 @@ COMPILES = {
 
 
 def read_until(process, text):
-  """What a process logs, up to a line that has some text."""
+  """Reads the log of a process up to a line that has some text."""
   log = ''
   for line in process.stderr:
     log += line

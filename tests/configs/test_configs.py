@@ -124,16 +124,15 @@ def inputs(config):
 
 
 def program(config):
-  """Initialisation and the gradient of the loss, as traced."""
+  """Initialisation and the logits of training, as traced."""
   run = create(config)
 
-  def init_and_gradient(key, batch):
+  def init_and_apply(key, batch):
     params, state = run.forward.init(key, batch, True)
-    loss = lambda p: run.forward.apply(p, state, key, batch, True)[0].sum()
-    return params, jax.grad(loss)(params)
+    return params, run.forward.apply(params, state, key, batch, True)[0]
 
   spec = run.task.batch_spec(2)
-  return str(jax.make_jaxpr(init_and_gradient)(jax.random.key(0), spec))
+  return str(jax.make_jaxpr(init_and_apply)(jax.random.key(0), spec))
 
 
 def optimized(config):
@@ -167,6 +166,7 @@ def train_program(config):
   return str(step.trace(run.state_shapes, batch).jaxpr)
 
 
+EPOCHS = {'train.steps': None, 'train.epochs': 2.0}
 STEP = {'optimizer.schedule': 'step', 'optimizer.decay_at': (0.5,)}
 # What a key changes: the outcome, another value, and what it takes to matter.
 # The keys that say when things are written are in ELSEWHERE.
@@ -216,10 +216,10 @@ EFFECTS = {
   'optimizer.eps': (optimized, 0.5, {}),
   'optimizer.weight_decay': (optimized, 0.5, {}),
   'optimizer.clip_norm': (optimized, 1e-3, {}),
-  'train.batch_size': (train_program, 32, {}),
   'train.accumulate': (train_program, 2, {}),
   'train.steps': (steps, 7, {}),
-  'train.epochs': (steps, 1.0, {'train.steps': None}),
+  'train.epochs': (steps, 1.0, EPOCHS),
+  'train.batch_size': (steps, 32, EPOCHS),
 }
 ELSEWHERE = {  # Tested where a run is at hand.
   'task.name': 'experiments/test_runs.py: the imagenet config',
@@ -353,7 +353,14 @@ def baseline_program(name, **overrides):
 
 
 @pytest.mark.parametrize(
-  'key', [key for key in EFFECTS if changes_no_function(key, smoke())]
+  'key',
+  [
+    pytest.param(
+      key, marks=[pytest.mark.slow] if key == 'train.accumulate' else []
+    )
+    for key in EFFECTS
+    if changes_no_function(key, smoke())
+  ],
 )
 def test_every_key_changes_something(key):
   outcome, value, also = EFFECTS[key]

@@ -124,8 +124,18 @@ def cached(**overrides):
   return logits(smoke(**overrides))
 
 
+def is_slow(key):
+  """Where a wrong mark would let less pass than might, and nothing wrong."""
+  return config_effects.effect(key, smoke()) == Effect.FUNCTION
+
+
 @pytest.mark.parametrize(
-  'key', [key for key in MODEL if key.startswith(('task.', 'model.'))]
+  'key',
+  [
+    pytest.param(key, marks=[pytest.mark.slow] if is_slow(key) else [])
+    for key in MODEL
+    if key.startswith(('task.', 'model.'))
+  ],
 )
 def test_keys_of_the_perceiver_are_marked_as_what_they_change(key):
   value, also = MODEL[key]

@@ -22,7 +22,17 @@ def test_every_page_is_run_once():
   assert sorted([*run, test_notebook.PAGE]) == sorted(pages.names())
 
 
-@pytest.mark.parametrize('name', pages.names())
+# Commands of all kinds; slow tests check all pages' commands, and run them.
+QUICK = 'README.md', 'docs/running.md'
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(x, marks=[] if x in QUICK else [pytest.mark.slow])
+    for x in pages.names()
+  ],
+)
 def test_commands_can_be_given_as_they_are(checkout, name):
   checkout.check(pages.read(name))
 

@@ -67,7 +67,7 @@ def test_a_run_starts_from_them_once(
   assert 'Starting from' not in caplog.text
 
 
-@pytest.mark.parametrize('count', [10, 3])
+@pytest.mark.parametrize('count', [10, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_classifier_of_other_classes_is_named_and_fresh(
   weights, fresh, tmp_path, caplog, count
 ):
@@ -83,6 +83,7 @@ def test_a_classifier_of_other_classes_is_named_and_fresh(
   assert all(jax.tree.leaves(jax.tree.map(np.array_equal, params, weights[1])))
 
 
+@pytest.mark.slow
 def test_weights_are_split_as_the_parameters_are(weights, parallel, change):
   run = change(parallel, **{'train.init_from': weights[0]})
   shardings = sharding.state_shardings(run.mesh, run.state_shapes)

@@ -85,10 +85,10 @@ MODELS = {
 @pytest.mark.parametrize(
   ('name', 'is_changed'),
   [
-    ('resnet', True),
+    pytest.param('resnet', True, marks=pytest.mark.slow),
     ('vit', True),
     ('transformer', False),
-    ('perceiver', False),
+    pytest.param('perceiver', False, marks=pytest.mark.slow),
   ],
 )
 def test_permuting_pixels_with_their_positions(name, is_changed):

@@ -92,6 +92,7 @@ def workdir_of(
   return str(path)
 
 
+@pytest.mark.slow
 def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
   f32 = {'model.compute_dtype': 'float32'}
   runs = [

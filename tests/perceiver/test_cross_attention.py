@@ -230,7 +230,7 @@ FORMS = [*WITHOUT_KERNEL, ('factored', TPU_KERNEL)]
       ),
       FORMS,
     ),
-    (
+    pytest.param(
       Problem(
         (
           Part((3, 5), 6, 'axis', 0.0),
@@ -243,9 +243,14 @@ FORMS = [*WITHOUT_KERNEL, ('factored', TPU_KERNEL)]
         tile=5,
       ),
       WITHOUT_KERNEL,
+      marks=pytest.mark.slow,
     ),
     # Nothing exists.
-    (Problem((Part((4, 3), 4, 'each', 0.0),), heads=2, tile=1), FORMS),
+    pytest.param(
+      Problem((Part((4, 3), 4, 'each', 0.0),), heads=2, tile=1),
+      FORMS,
+      marks=pytest.mark.slow,
+    ),
   ],
   ids=['line', 'wide', 'three', 'nothing'],
 )
@@ -341,7 +346,9 @@ def test_kernels_interpreted(grid, kernel):
   assert_same_gradients(others, gradients, 1e-4)
 
 
-@pytest.mark.parametrize('kernel', [None, TPU_KERNEL])
+@pytest.mark.parametrize(
+  'kernel', [None, pytest.param(TPU_KERNEL, marks=pytest.mark.slow)]
+)
 def test_each_device_of_a_mesh_attends_for_its_examples(kernel):
   rng = np.random.default_rng(0)
   content = jnp.asarray(rng.normal(size=(4, 3, 5, 2)), jnp.float32)

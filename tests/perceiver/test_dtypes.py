@@ -168,7 +168,9 @@ def test_the_forms_are_right_for_every_dtype(dtype):
     assert error <= tolerance
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float64'])
+@pytest.mark.parametrize(
+  'dtype', ['bfloat16', pytest.param('float64', marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('kernel', [GPU_KERNEL, TPU_KERNEL])
 def test_kernels_and_gradients_take_every_float(dtype, kernel):
   rng = np.random.default_rng(0)

@@ -175,7 +175,16 @@ def models():
   }
 
 
-@pytest.mark.parametrize('model', models().values(), ids=models())
+QUICK = 'factored', 'query', 'resnet', 'vit'
+
+
+@pytest.mark.parametrize(
+  'model',
+  [
+    pytest.param(x, id=name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name, x in models().items()
+  ],
+)
 def test_an_empty_batch_has_empty_logits(model):
   function = hk.transform_with_state(lambda x, *rest: model()(x, *rest))
   image = lambda size: perceiver.ByteArray(

@@ -92,6 +92,7 @@ def test_several_devices_share_a_batch(events):
   np.testing.assert_allclose(model(batch), logits, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', ['plain', 'no_kv', 'factored'])
 def test_every_form_of_attention_gives_the_same(events, form):
   folder, batch, logits, _ = events
@@ -162,6 +163,7 @@ def test_what_is_left_out_counts_as_absent(events):
       loaded(bad)
 
 
+@pytest.mark.slow
 def test_halves_take_half_the_space(events, tmp_path):
   folder, batch, logits, _ = events
   config, tensors = exports.read(folder)
@@ -228,6 +230,7 @@ def test_models_of_transformers_give_its_logits(kind):
   assert len(queries) == 1
 
 
+@pytest.mark.slow
 def test_a_converted_model_is_the_same(tmp_path):
   folder = TRANSFORMERS / 'learned'
   config, tensors = exports.read(folder)

@@ -99,6 +99,7 @@ def mapped(trained):
   return maps
 
 
+@pytest.mark.slow
 def test_all_forms_draw_the_same(mapped):
   for form in ('no_kv', 'factored'):
     assert mapped[form].keys() == mapped['plain'].keys() == {1, 2}
@@ -209,6 +210,7 @@ def test_a_damaged_file_is_named(trained, tmp_path):
     attention_maps.write(str(workdir), files=[str(path)])
 
 
+@pytest.mark.slow
 def test_files_of_one_name_have_pictures_of_their_own(trained, tmp_path):
   _, workdir, _ = trained
   files = []

@@ -90,6 +90,7 @@ def test_a_baseline_is_measured_in_a_process_of_its_own():
   assert 'backend' not in result.stderr
 
 
+@pytest.mark.slow
 def test_peers_are_as_large_as_the_config():
   size = peers.size_of(fashion_mnist.get_config())
   assert size.grid == (28, 28)

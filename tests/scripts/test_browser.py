@@ -6,6 +6,8 @@ import pytest
 from tests import devtools
 from tests.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def show(browser, tmp_path):

@@ -48,8 +48,15 @@ def test_it_tells_what_ran_and_how_it_ended(trained, page):
   assert 'What was skipped No damaged record.' in text
 
 
-@pytest.mark.parametrize('dark', [False, True])
-@pytest.mark.parametrize('width', [360, 1280])
+@pytest.mark.parametrize(
+  ('width', 'dark'),
+  [
+    (360, True),
+    (1280, False),
+    pytest.param(360, False, marks=pytest.mark.slow),
+    pytest.param(1280, True, marks=pytest.mark.slow),
+  ],
+)
 def test_it_is_readable(browser, page, width, dark, tmp_path):
   opened = browser.open(page, width=width, dark=dark)
   assert opened.errors == []

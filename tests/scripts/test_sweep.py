@@ -262,6 +262,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert said[-1] == '5 of 5 runs were finished before.'
 
 
+@pytest.mark.slow
 def test_a_row_is_whole_before_the_next_one_begins(started, tmp_path):
   variants = table2('table2_perceiver', 'table2_vit')
 
@@ -311,6 +312,7 @@ def test_all_rates_of_a_variant_may_fail(started, tmp_path):
   assert results.collect(variants, str(tmp_path), '') == {}
 
 
+@pytest.mark.slow
 def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
   variants = table2('table2_transformer')
   first = variants[0].trials()[0]

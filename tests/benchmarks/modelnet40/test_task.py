@@ -226,6 +226,7 @@ def test_runs_report_both_splits_and_pick_by_the_first(data_dir, tmp_path):
   assert again == metrics
 
 
+@pytest.mark.slow
 def test_the_order_of_points_changes_no_logit(data_dir):
   run = create(tiny(data_dir))
   state = jax.jit(run.init_state)(jax.random.key(0))

@@ -30,11 +30,13 @@ def compile_kernels(compilers, *names):
 
 
 def test_for_tpus(compilers):
-  names = ['v4:2x2x1', 'v5e:2x2', 'v5p:2x2x1', 'v6e:2x2']
-  results = compile_kernels(compilers, *names)
-  assert [result['target'] for result in results] == names
-  for result in results:
-    assert result['cases'] == {**dict.fromkeys(CASES, CROSS), 'latents': SELF}
+  """All cases for what has least room on the chip, the first for the others."""
+  first, *others = compile_kernels(
+    compilers, 'v5e:2x2', 'v4:2x2x1', 'v5p:2x2x1', 'v6e:2x2'
+  )
+  assert first['cases'] == {**dict.fromkeys(CASES, CROSS), 'latents': SELF}
+  for result in others:
+    assert result['cases'] == {'images': CROSS, 'latents': SELF}
 
 
 def test_for_gpus(compilers):

@@ -287,7 +287,7 @@ def problems(draw, only_narrow_grids=False):
 
 # Each example is compiled: shrinking a failure would take minutes.
 search = settings(
-  deadline=None, derandomize=True, phases=[Phase.generate], max_examples=5
+  deadline=None, derandomize=True, phases=[Phase.generate], max_examples=3
 )
 
 
@@ -299,7 +299,7 @@ def test_all_forms_agree_on_any_input(problem):
 
 
 @pytest.mark.slow
-@settings(search, max_examples=3)
+@settings(search, max_examples=2)
 @given(problems(only_narrow_grids=True))
 def test_the_gpu_kernel_agrees_on_any_grid(problem):
   check_against_plain(problem, [('factored', GPU_KERNEL)])

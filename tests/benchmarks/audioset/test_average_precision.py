@@ -1,8 +1,12 @@
 """Average precision against its definition."""
 
 import numpy as np
+import pytest
 
-from experiments.benchmarks.audioset.average_precision import average_precision
+from experiments.benchmarks.audioset.average_precision import (
+  average_precision,
+  summarize,
+)
 
 
 def precision_at_recall(scores, labels):
@@ -45,6 +49,8 @@ def test_classes_without_positives_have_none():
   scores = np.random.default_rng(0).random((5, 3))
   labels = np.zeros((5, 3), bool)
   assert np.isnan(average_precision(scores, labels)).all()
+  with pytest.raises(ValueError, match='No clip of the evaluation split has'):
+    summarize(scores, labels, 'abc')
   labels[2, 1] = True
   result = average_precision(scores, labels)
   np.testing.assert_array_equal(np.isnan(result), [True, False, True])

@@ -173,7 +173,7 @@ def test_absent_streams_are_zero_and_the_rest_is_as_before():
   assert contents(small, batch)['mel'].all()
 
 
-def many(small, count=3000):
+def many(small, count):
   """A batch of one example, again and again."""
   example = small.train_example(clip(), np.random.default_rng(0))
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), example)
@@ -190,16 +190,19 @@ def test_streams_are_dropped_with_their_probabilities():
     'task.spec_augment_frames': 1,
   }
   small = task('av_mel', **settings)
-  batch = many(small)
+  count = 1000
+  batch = many(small, count)
   augment_batch = jax.jit(small.augment_batch)
   dropped = augment_batch(batch, jax.random.key(0))
   seen = contents(small, dropped)
   gone = {k: ~x.reshape(len(x), -1).any(axis=1) for k, x in seen.items()}
   for name, rate in (('video', 0.3), ('mel', 0.1)):
     # Five standard deviations.
-    assert abs(gone[name].mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / 3000)
+    assert abs(gone[name].mean() - rate) < 5 * np.sqrt(
+      rate * (1 - rate) / count
+    )
   # Each on its own.
-  assert abs(np.corrcoef(*gone.values())[0, 1]) < 5 / np.sqrt(3000)
+  assert abs(np.corrcoef(*gone.values())[0, 1]) < 5 / np.sqrt(count)
   again = augment_batch(batch, jax.random.key(0))
   for name in dropped:
     np.testing.assert_array_equal(dropped[name], again[name])
@@ -292,11 +295,3 @@ def test_sharded_evaluation_is_the_same(clips, tmp_path):
   assert many_devices.mesh.size == 8
   again = saved.evaluate_checkpoint(many_devices, str(tmp_path))
   assert again['eval'] == pytest.approx(result['eval'], rel=1e-5)
-
-
-@pytest.mark.slow
-def test_a_split_without_labels_is_one_clear_error(clips, tmp_path):
-  for record in clips['eval']:
-    record['labels'] = np.zeros(0, np.int64)
-  with pytest.raises(ValueError, match='No clip of the evaluation split has'):
-    train.train(create(**{'train.steps': 1}), str(tmp_path))

@@ -88,7 +88,6 @@ MODELS = {
     pytest.param('resnet', True, marks=pytest.mark.slow),
     ('vit', True),
     ('transformer', False),
-    pytest.param('perceiver', False, marks=pytest.mark.slow),
   ],
 )
 def test_permuting_pixels_with_their_positions(name, is_changed):

@@ -230,21 +230,6 @@ FORMS = [*WITHOUT_KERNEL, ('factored', TPU_KERNEL)]
       ),
       FORMS,
     ),
-    pytest.param(
-      Problem(
-        (
-          Part((3, 5), 6, 'axis', 0.0),
-          Part((4, 1), 2, 'all'),
-          Part((1,), 1, 'axis', 0.5, bands=3),
-        ),
-        latents=1,
-        heads=2,
-        width=1,
-        tile=5,
-      ),
-      WITHOUT_KERNEL,
-      marks=pytest.mark.slow,
-    ),
     # Nothing exists.
     pytest.param(
       Problem((Part((4, 3), 4, 'each', 0.0),), heads=2, tile=1),
@@ -252,7 +237,7 @@ FORMS = [*WITHOUT_KERNEL, ('factored', TPU_KERNEL)]
       marks=pytest.mark.slow,
     ),
   ],
-  ids=['line', 'wide', 'three', 'nothing'],
+  ids=['line', 'wide', 'nothing'],
 )
 def test_all_forms_agree(problem, methods):
   check_against_plain(problem, methods)

@@ -149,7 +149,6 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
     ),
     slow(single, 'ctctct', {'share_cross_attends': False}),
     slow(single, 'ctctct', {'share_latent_transformers': False}),
-    slow(masked, 'ctctct', {}),
     (points, 'ctctct', {}),
     (fused, 'ctctct', {'cross_attend_heads': 2, 'cross_attend_channels': 6}),
     (single, 'cccttt', {'cross_attend_placement': 'at_start'}),
@@ -286,17 +285,14 @@ def test_bfloat16_keeps_float32_parameters_and_logits(data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  'remat', ['nothing_saveable', 'dots_with_no_batch_dims_saveable']
-)
-def test_remat_changes_the_program_but_not_the_gradient(data, remat):
+def test_remat_changes_the_program_but_not_the_gradient(data):
   params = parameters(single)
 
   def gradient(remat):
     apply = build(single, remat=remat).apply
     return jax.jit(jax.grad(lambda p: apply(p, None, data).sum()))
 
-  plain, recomputed = gradient('none'), gradient(remat)
+  plain, recomputed = gradient('none'), gradient('nothing_saveable')
   products = [
     str(f.trace(params).jaxpr).count('dot_general') for f in (plain, recomputed)
   ]

@@ -92,14 +92,6 @@ def test_several_devices_share_a_batch(events):
   np.testing.assert_allclose(model(batch), logits, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('form', ['plain', 'no_kv', 'factored'])
-def test_every_form_of_attention_gives_the_same(events, form):
-  folder, batch, logits, _ = events
-  model = perceiver.from_pretrained(folder, attention=form)
-  np.testing.assert_allclose(model(batch), logits, rtol=1e-4, atol=1e-5)
-
-
 def test_of_an_empty_batch_everything_is_empty(saved):
   folder, batch, *_ = saved
   nothing = {name: array[:0] for name, array in batch.items()}

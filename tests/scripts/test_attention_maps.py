@@ -5,10 +5,9 @@ from PIL import Image
 import pytest
 
 from configs import audioset
-from experiments import benchmarks, saved
+from experiments import benchmarks
 from experiments.errors import DamagedRecordError
 from scripts import attention_maps
-from scripts.mapper import Mapper
 from tests import commands
 from tests.experiments.smoke import create
 from tests.scripts import known_attention, untrained
@@ -82,32 +81,6 @@ def test_the_maximum_is_where_the_model_looks(case, tmp_path):
     pixels = np.asarray(Image.open(picture))
     assert pixels.shape[0] > 100
     assert pixels.std() > 10
-
-
-@pytest.fixture(scope='module')
-def mapped(trained):
-  """Maps of the smoke run's first test example, by form of attention."""
-  _, workdir, _ = trained
-  maps = {}
-  for form in ('plain', 'no_kv', 'factored'):
-    run = saved.open_run(str(workdir))
-    run.config.model.attention = form
-    state = saved.restore(run, str(workdir))
-    example = run.task.eval_example(run.source('test')[0])
-    (segment,) = Mapper(run, state)(run.task.window(example, 0))
-    maps[form] = segment.maps['logits']
-  return maps
-
-
-@pytest.mark.slow
-def test_all_forms_draw_the_same(mapped):
-  for form in ('no_kv', 'factored'):
-    assert mapped[form].keys() == mapped['plain'].keys() == {1, 2}
-    for number, logits in mapped[form].items():
-      assert logits.shape == (1, 8, 8, 8)
-      np.testing.assert_allclose(
-        logits, mapped['plain'][number], rtol=1e-4, atol=1e-4
-      )
 
 
 @pytest.mark.slow

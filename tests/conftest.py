@@ -31,11 +31,14 @@ import pytest  # noqa: E402
 # The files that take longest begin first: the last ones to begin are short, so
 # that no worker is left alone with one at the end.
 LONGEST = (
-  'tests/scripts/test_plan.py',
+  'tests/docs/test_pages_on_runs.py',
   'tests/docs/test_pages_on_data.py',
   'tests/scripts/test_torture.py',
+  'tests/scripts/test_plan.py',
+  'tests/experiments/test_runs.py',
+  'tests/perceiver/test_compiled_kernels.py',
   'tests/experiments/test_several_processes.py',
-  'tests/docs/test_pages_on_runs.py',
+  'tests/docs/test_notebook.py',
 )
 
 # The older of XLA's two code generators for CPUs compiles in half the time;

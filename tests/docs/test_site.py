@@ -79,13 +79,12 @@ def test_arguments_have_the_comments_of_their_fields(site):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('width', [1280, 360])
-def test_pages_are_readable(site, width):
+def test_pages_are_readable_on_a_phone(site):
   with Browser(find_or_skip()) as browser:
     for path in sorted(site.glob('*.html')):
       if path.stem == '404':  # For servers alone: its links begin with /.
         continue
-      page = browser.open(path, width=width)
+      page = browser.open(path, width=360)
       assert [x for x in page.requests if not x.startswith('file:')] == []
       assert page.errors == page.overflow() == [], path.name
       browser.close_sessions()

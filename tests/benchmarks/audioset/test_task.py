@@ -90,30 +90,6 @@ def train_batch(run, clips):
   return next(batches)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  'variant', ['', pytest.param('av_mel', marks=pytest.mark.slow)]
-)
-def test_factored_attention_over_both_segments_equals_plain(variant):
-  runs = {
-    form: create(variant, **{'model.attention': form})
-    for form in ('plain', 'no_kv', 'factored')
-  }
-  state = jax.jit(runs['plain'].init_state)(jax.random.key(0))
-  batch = train_batch(runs['plain'], records(4))
-  logits = {
-    form: jax.jit(run.forward.apply, static_argnums=4)(
-      state.params, state.model_state, None, batch, False
-    )[0]
-    for form, run in runs.items()
-  }
-  plain = logits['plain']
-  assert np.ptp(plain) > 0.1
-  for form in ('no_kv', 'factored'):
-    error = np.linalg.norm(logits[form] - plain) / np.linalg.norm(plain)
-    assert error < 1e-4
-
-
 def contents(a_task, batch):
   """Each segment's content."""
   inputs = hk.transform(

@@ -1,5 +1,7 @@
 """Average precision against its definition."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,16 @@ def test_classes_without_positives_have_none():
   labels[2, 1] = True
   result = average_precision(scores, labels)
   np.testing.assert_array_equal(np.isnan(result), [True, False, True])
+
+
+def test_each_class_is_a_line_of_the_table():
+  scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.8, 0.5]])
+  labels = np.array([[1, 1, 0], [0, 0, 0]], bool)
+  summary = summarize(scores, labels, ['Cat', 'Dog, barking', 'Owl'])
+  assert summary.metrics == {'mAP': 0.75, 'classes_left_out': 1}
+  (table,) = summary.files.values()
+  assert list(csv.reader(table.splitlines()))[1:] == [
+    ['0', 'Cat', '1', '1.000000'],
+    ['1', 'Dog, barking', '1', '0.500000'],
+    ['2', 'Owl', '0', ''],
+  ]

@@ -33,6 +33,12 @@ def test_a_run_is_opened_again_with_another_checkpoint(
   assert saved.open_run(str(tmp_path), 'there').config.data.dir == 'there'
 
 
+def test_names_of_classes_are_the_datas_where_none_are_stored(trained):
+  run, workdir, _ = trained
+  for folder in (workdir, workdir / 'nowhere'):
+    assert saved.class_names(run, str(folder)) == list(run.class_names)
+
+
 def test_an_evaluation_leaves_its_predictions(trained):
   run, workdir, metrics = trained
   with np.load(workdir / 'predictions_test.npz') as arrays:

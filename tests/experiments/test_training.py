@@ -229,6 +229,13 @@ def test_a_damaged_checkpoint_is_passed_over(copy, caplog, spoil, what):
   assert (copy / 'damaged' / '20').exists()
 
 
+def test_where_no_checkpoint_is_intact_nothing_is_evaluated(trained, copy):
+  for directory in (copy / 'checkpoints').iterdir():
+    remove_the_manifest(directory)
+  with pytest.raises(FileNotFoundError, match='No intact checkpoint in --wor'):
+    saved.evaluate_checkpoint(trained[0], str(copy))
+
+
 @pytest.mark.slow
 def test_a_run_falls_back_and_comes_to_the_same_end(trained, copy, caplog):
   run, workdir, _ = trained

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import perceiver
-from perceiver import exports, weight_files
+from perceiver import exports, image_processor, weight_files
 from perceiver.weight_files import WeightsError
 from tests.perceiver.small_models import (
   config_of,
@@ -398,6 +398,15 @@ def test_pixels_are_normalised_as_the_processor_says(
   np.testing.assert_allclose(image.mean, [mean] * 3)
   np.testing.assert_allclose(image.stddev, [stddev] * 3)
   assert image.white == white
+
+
+def test_without_a_processors_file_all_is_as_by_default(tmp_path):
+  fields = image_processor.read(tmp_path)
+  for name, values in (
+    ('mean', (0.485, 0.456, 0.406)),
+    ('stddev', (0.229, 0.224, 0.225)),
+  ):
+    assert fields[name] == pytest.approx([255 * x for x in values])
 
 
 @pytest.mark.parametrize(

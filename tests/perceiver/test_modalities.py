@@ -47,6 +47,15 @@ def test_json_holds_all_of_a_modality(modality):
   assert modalities.from_json(json.loads(text)) == modality
 
 
+def test_a_modality_that_has_no_name_is_refused():
+  class Smell(type(ALL['image'])):
+    pass
+
+  other = Smell(**vars(ALL['image']))
+  with pytest.raises(ValueError, match='Smell is none of MODALITIES'):
+    modalities.to_json(other)
+
+
 @pytest.mark.parametrize('modality', ALL.values(), ids=ALL)
 def test_a_batch_is_as_the_modality_says(modality):
   array = RNG.uniform(0, 200, (2, *modality.shape)).astype(modality.dtype)

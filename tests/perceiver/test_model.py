@@ -358,6 +358,8 @@ def test_placement_of_cross_attends():
   assert latent_transformers_after(8, 8, 'interleaved') == [1] * 8
   assert latent_transformers_after(4, 8, 'at_start') == [0, 0, 0, 8]
   assert latent_transformers_after(12, 0, 'interleaved') == [0] * 12
+  with pytest.raises(ValueError, match='num_cross_attends=0 must be >= 1'):
+    latent_transformers_after(0, 8, 'at_start')
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,7 @@ def test_a_digit_is_the_same_in_all_formats(digits, tmp_path):
     assert answer['predictions'] == answers[0]['predictions']
 
 
+@pytest.mark.slow
 def test_hostile_names_and_folders_do_nothing(digits, tmp_path):
   run, workdir = digits
   image = png(digit(run.source('test')[0]))

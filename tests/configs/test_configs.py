@@ -19,6 +19,7 @@ from experiments import (
   train_step,
 )
 from perceiver.effects import Effect
+from tests import quick
 from tests.configs.config_effects import OTHER_EFFECTS
 from tests.conftest import CONFIGS
 
@@ -369,15 +370,11 @@ def baseline_program(name, **overrides):
   return program(config)
 
 
+KEYS = [key for key in EFFECTS if changes_no_function(key, smoke())]
+
+
 @pytest.mark.parametrize(
-  'key',
-  [
-    pytest.param(
-      key, marks=[pytest.mark.slow] if key == 'train.accumulate' else []
-    )
-    for key in EFFECTS
-    if changes_no_function(key, smoke())
-  ],
+  'key', quick.only({*KEYS} - {'train.accumulate'}, KEYS)
 )
 def test_every_key_changes_something(key):
   outcome, value, also = EFFECTS[key]

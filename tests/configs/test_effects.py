@@ -17,13 +17,19 @@ from experiments import (
   sharding,
 )
 from perceiver.effects import Effect
+from tests import quick
 from tests.benchmarks.audioset.clips import clip
 from tests.configs.config_effects import (
   cloud_record,
   image_record,
   OTHER_EFFECTS,
 )
-from tests.configs.test_configs import BASELINES, EFFECTS, smoke
+from tests.configs.test_configs import (
+  BASELINES,
+  changes_no_function,
+  EFFECTS,
+  smoke,
+)
 from tests.conftest import CONFIGS
 
 NUMBERS = {
@@ -124,18 +130,13 @@ def cached(**overrides):
   return logits(smoke(**overrides))
 
 
-def is_slow(key):
-  """Where a wrong mark would let less pass than might, and nothing wrong."""
-  return config_effects.effect(key, smoke()) == Effect.FUNCTION
+KEYS = [key for key in MODEL if key.startswith(('task.', 'model.'))]
 
 
+# The others, were they marked wrongly, would refuse what could go on: no wrong
+# result comes of it.
 @pytest.mark.parametrize(
-  'key',
-  [
-    pytest.param(key, marks=[pytest.mark.slow] if is_slow(key) else [])
-    for key in MODEL
-    if key.startswith(('task.', 'model.'))
-  ],
+  'key', quick.only([x for x in KEYS if changes_no_function(x, smoke())], KEYS)
 )
 def test_keys_of_the_perceiver_are_marked_as_what_they_change(key):
   value, also = MODEL[key]

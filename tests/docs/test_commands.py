@@ -7,6 +7,7 @@ import pkgutil
 
 import pytest
 
+from tests import quick
 from tests.docs import (
   pages,
   test_notebook,
@@ -26,13 +27,7 @@ def test_every_page_is_run_once():
 QUICK = 'README.md', 'docs/running.md'
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(x, marks=[] if x in QUICK else [pytest.mark.slow])
-    for x in pages.names()
-  ],
-)
+@pytest.mark.parametrize('name', quick.only(QUICK, pages.names()))
 def test_commands_can_be_given_as_they_are(checkout, name):
   checkout.check(pages.read(name))
 

@@ -8,6 +8,7 @@ from experiments import preemption, sharding, train, warm_start
 from experiments.task import Task
 from perceiver import exports
 from scripts import export
+from tests import quick
 from tests.experiments.smoke import create, final_params, Stop
 
 
@@ -67,7 +68,7 @@ def test_a_run_starts_from_them_once(
   assert 'Starting from' not in caplog.text
 
 
-@pytest.mark.parametrize('count', [10, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('count', quick.only([10], [10, 3]))
 def test_a_classifier_of_other_classes_is_named_and_fresh(
   weights, fresh, tmp_path, caplog, count
 ):

@@ -12,7 +12,7 @@ from experiments.experiment import model_shapes, transform_model
 from perceiver import cost
 from scripts import table_formats, tables
 from scripts.sweeping import results
-from tests import commands
+from tests import commands, quick
 
 MISPRINT = ('1 at start', 'M parameters')
 
@@ -42,13 +42,7 @@ def test_baselines_have_the_literatures_parameters_and_the_wider_inputs():
   assert all('literature' in f['note'] for f in parameters)
 
 
-@pytest.mark.parametrize(
-  'table',
-  [
-    pytest.param(x, marks=[pytest.mark.slow] if x != 5 else [])
-    for x in tables.COST_TABLES
-  ],
-)
+@pytest.mark.parametrize('table', quick.only([5], tables.COST_TABLES))
 def test_every_cost_is_the_papers_to_the_printed_digit(table):
   for figure in tables.compare(table):
     if (figure['row'], figure['quantity']) == MISPRINT:

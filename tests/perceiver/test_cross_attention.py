@@ -17,6 +17,7 @@ import perceiver
 from perceiver.ops import cross_attention, factored, factored_gpu, factored_tpu
 from perceiver.ops.hardware import HARDWARE
 from perceiver.ops.rows import Elements, Rows
+from tests import quick
 from tests.perceiver import reference
 
 OTHERS = ('no_kv', 'factored')
@@ -292,12 +293,7 @@ def test_the_gpu_kernel_agrees_on_any_grid(problem):
 
 @pytest.mark.parametrize('kernel', [GPU_KERNEL, TPU_KERNEL])
 @pytest.mark.parametrize(
-  'grid',
-  [
-    pytest.param((5,), marks=pytest.mark.slow),
-    (6, 9),
-    pytest.param((2, 3, 4), marks=pytest.mark.slow),
-  ],
+  'grid', quick.only([(6, 9)], [(5,), (6, 9), (2, 3, 4)])
 )
 def test_kernels_interpreted(grid, kernel):
   """More than a block of rows, a mask, and for images two segments merged."""
@@ -331,9 +327,7 @@ def test_kernels_interpreted(grid, kernel):
   assert_same_gradients(others, gradients, 1e-4)
 
 
-@pytest.mark.parametrize(
-  'kernel', [None, pytest.param(TPU_KERNEL, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('kernel', quick.only([None], [None, TPU_KERNEL]))
 def test_each_device_of_a_mesh_attends_for_its_examples(kernel):
   rng = np.random.default_rng(0)
   content = jnp.asarray(rng.normal(size=(4, 3, 5, 2)), jnp.float32)

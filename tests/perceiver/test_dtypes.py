@@ -13,6 +13,7 @@ import pytest
 import perceiver
 from perceiver import attention_maps, baselines
 from perceiver.ops import cross_attention
+from tests import quick
 from tests.perceiver import reference
 from tests.perceiver.test_baselines import MODELS
 from tests.perceiver.test_cross_attention import (
@@ -169,7 +170,7 @@ def test_the_forms_are_right_for_every_dtype(dtype):
 
 
 @pytest.mark.parametrize(
-  'dtype', ['bfloat16', pytest.param('float64', marks=pytest.mark.slow)]
+  'dtype', quick.only(['bfloat16'], ['bfloat16', 'float64'])
 )
 @pytest.mark.parametrize('kernel', [GPU_KERNEL, TPU_KERNEL])
 def test_kernels_and_gradients_take_every_float(dtype, kernel):

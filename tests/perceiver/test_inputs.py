@@ -12,6 +12,7 @@ import perceiver
 from perceiver import attention_maps, baselines
 from perceiver.ops import cross_attention
 from perceiver.position_encoding import fourier_frequencies
+from tests import quick
 from tests.perceiver import reference
 
 
@@ -175,17 +176,11 @@ def models():
   }
 
 
-QUICK = 'factored', 'query', 'resnet', 'vit'
-
-
 @pytest.mark.parametrize(
-  'model',
-  [
-    pytest.param(x, id=name, marks=[] if name in QUICK else [pytest.mark.slow])
-    for name, x in models().items()
-  ],
+  'name', quick.only(['factored', 'query', 'resnet', 'vit'], models())
 )
-def test_an_empty_batch_has_empty_logits(model):
+def test_an_empty_batch_has_empty_logits(name):
+  model = models()[name]
   function = hk.transform_with_state(lambda x, *rest: model()(x, *rest))
   image = lambda size: perceiver.ByteArray(
     (

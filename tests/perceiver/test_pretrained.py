@@ -9,6 +9,7 @@ import pytest
 import perceiver
 from perceiver import attention_maps, exports, weight_files
 from perceiver.weight_files import WeightsError
+from tests import quick
 from tests.perceiver.small_models import (
   config_of,
   INPUTS,
@@ -39,12 +40,7 @@ def save(tmp_path_factory):
   return make
 
 
-@pytest.fixture(
-  params=[
-    pytest.param(x, marks=[] if x == 'image' else [pytest.mark.slow])
-    for x in INPUTS
-  ]
-)
+@pytest.fixture(params=quick.only(['image'], INPUTS))
 def saved(save, request):
   return save(request.param)
 
@@ -197,7 +193,7 @@ def relative_error(logits, expected):
 
 
 @pytest.mark.parametrize(
-  'kind', [pytest.param('fourier', marks=pytest.mark.slow), 'learned']
+  'kind', quick.only(['learned'], ['fourier', 'learned'])
 )
 def test_models_of_transformers_give_its_logits(kind):
   """tests/perceiver/make_transformers_fixtures.py made them."""

@@ -8,22 +8,14 @@ from configs import audioset
 from experiments import benchmarks
 from experiments.errors import DamagedRecordError
 from scripts import attention_maps
-from tests import commands
+from tests import commands, quick
 from tests.experiments.smoke import create
 from tests.scripts import known_attention, untrained
 from tests.scripts.known_attention import CASES, clip, digit
 
+
 # Of pixels in an order of their own, and of what is no grid.
-QUICK = 'permuted', 'points'
-
-
-@pytest.mark.parametrize(
-  'case',
-  [
-    pytest.param(x, marks=[] if x in QUICK else [pytest.mark.slow])
-    for x in CASES
-  ],
-)
+@pytest.mark.parametrize('case', quick.only(['permuted', 'points'], CASES))
 def test_the_maximum_is_where_the_model_looks(case, tmp_path):
   make, config, settings, places = CASES[case]
   config = known_attention.small(config)

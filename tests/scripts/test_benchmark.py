@@ -15,7 +15,7 @@ from configs import fashion_mnist, imagenet, modelnet40
 from experiments import experiment
 from perceiver import cost
 from scripts import peers
-from tests import commands
+from tests import commands, quick
 from tests.conftest import ROOT
 
 
@@ -37,7 +37,7 @@ def in_threads(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'part', [pytest.param('model', marks=pytest.mark.slow), 'cross_attention']
+  'part', quick.only(['cross_attention'], ['model', 'cross_attention'])
 )
 def test_each_contender_is_measured(in_threads, tmp_path, part):
   path = tmp_path / 'report.json'

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.benchmarks.audioset import files, media, streams
 from experiments.benchmarks.audioset import source as audioset
+from tests import quick
 from tests.benchmarks.audioset.media import counted, counting, grey
 from tests.benchmarks.audioset.media import media as write
 from tests.benchmarks.audioset.test_preparation import (
@@ -36,13 +37,7 @@ def path(tmp_path):
   return tmp_path / 'clip'
 
 
-@pytest.mark.parametrize(
-  'form',
-  [
-    pytest.param(x, marks=[] if x == 'mp4' else [pytest.mark.slow])
-    for x in FORMS
-  ],
-)
+@pytest.mark.parametrize('form', quick.only(['mp4'], FORMS))
 def test_a_part_is_cut_from_the_decoded_whole(path, form):
   path.write_bytes(counting(0, 24, **FORMS[form]))
   frames, audio = media.decode(str(path), 0.0, 24.0)

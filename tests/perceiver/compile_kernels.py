@@ -3,8 +3,8 @@
   python -m tests.perceiver.compile_kernels TARGET …
 
 prints a line of JSON for each target: what kernels its programs have, and for
-GPUs their registers and spills. All cases are compiled for the first one, that
-of images alone for the others.
+GPUs their registers and spills. All cases are compiled for the first one; for
+the others images, and a TPU's latents.
 """
 
 import json

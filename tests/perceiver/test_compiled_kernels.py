@@ -30,7 +30,7 @@ def compile_kernels(compilers, *names):
 
 
 def test_for_tpus(compilers):
-  """All cases for what has least room on the chip, the first for the others."""
+  """All cases for v5e; images and latents for the others."""
   first, *others = compile_kernels(
     compilers, 'v5e:2x2', 'v4:2x2x1', 'v5p:2x2x1', 'v6e:2x2'
   )

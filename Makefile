@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The versions that were tested: with Python 3.11, and with later ones.
+# The tested versions: for Python 3.11, and for later ones.
 MINOR := $(shell $(PYTHON) -c 'import sys; print(min(max(sys.version_info[1], 11), 12))')
 LOCK := requirements-3.$(MINOR).lock
 # A file's tests share what they compile, so they stay in one process.
@@ -23,7 +23,7 @@ test: $(READY)
 test-all: $(READY)
 	$(PYTEST)
 
-# What depends on the versions of JAX and the rest.
+# The tests that depend on the versions of JAX and other packages.
 test-versions: $(READY)
 	$(PYTEST) -m 'not slow or versions'
 
@@ -40,8 +40,8 @@ fix: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# The package first: it says which Python it needs. Then the rest by uv, which
-# takes a fifth of pip's time; by pip where there is no uv to be had.
+# The package comes first: it says which Python it needs. uv installs the rest in
+# a fifth of pip's time; without uv, pip does.
 $(READY): $(LOCK) setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

@@ -1,7 +1,7 @@
-"""What Griffe, which reads the code for mkdocstrings, is told of our fields.
+"""Descriptions of dataclass fields for the page of the API.
 
-The fields of a dataclass have their comments behind them or in the lines above.
-On the page of the API these become the descriptions of its arguments.
+A field's comment is behind it or in the lines above. This extension of Griffe,
+which reads the code for mkdocstrings, makes it the argument's description.
 """
 
 import re
@@ -14,7 +14,7 @@ ABOVE = re.compile(r' *# (.+)')
 
 
 class Fields(griffe.Extension):
-  """Called by Griffe with what it finds."""
+  """An extension whose methods Griffe calls."""
 
   def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
     """Adds a section to the docstring of a class that has fields."""
@@ -32,7 +32,7 @@ class Fields(griffe.Extension):
 
 
 def _comment(cls: griffe.Class, line: int) -> str:
-  """Of the field in a line of the module; '' if it has none."""
+  """Returns the comment of the field in this line, '' if it has none."""
   lines = cls.lines[: line - (cls.lineno or 0) + 1]
   found = []
   if behind := BEHIND.fullmatch(lines.pop()):

@@ -1,8 +1,8 @@
-"""What MkDocs is told to do beside its plugins.
+"""Hooks that MkDocs calls while it builds the site.
 
-Equations become MathML, which browsers draw by themselves, without scripts or
-fonts from elsewhere. And experiments/RESULTS.md is a page of the site too, so
-that links to it hold in the site as in the checkout.
+They turn equations into MathML, which browsers draw without scripts or fonts
+from elsewhere, and add experiments/RESULTS.md as a page, so that links to it
+work in the site as in the checkout.
 """
 
 import html
@@ -13,7 +13,7 @@ from typing import Any
 from latex2mathml import converter
 from mkdocs.structure.files import File, Files
 
-# What pymdownx.arithmatex makes of $…$ and of $$…$$.
+# The HTML that pymdownx.arithmatex makes from $…$ and $$…$$.
 INLINE = re.compile(r'<span class="arithmatex">\\\((.+?)\\\)</span>', re.S)
 BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.+?)\\\]\s*</div>', re.S)
 RESULTS = 'experiments/RESULTS.md'
@@ -21,20 +21,20 @@ PAGE = 'results.md'
 
 
 def on_files(files: Files, config: Any) -> Files:
-  """Called by MkDocs with what it has found in docs/."""
+  """Adds the page of results to the files that MkDocs found in docs/."""
   results = pathlib.Path(config['config_file_path']).parent / RESULTS
   files.append(File.generated(config, PAGE, abs_src_path=str(results)))
   return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-  """Called with each page."""
+  """Adapts links from and to RESULTS.md to its place in the site."""
   markdown = markdown.replace(f'](../{RESULTS}', f']({PAGE}')
-  return markdown.replace('](../docs/', '](')  # Of RESULTS.md.
+  return markdown.replace('](../docs/', '](')  # Links in RESULTS.md.
 
 
 def on_page_content(content: str, **_: Any) -> str:
-  """Called with each page's HTML."""
+  """Replaces the equations in a page's HTML by MathML."""
   content = INLINE.sub(lambda x: _mathml(x[1], 'inline'), content)
   return BLOCK.sub(lambda x: _mathml(x[1], 'block'), content)
 

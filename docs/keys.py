@@ -20,7 +20,7 @@ HEADS = {
 
 
 def table() -> str:
-  """A row for each section, those of each task and model apart."""
+  """Returns the table: a row for each section, each task and each model."""
   lines = [
     ['Section', *HEADS.values()],
     ['---'] * (1 + len(HEADS)),
@@ -30,7 +30,7 @@ def table() -> str:
 
 
 def _rows() -> Iterator[tuple[str, dict[str, Effect]]]:
-  """The title of each row, and the effects of its keys by their names."""
+  """Yields each row's title and the effects of its keys by name."""
   for section, effect in config_effects.SECTIONS.items():
     yield f'`{section}`', {'all': effect}
   for name in base.MODELS:

@@ -159,10 +159,28 @@ class CrossAttention(AttentionBlock):
     latents: jax.Array,  # [B, N, D]
     inputs: cross_attention.Inputs,  # Of M elements with C channels.
     is_training: bool,
-    with_queries: bool = False,
-  ) -> tuple[jax.Array, cross_attention.InputQueries | None]:  # [B, N, D]
-    """Returns the new latents; and on request what they looked for."""
-    input_channels = inputs.num_channels
+  ) -> jax.Array:  # [B, N, D]
+    """Returns the new latents."""
+    query, parameters = self._project(latents, inputs.num_channels)
+    attended = cross_attention.cross_attend(query, inputs, parameters)
+    return self.add(latents, attended, is_training)
+
+  @hk.name_like('__call__')
+  def input_queries(
+    self,
+    latents: jax.Array,  # [B, N, D]
+    inputs: cross_attention.Inputs,
+  ) -> cross_attention.InputQueries:
+    """Returns what the latents look for in the input, for attention maps."""
+    return cross_attention.input_queries(
+      *self._project(latents, inputs.num_channels)
+    )
+
+  @hk.transparent
+  def _project(
+    self, latents: jax.Array, input_channels: int
+  ) -> tuple[jax.Array, cross_attention.Parameters]:
+    """Returns queries [B, N, H, F], and the parameters for keys and values."""
     num_channels = self.num_channels or min(input_channels, latents.shape[-1])
     project = self.linear(num_channels, 'query')
     query = self.split_heads(
@@ -174,11 +192,7 @@ class CrossAttention(AttentionBlock):
       *LinearParameters(num_channels, w_init, 'key')(input_channels),
       *LinearParameters(num_channels, w_init, 'value')(input_channels),
     )
-    attended = cross_attention.cross_attend(query, inputs, parameters)
-    queries = None
-    if with_queries:
-      queries = cross_attention.input_queries(query, parameters)
-    return self.add(latents, attended, is_training), queries
+    return query, parameters
 
 
 @dataclasses.dataclass
@@ -234,5 +248,4 @@ class QueryDecoder(hk.Module):
       self.options, num_channels=channels, name='cross_attend'
     )
     inputs = cross_attention.PlainInputs(normed, mask=None)
-    found, _ = cross_attend(query, inputs, is_training)
-    return found[:, 0]
+    return cross_attend(query, inputs, is_training)[:, 0]

@@ -6,11 +6,10 @@ Glossary of shapes:
 - T: latent Transformers; L: self-attends in each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import itertools
-import operator
 from typing import Any
 
 import haiku as hk
@@ -96,6 +95,26 @@ class LatentTransformer(hk.Module):
 
 
 @dataclasses.dataclass
+class Iteration:
+  """A cross-attend, and the latent Transformers that follow it."""
+
+  cross_attend: CrossAttention
+  transformers: list[LatentTransformer]
+  remat: str
+
+  def __call__(
+    self,
+    latents: jax.Array,  # [B, N, D]
+    inputs: cross_attention.Inputs,
+    is_training: bool,
+  ) -> jax.Array:  # [B, N, D]
+    cross_attend = lambda x: self.cross_attend(x, inputs, is_training)
+    latents = _remat(cross_attend, self.remat)(latents)
+    transform = lambda x, transformer: transformer(x, is_training)
+    return _fold(transform, latents, self.transformers)
+
+
+@dataclasses.dataclass
 class Perceiver(hk.Module):
   """Cross-attends to the input and latent Transformers, iterated.
 
@@ -173,16 +192,30 @@ class Perceiver(hk.Module):
 
   def encode(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns the last latents [B, N, D], in the compute dtype."""
-    return self._iterate(inputs, is_training)[0]
+    prepared = self._prepare(inputs)
+    with float32_parameters():
+      latents = self._initial_latents(inputs.batch_size)
+      return _fold(
+        lambda latents, iteration: iteration(latents, prepared, is_training),
+        latents,
+        self._iterations,
+      )
 
   def attention_queries(
     self, inputs: ByteArray
   ) -> list[cross_attention.InputQueries]:
-    """Returns what each cross-attend looks for, in their order.
+    """Returns what each cross-attend looks for, in order.
 
-    `attention_maps` makes the paper's attention maps of it (Fig. 3).
+    `attention_maps` turns them into the paper's attention maps (Fig. 3).
     """
-    return self._iterate(inputs, is_training=False, with_queries=True)[1]
+    prepared = self._prepare(inputs)
+    queries = []
+    with float32_parameters():
+      latents = self._initial_latents(inputs.batch_size)
+      for iteration in self._iterations:
+        queries.append(iteration.cross_attend.input_queries(latents, prepared))
+        latents = iteration(latents, prepared, is_training=False)
+    return queries
 
   def __post_init__(self) -> None:
     super().__post_init__(name=self.name)
@@ -194,60 +227,53 @@ class Perceiver(hk.Module):
       )
     if self.head not in HEADS:
       raise ValueError(f'head={self.head!r} is none of {HEADS}.')
-    options = self._block_options(self.widening_factor)
-    cross_options = self._block_options(
-      self.cross_attend_widening_factor or self.widening_factor
-    )
-    plan = self._plan()
-    self._cross_attends = [
-      CrossAttention(
-        cross_options,
-        num_heads=self.cross_attend_heads,
-        num_channels=self.cross_attend_channels,
-        name=f'cross_attend_{i}',
-      )
-      for i in range(1 + max(cross for cross, _ in plan))
-    ]
-    self._latent_transformers = [
-      LatentTransformer(
-        self.num_self_attends,
-        self.self_attend_heads,
-        options,
-        self.remat,
-        self._self_attention_kernel(),
-        name=f'latent_transformer_{i}',
-      )
-      for i in range(1 + max((t for _, ts in plan for t in ts), default=-1))
-    ]
+    self._iterations = self._build_iterations()
 
   def _block_options(self, widening_factor: int) -> BlockOptions:
     return BlockOptions(
       widening_factor, self.weight_init_scale, self.dropout_rate
     )
 
-  def _plan(self) -> list[tuple[int, tuple[int, ...]]]:
-    """The weights that each iteration uses.
-
-    Returns:
-      For each cross-attend in turn, the index of its weights and those of the
-      latent Transformers that follow it.
-    """
-    counts = latent_transformers_after(
-      self.num_cross_attends,
-      self.num_latent_transformers,
-      self.cross_attend_placement,
+  @hk.transparent
+  def _build_iterations(self) -> list[Iteration]:
+    """Creates the modules; whoever shares weights shares the module."""
+    options = self._block_options(self.widening_factor)
+    cross_options = self._block_options(
+      self.cross_attend_widening_factor or self.widening_factor
     )
-    plan = []
-    done = 0
-    for i, count in enumerate(counts):
-      cross = min(i, 1) if self.share_cross_attends else i
-      transformers = tuple(
-        0 if self.share_latent_transformers else t
-        for t in range(done, done + count)
+    iterations = []
+    transformer = None
+    num_transformers = 0
+    for i, count in enumerate(
+      latent_transformers_after(
+        self.num_cross_attends,
+        self.num_latent_transformers,
+        self.cross_attend_placement,
       )
-      plan.append((cross, transformers))
-      done += count
-    return plan
+    ):
+      # The first cross-attend's weights are its own, also if the rest share.
+      if i < 2 or not self.share_cross_attends:
+        cross_attend = CrossAttention(
+          cross_options,
+          num_heads=self.cross_attend_heads,
+          num_channels=self.cross_attend_channels,
+          name=f'cross_attend_{i}',
+        )
+      transformers = []
+      for _ in range(count):
+        if transformer is None or not self.share_latent_transformers:
+          transformer = LatentTransformer(
+            self.num_self_attends,
+            self.self_attend_heads,
+            options,
+            self.remat,
+            self._self_attention_kernel(),
+            name=f'latent_transformer_{num_transformers}',
+          )
+        transformers.append(transformer)
+        num_transformers += 1
+      iterations.append(Iteration(cross_attend, transformers, self.remat))
+    return iterations
 
   def _self_attention_kernel(self) -> Callable[..., jax.Array] | None:
     module = hardware.of(self.mesh).self_attention
@@ -262,8 +288,10 @@ class Perceiver(hk.Module):
     attend = functools.partial(module.attend, num_heads=self.self_attend_heads)
     return hardware.on_each_device(attend, self.mesh)
 
-  def _method(self, inputs: ByteArray) -> cross_attention.Method:
-    return cross_attention.choose(
+  def _prepare(self, inputs: ByteArray) -> cross_attention.Inputs:
+    """Computes once what all cross-attends need of the input."""
+    check(inputs)
+    method = cross_attention.choose(
       inputs,
       self.num_latents,
       self.cross_attend_heads,
@@ -274,63 +302,38 @@ class Perceiver(hk.Module):
       use_kernel=self.attention_kernel,
       mesh=self.mesh,
     )
+    return cross_attention.prepare(
+      inputs, method, jnp.dtype(self.compute_dtype)
+    )
 
-  def _iterate(
-    self,
-    inputs: ByteArray,
-    is_training: bool,
-    with_queries: bool = False,
-  ) -> tuple[jax.Array, list[Any]]:
-    check(inputs)
-    dtype = jnp.dtype(self.compute_dtype)
-    # Once for all cross-attends: what depends on no parameters of theirs.
-    prepared = cross_attention.prepare(inputs, self._method(inputs), dtype)
-
-    def iteration(latents, cross, transformers):
-      def cross_attend(latents):
-        return self._cross_attends[cross](
-          latents, prepared, is_training, with_queries
-        )
-
-      latents, queries = _remat(cross_attend, self.remat)(latents)
-      for t, run in itertools.groupby(transformers):
-        transformer = self._latent_transformers[t]
-        body = lambda x, f=transformer: (f(x, is_training), None)
-        latents, _ = _repeat(body, latents, len(list(run)))
-      return latents, queries
-
-    with float32_parameters():
-      latents = hk.get_parameter(
-        'latents',
-        [self.num_latents, self.latent_channels],
-        dtype,
-        hk.initializers.TruncatedNormal(self.latent_init_scale),
-      )
-      latents = jnp.broadcast_to(
-        latents, (inputs.batch_size, *latents.shape)
-      )  # [B, N, D]
-      queries = []
-      # Iterations that use the same weights are one scan, compiled once.
-      for (cross, transformers), run in itertools.groupby(self._plan()):
-        body = lambda x, c=cross, ts=transformers: iteration(x, c, ts)
-        latents, outs = _repeat(body, latents, len(list(run)))
-        queries.extend(outs)
-    return latents, queries
+  def _initial_latents(self, batch_size: int) -> jax.Array:  # [B, N, D]
+    latents = hk.get_parameter(
+      'latents',
+      [self.num_latents, self.latent_channels],
+      jnp.dtype(self.compute_dtype),
+      hk.initializers.TruncatedNormal(self.latent_init_scale),
+    )
+    return jnp.broadcast_to(latents, (batch_size, *latents.shape))
 
 
-def _repeat(
-  body: Callable[[jax.Array], tuple[jax.Array, Any]],
-  carry: jax.Array,
-  times: int,
-) -> tuple[jax.Array, list[Any]]:
-  """Applies `body` again and again, to its own result."""
-  if times == 1:
-    carry, out = body(carry)
-    return carry, [out]
-  carry, outs = hk.scan(lambda x, _: body(x), carry, None, length=times)
-  return carry, [
-    jax.tree.map(operator.itemgetter(i), outs) for i in range(times)
-  ]
+def _fold(
+  apply: Callable[[jax.Array, Any], jax.Array],
+  latents: jax.Array,
+  modules: Sequence[Any],
+) -> jax.Array:
+  """Applies modules one after the other.
+
+  The same as `functools.reduce`, but modules in a row that share their weights,
+  which makes them equal, become one scan: they are compiled once.
+  """
+  for module, run in itertools.groupby(modules):
+    length = len(list(run))
+    if length == 1:
+      latents = apply(latents, module)
+    else:
+      step = lambda latents, _, module=module: (apply(latents, module), None)
+      latents, _ = hk.scan(step, latents, None, length=length)
+  return latents
 
 
 def _remat(

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.inputs import ByteArray, check
-from perceiver.ops import attention, cross_attention, factored, rows
-from perceiver.ops.cross_attention import InputQueries
+from perceiver.ops import attention, cross_attention
+from perceiver.ops.cross_attention import factored, InputQueries, rows
 
 TILE = 16  # Latents whose logits `mean_weights` has at once.
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jmp
 
 from perceiver import ranges
-from perceiver.attention import BlockOptions, float32_parameters, layer_norm
+from perceiver.blocks import BlockOptions, float32_parameters, layer_norm
 from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray, check
 from perceiver.model import LatentTransformer

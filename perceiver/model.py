@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from perceiver import ranges
-from perceiver.attention import (
+from perceiver.blocks import (
   BlockOptions,
   CrossAttention,
   float32_parameters,
@@ -27,7 +27,8 @@ from perceiver.attention import (
 )
 from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray, check
-from perceiver.ops import cross_attention, factored, hardware
+from perceiver.ops import cross_attention
+from perceiver.ops.cross_attention import factored, hardware
 from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
 
 PLACEMENTS = ('interleaved', 'at_start')

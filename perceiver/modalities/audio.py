@@ -12,7 +12,7 @@ import numpy as np
 
 from perceiver.modalities import spectrogram
 from perceiver.modalities.base import Modality
-from perceiver.ops import hardware
+from perceiver.ops.cross_attention import hardware
 from perceiver.ranges import Count
 
 

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver.ops import factored, hardware, self_attention_tpu
-from perceiver.ops.rows import Elements, Rows
+from perceiver.ops import self_attention_tpu
+from perceiver.ops.cross_attention import factored, hardware
+from perceiver.ops.cross_attention.rows import Elements, Rows
 from scripts.planning import environment, ptx, targets
 
 NAMES = re.compile(r'(?:cross|self)_attention_(?:forward|backward|elements)\b')

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver.ops import cross_attention, factored, factored_gpu, factored_tpu
-from perceiver.ops.hardware import HARDWARE
-from perceiver.ops.rows import Elements, Rows
+from perceiver.ops import cross_attention
+from perceiver.ops.cross_attention import factored
+from perceiver.ops.cross_attention.hardware import HARDWARE
+from perceiver.ops.cross_attention.kernels import gpu, tpu
+from perceiver.ops.cross_attention.rows import Elements, Rows
 from tests import quick
 from tests.perceiver import reference
 
 OTHERS = ('no_kv', 'factored')
-GPU_KERNEL = factored.Kernel(factored_gpu, interpret=True)
-TPU_KERNEL = factored.Kernel(factored_tpu, interpret=True)
+GPU_KERNEL = factored.Kernel(gpu, interpret=True)
+TPU_KERNEL = factored.Kernel(tpu, interpret=True)
 
 
 def attend(query, inputs, parameters, form, tile=None, kernel=None):

@@ -29,8 +29,8 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-from perceiver.ops.hardware import Hardware
-from perceiver.ops.rows import (
+from perceiver.ops.cross_attention.hardware import Hardware
+from perceiver.ops.cross_attention.rows import (
   Elements,
   FLOOR,
   marginals,
@@ -46,7 +46,7 @@ SAVED = 'gathered'  # Name of the residuals, for policies of jax.checkpoint.
 class Kernel:
   """A module that does for one segment what is here done with arrays."""
 
-  module: types.ModuleType  # `factored_gpu` or `factored_tpu`.
+  module: types.ModuleType  # `gpu` or `tpu`.
   interpret: bool = False  # By Pallas's interpreter, for tests.
 
   def forward(self, *arguments):

@@ -18,7 +18,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.ops.rows import Elements, FLOOR, marginals, pad, Rows, spread
+from perceiver.ops.cross_attention.rows import (
+  Elements,
+  FLOOR,
+  marginals,
+  pad,
+  Rows,
+  spread,
+)
 
 LANES, SUBLANES = 128, 8  # Of a vector register of 32-bit numbers.
 

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from perceiver.inputs import ByteArray, Segment
-from perceiver.ops import attention, factored, hardware, rows
+from perceiver.ops import attention
+from perceiver.ops.cross_attention import factored, hardware, rows
 
 log = logging.getLogger(__name__)
 

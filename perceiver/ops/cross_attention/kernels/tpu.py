@@ -19,7 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
-from perceiver.ops.factored_tpu_blocks import (
+from perceiver.ops.cross_attention.kernels.tpu_blocks import (
   BlockRows,
   Blocks,
   cut_elements,
@@ -30,7 +30,7 @@ from perceiver.ops.factored_tpu_blocks import (
   layout_of,
   SUBLANES,
 )
-from perceiver.ops.rows import Elements, FLOOR, pad, Rows
+from perceiver.ops.cross_attention.rows import Elements, FLOOR, pad, Rows
 
 # Of a block: some 2 MB of logits; fewer where float32 features are many.
 MAX_ROWS, MAX_PLACES = 512, 1024

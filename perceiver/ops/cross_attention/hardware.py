@@ -12,7 +12,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
-from perceiver.ops import factored_gpu, factored_tpu, self_attention_tpu
+from perceiver.ops import self_attention_tpu
+from perceiver.ops.cross_attention.kernels import gpu, tpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ HARDWARE = {
     'gpu',
     operations_per_byte=989e12 / 3.35e12,
     passes=_PASSES | {'kernel': 3.0},
-    kernel=factored_gpu,
+    kernel=gpu,
     self_attention=None,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,
@@ -73,7 +74,7 @@ HARDWARE = {
     'tpu',
     operations_per_byte=197e12 / 819e9,
     passes=_PASSES | {'kernel': 2.2},
-    kernel=factored_tpu,
+    kernel=tpu,
     self_attention=self_attention_tpu,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,

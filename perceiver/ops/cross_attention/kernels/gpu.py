@@ -20,7 +20,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 import jax.numpy as jnp
 
-from perceiver.ops.rows import (
+from perceiver.ops.cross_attention.rows import (
   Elements,
   FLOOR,
   marginals,

@@ -1,11 +1,11 @@
 """Attention maps: what each latent looks at, over the input (Figs. 3, 7 to 31).
 
-A map is made from a cross-attend's queries, `Perceiver.attention_queries`, and
-the input; in whatever form the model attends, no logits are kept but those that
-are asked for.
+A map is made from the queries of a cross-attend (`Perceiver.attention_queries`)
+and the input. Whatever form the model attends in, only the requested logits are
+computed.
 
 Glossary of shapes:
-- B: batch; N: latents; K: those that are shown; M: input elements; H: heads.
+- B: batch; N: latents; K: shown latents; M: input elements; H: heads.
 """
 
 from collections.abc import Sequence
@@ -15,26 +15,27 @@ import jax.numpy as jnp
 
 from perceiver.inputs import ByteArray, check
 from perceiver.ops import attention, cross_attention
-from perceiver.ops.cross_attention import factored, InputQueries, rows
+from perceiver.ops.cross_attention import factored, InputQueries
+from perceiver.ops.cross_attention.elements import from_channels
 
-TILE = 16  # Latents whose logits `mean_weights` has at once.
+TILE = 16  # Latents that `mean_weights` processes at once.
 
 
 def logits(
   queries: InputQueries, inputs: ByteArray, latents: Sequence[int] | None = None
 ) -> jax.Array:
-  """The logits before the softmax, which the paper's figures show.
+  """Returns the logits before the softmax, which the paper's figures show.
 
   Args:
-    queries: of a cross-attend.
+    queries: queries of one cross-attend.
     inputs: the byte array that the model was given.
-    latents: which of them, K; None: all.
+    latents: indices of K latents; None: all.
 
   Returns:
-    [B, H, K, M] float32; the elements in the order of `inputs`.
+    [B, H, K, M] float32, elements in the order of `inputs`.
 
   Raises:
-    TypeError, ValueError: for inputs that a model would not take either.
+    TypeError, ValueError: as `perceiver.Perceiver` for the same inputs.
   """
   if latents is not None:
     queries = jax.tree.map(lambda x: x[:, jnp.asarray(latents)], queries)
@@ -42,13 +43,13 @@ def logits(
 
 
 def weights(logits: jax.Array, inputs: ByteArray) -> jax.Array:
-  """The attention itself: the softmax of logits [B, H, K, M], masked."""
+  """Returns the masked softmax of logits [B, H, K, M]: the attention itself."""
   check(inputs)
   return attention.masked_softmax(logits, inputs.mask())
 
 
 def mean_weights(queries: InputQueries, inputs: ByteArray) -> jax.Array:
-  """[B, M]: the attention's mean over all latents and heads."""
+  """Returns the attention's mean over all latents and heads, [B, M]."""
   prepared = _prepare(inputs)
   batch, count = queries.vectors.shape[:2]
 
@@ -67,13 +68,13 @@ def mean_weights(queries: InputQueries, inputs: ByteArray) -> jax.Array:
 def _logits(
   queries: InputQueries, inputs: cross_attention.FactoredInputs
 ) -> jax.Array:
-  """[B, H, K, M] float32."""
+  """Returns logits, [B, H, K, M] float32."""
   batch, num_latents, num_heads, channels = queries.vectors.shape
   vectors = queries.vectors.reshape(
     batch, num_latents * num_heads, channels
   )  # [B, K H, C]
   scores = [
-    factored.scores(rows.from_channels(vectors, segment), elements)
+    factored.scores(from_channels(vectors, segment), elements)
     for segment, elements in zip(inputs.segments, inputs.elements, strict=True)
   ]
   out = jnp.concatenate(scores, axis=-1)  # [B, K H, M]

@@ -1,4 +1,4 @@
-"""The modules that the Perceiver is stacked from (section 3.1, appendix C).
+"""Building blocks of the Perceiver (section 3.1, appendix C).
 
 Glossary of shapes:
 - B: batch; N: latents; D: latent channels.
@@ -17,15 +17,15 @@ import jax.numpy as jnp
 from perceiver.ops import attention, cross_attention
 
 # Layer norm, GELU and the weights of self-attention (N x N) are most of what a
-# backward pass would keep, and little work: it does them again instead. With
-# the linear layer behind it in the same function, neither what a norm or GELU
-# is made from inside nor its result is kept; the product is not done again.
+# backward pass would keep, and cheap, so it computes them again. The following
+# linear layer is part of the same function, so that the result of the norm or
+# GELU is not kept either; the product itself is not computed again.
 _recompute = hk.remat
 
 
 @contextlib.contextmanager
 def float32_parameters():
-  """Keeps parameters in float32; modules see them in the dtype they ask for."""
+  """Keeps parameters in float32; modules get them in the dtype they ask for."""
 
   def create(next_creator, shape, dtype, init, context):
     del dtype, context
@@ -40,7 +40,7 @@ def float32_parameters():
 
 @dataclasses.dataclass
 class LayerNormParameters(hk.Module):
-  """Those of `hk.LayerNorm`, for a norm that is computed elsewhere."""
+  """Creates the parameters of `hk.LayerNorm` without applying them."""
 
   name: str | None = None
 
@@ -52,7 +52,7 @@ class LayerNormParameters(hk.Module):
 
 @dataclasses.dataclass
 class LinearParameters(hk.Module):
-  """Those of `hk.Linear`, for a product that is computed elsewhere."""
+  """Creates the parameters of `hk.Linear` without applying them."""
 
   output_size: int
   w_init: hk.initializers.Initializer
@@ -68,23 +68,23 @@ class LinearParameters(hk.Module):
 
 
 def layer_norm(x: jax.Array, name: str) -> jax.Array:
-  """Layer norm over the channels, in float32; x's dtype again afterwards."""
+  """Applies layer norm over the channels, in float32; returns x's dtype."""
   scale, offset = LayerNormParameters(name)(x.shape[-1])
   return attention.layer_norm(x, scale, offset)
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockOptions:
-  """What cross-attends, self-attends and dense blocks are told alike."""
+  """Options that all blocks of a model share."""
 
   widening_factor: int = 1  # Hidden width of the dense block, in units of D.
   weight_init_scale: float = 1.0  # Variance scaling of every linear layer.
-  dropout_rate: float = 0.0  # On what is added to the residual stream.
+  dropout_rate: float = 0.0  # Applied to what is added to the residual stream.
 
 
 @dataclasses.dataclass
 class Block(hk.Module):
-  """What cross-attends, self-attends and dense blocks have in common."""
+  """Base class of cross-attends, self-attends and dense blocks."""
 
   options: BlockOptions
   name: str | None = None
@@ -152,7 +152,7 @@ class AttentionBlock(Block):
 class CrossAttention(AttentionBlock):
   """Latents attend to the input; the paper uses one head, min(C, D) wide."""
 
-  num_channels: int | None = None  # Of queries, keys and values: min(C, D).
+  num_channels: int | None = None  # Of queries, keys, values; None: min(C, D).
 
   def __call__(
     self,
@@ -199,8 +199,8 @@ class CrossAttention(AttentionBlock):
 class SelfAttention(AttentionBlock):
   """One pre-norm module of the latent Transformer, as in GPT-2."""
 
-  # How to attend, to [B, N, D] from three such with heads side by side, if it
-  # is not by `ops.attention`.
+  # Computes attended values [B, N, D] from queries, keys and values [B, N, D]
+  # with heads side by side; None: `ops.attention.self_attend`.
   kernel: Callable[..., jax.Array] | None = None
 
   def __call__(self, latents: jax.Array, is_training: bool) -> jax.Array:
@@ -224,14 +224,13 @@ class SelfAttention(AttentionBlock):
 
 @dataclasses.dataclass
 class QueryDecoder(hk.Module):
-  """What one learned query finds in the latents.
+  """A learned query that attends to the latents, as in Perceiver IO.
 
-  It attends to them with one head as wide as they are (Perceiver IO, arXiv
-  2107.14795, section 3.2).
+  It has one head as wide as the latents (arXiv 2107.14795, section 3.2).
   """
 
   options: BlockOptions
-  init_scale: float  # Standard deviation of the query, cut off at two.
+  init_scale: float  # Standard deviation of the query, truncated at two.
   name: str | None = None
 
   def __call__(

@@ -38,7 +38,7 @@ HEADS = ('mean', 'query')
 def latent_transformers_after(
   num_cross_attends: int, num_latent_transformers: int, placement: str
 ) -> list[int]:
-  """How many latent Transformers follow each cross-attend (Table 6).
+  """Counts the latent Transformers after each cross-attend (Table 6).
 
   Interleaved cross-attends are spaced evenly, the first at the start. Without
   latent Transformers the model is a stack of cross-attends (Table 5).
@@ -97,7 +97,7 @@ class LatentTransformer(hk.Module):
 
 @dataclasses.dataclass
 class Iteration:
-  """A cross-attend, and the latent Transformers that follow it."""
+  """A cross-attend and the latent Transformers that follow it."""
 
   cross_attend: CrossAttention
   transformers: list[LatentTransformer]
@@ -111,8 +111,7 @@ class Iteration:
   ) -> jax.Array:  # [B, N, D]
     cross_attend = lambda x: self.cross_attend(x, inputs, is_training)
     latents = _remat(cross_attend, self.remat)(latents)
-    transform = lambda x, transformer: transformer(x, is_training)
-    return _fold(transform, latents, self.transformers)
+    return _in_turn(self.transformers, latents, is_training)
 
 
 @dataclasses.dataclass
@@ -122,7 +121,7 @@ class Perceiver(hk.Module):
   The defaults are the paper's ImageNet model (section 4.1).
   """
 
-  num_classes: Count  # Of the classifier head.
+  num_classes: Count  # Of the classification head.
   num_latents: Count = 512  # N
   latent_channels: Count = 1024  # D
   num_latent_transformers: CountOrZero = 8  # T; 0: a stack as in Table 5.
@@ -133,34 +132,34 @@ class Perceiver(hk.Module):
   cross_attend_channels: Count | None = None  # Of Q, K and V; None: min(C, D).
   self_attend_heads: Count = 8
   # How cross-attends are computed: 'plain', 'no_kv' or 'factored' (see
-  # `ops.cross_attention`), or by what is fastest. It changes no result.
+  # `ops.cross_attention`), or 'auto' for the fastest. It changes no result.
   attention: Computation[str] = 'auto'
-  # Rows at once; None: by the hardware.
+  # Queries that a cross-attend processes at once; None: by the hardware.
   attention_tile: Computation[Count | None] = None
-  # Kernels for all attention, where the hardware has one for these shapes.
+  # Whether attention uses kernels, where the hardware has one for these shapes.
   attention_kernel: Computation[bool] = True
-  # What the classifier sees: the latents' 'mean' as in the paper, or what a
-  # learned 'query' finds in them, as in Perceiver IO (arXiv 2107.14795).
+  # Input of the last linear layer: the latents' 'mean' as in the paper, or what
+  # a learned 'query' attends to, as in Perceiver IO (arXiv 2107.14795).
   head: str = 'mean'
   share_cross_attends: bool = True  # From the second on; the first has its own.
   share_latent_transformers: bool = True  # All of them.
   widening_factor: Count = 1  # Of the dense blocks.
-  # Of those that follow cross-attends; None: as the others.
+  # Of the dense blocks after cross-attends; None: as `widening_factor`.
   cross_attend_widening_factor: Count | None = None
-  # Standard deviation, cut off at two.
+  # Standard deviation of the initial latents, truncated at two.
   latent_init_scale: Training[Positive] = 0.02
   # Variance scaling of the linear layers.
   weight_init_scale: Training[Positive] = 1.0
-  # On what blocks add; none in the paper.
+  # Applied to what blocks add to the residual stream; none in the paper.
   dropout_rate: Training[FractionBelowOne] = 0.0
   # Or 'bfloat16'; parameters stay float32.
   compute_dtype: Computation[str] = 'float32'
-  # What the backward pass keeps of each attention block: 'none' computes next
-  # to nothing again; or a policy of `jax.checkpoint_policies`, such as
+  # What the backward pass recomputes in each attention block: next to nothing
+  # with 'none', or as a policy of `jax.checkpoint_policies` says, such as
   # 'nothing_saveable' or 'dots_with_no_batch_dims_saveable'.
   remat: Computation[str] = 'none'
-  # The devices that the program is for, their axis 'data' splitting the batch;
-  # None: JAX's own, without a kernel if they are several.
+  # Devices that the program is for; their axis 'data' splits the batch. None:
+  # JAX's own, without kernels if there are several.
   mesh: Mesh | None = None
   name: str | None = None
 
@@ -169,14 +168,14 @@ class Perceiver(hk.Module):
 
     Args:
       inputs: the byte array, [B, M, C] in all.
-      is_training: whether dropout applies (it needs a random key).
+      is_training: whether dropout applies; it needs a random key.
 
     Returns:
       [B, num_classes] logits, float32.
 
     Raises:
-      TypeError: for what is no byte array, or one without real numbers.
-      ValueError: for shapes or settings that do not fit each other.
+      TypeError: if `inputs` is not a byte array of real numbers.
+      ValueError: if shapes or settings do not fit each other.
     """
     latents = self.encode(inputs, is_training)
     if self.head == 'query':
@@ -185,8 +184,8 @@ class Perceiver(hk.Module):
       with float32_parameters():
         pooled = decoder(latents, is_training).astype(jnp.float32)  # [B, D]
     else:
-      # The mean over the latents comes first, then the only linear layer: v1 of
-      # the paper had them the other way round (appendix F).
+      # First the mean over the latents, then the only linear layer; v1 of the
+      # paper had the opposite order (appendix F).
       pooled = jnp.mean(latents.astype(jnp.float32), axis=1)  # [B, D]
     initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
     return hk.Linear(self.num_classes, w_init=initializer, name='head')(pooled)
@@ -196,11 +195,7 @@ class Perceiver(hk.Module):
     prepared = self._prepare(inputs)
     with float32_parameters():
       latents = self._initial_latents(inputs.batch_size)
-      return _fold(
-        lambda latents, iteration: iteration(latents, prepared, is_training),
-        latents,
-        self._iterations,
-      )
+      return _in_turn(self._iterations, latents, prepared, is_training)
 
   def attention_queries(
     self, inputs: ByteArray
@@ -237,7 +232,7 @@ class Perceiver(hk.Module):
 
   @hk.transparent
   def _build_iterations(self) -> list[Iteration]:
-    """Creates the modules; whoever shares weights shares the module."""
+    """Creates the modules; iterations that share weights share the module."""
     options = self._block_options(self.widening_factor)
     cross_options = self._block_options(
       self.cross_attend_widening_factor or self.widening_factor
@@ -252,7 +247,7 @@ class Perceiver(hk.Module):
         self.cross_attend_placement,
       )
     ):
-      # The first cross-attend's weights are its own, also if the rest share.
+      # The first cross-attend has weights of its own, the others share theirs.
       if i < 2 or not self.share_cross_attends:
         cross_attend = CrossAttention(
           cross_options,
@@ -317,22 +312,22 @@ class Perceiver(hk.Module):
     return jnp.broadcast_to(latents, (batch_size, *latents.shape))
 
 
-def _fold(
-  apply: Callable[[jax.Array, Any], jax.Array],
+def _in_turn(
+  modules: Sequence[Callable[..., jax.Array]],
   latents: jax.Array,
-  modules: Sequence[Any],
+  *arguments: Any,
 ) -> jax.Array:
-  """Applies modules one after the other.
+  """Applies `latents = module(latents, *arguments)` for each module in turn.
 
-  The same as `functools.reduce`, but modules in a row that share their weights,
-  which makes them equal, become one scan: they are compiled once.
+  Equal modules in a row share their weights: they become one scan, which is
+  compiled once.
   """
   for module, run in itertools.groupby(modules):
     length = len(list(run))
     if length == 1:
-      latents = apply(latents, module)
+      latents = module(latents, *arguments)
     else:
-      step = lambda latents, _, module=module: (apply(latents, module), None)
+      step = lambda latents, _, f=module: (f(latents, *arguments), None)
       latents, _ = hk.scan(step, latents, None, length=length)
   return latents
 
@@ -340,7 +335,7 @@ def _fold(
 def _remat(
   function: Callable[[jax.Array], Any], policy: str
 ) -> Callable[[jax.Array], Any]:
-  """Recomputes `function` in the backward pass, as far as `policy` says."""
+  """Lets the backward pass recompute `function` as the policy says."""
   if policy == 'none':
     return function
   if not hasattr(jax.checkpoint_policies, policy):

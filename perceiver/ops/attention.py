@@ -10,28 +10,28 @@ import math
 import jax
 import jax.numpy as jnp
 
-EPSILON = 1e-5  # Of layer norms, as in Haiku; the paper does not say.
+EPSILON = 1e-5  # Layer norm's, as in Haiku; the paper does not say.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def spread(vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Repeats [C] over [..., C]; its gradient is summed by a matrix product.
+def broadcast_channels(vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Broadcasts [C] to [..., C]; its gradient is summed by a matrix product.
 
-  XLA's own sums over all but the last axis take several times as long, on a CPU
-  as on a TPU.
+  XLA's own sums over all axes but the last take several times as long, both on
+  CPUs and on TPUs.
   """
   return jnp.broadcast_to(
     vector.reshape((1,) * (len(shape) - 1) + (-1,)), shape
   )
 
 
-def _spread_forward(vector, shape):
-  return spread(vector, shape), None
+def _broadcast_channels_forward(vector, shape):
+  return broadcast_channels(vector, shape), None
 
 
-def _spread_backward(shape, _, gradient):
+def _broadcast_channels_backward(shape, _, gradient):
   rows = gradient.reshape(-1, shape[-1])
-  # A single row of ones would be rewritten as the sum that is to be avoided.
+  # XLA would rewrite a product with a single row of ones as that slow sum.
   total = jnp.matmul(
     jnp.ones((8, rows.shape[0]), rows.dtype),
     rows,
@@ -40,12 +40,14 @@ def _spread_backward(shape, _, gradient):
   return (total[0],)
 
 
-spread.defvjp(_spread_forward, _spread_backward)
+broadcast_channels.defvjp(
+  _broadcast_channels_forward, _broadcast_channels_backward
+)
 
 
 @jax.custom_vjp
 def _product(x: jax.Array, w: jax.Array) -> jax.Array:
-  """[..., C] times [C, D]."""
+  """Multiplies [..., C] by [C, D]."""
   return x @ w
 
 
@@ -62,14 +64,14 @@ def _product_backward(kept, gradient):
 
 
 def _sum_of_outer_products(x, y):
-  """[C, D], of [..., C] and [..., D]."""
+  """Multiplies [..., C] and [..., D] to [C, D]."""
   axes = tuple(range(x.ndim - 1))
   return jnp.tensordot(x, y, (axes, axes))
 
 
 def _transposed_first(x, y):
-  # XLA's fastest products on a CPU take the first operand only as it lies. The
-  # barriers keep the transpose out of the product and apart from what makes x.
+  # XLA's fastest products on a CPU take no transposed first operand. Barriers
+  # keep the transpose out of the product and apart from the computation of x.
   barrier = jax.lax.optimization_barrier
   columns = barrier(barrier(x.reshape(-1, x.shape[-1])).T)
   return columns @ y.reshape(-1, y.shape[-1])
@@ -79,13 +81,13 @@ _product.defvjp(_product_forward, _product_backward)
 
 
 def linear(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-  """A linear layer: [..., C] times w [C, D], plus b [D]."""
+  """Applies a linear layer: [..., C] times w [C, D], plus b [D]."""
   y = _product(x, w)
-  return y + spread(b, y.shape)
+  return y + broadcast_channels(b, y.shape)
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
-  """Layer norm over the last axis, in float32; returned in x's dtype.
+  """Applies layer norm over the last axis, in float32.
 
   Args:
     x: [..., C].
@@ -93,14 +95,16 @@ def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
     offset: [C].
 
   Returns:
-    [..., C].
+    [..., C], in x's dtype.
   """
-  y = normalize(x) * spread(scale, x.shape) + spread(offset, x.shape)
+  y = normalize(x) * broadcast_channels(scale, x.shape) + broadcast_channels(
+    offset, x.shape
+  )
   return y.astype(x.dtype)
 
 
 def normalize(x: jax.Array) -> jax.Array:
-  """Zero mean and unit variance over the last axis, float32."""
+  """Returns x with zero mean and unit variance over the last axis, float32."""
   x = x.astype(jnp.float32)
   centred = x - jnp.mean(x, axis=-1, keepdims=True)
   variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
@@ -108,7 +112,7 @@ def normalize(x: jax.Array) -> jax.Array:
 
 
 def masked_softmax(logits: jax.Array, mask: jax.Array | None) -> jax.Array:
-  """Softmax over the last axis, over the elements that exist.
+  """Applies softmax over the last axis, to elements that exist.
 
   Args:
     logits: [B, H, N, M] float32.
@@ -116,13 +120,13 @@ def masked_softmax(logits: jax.Array, mask: jax.Array | None) -> jax.Array:
 
   Returns:
     [B, H, N, M] weights; exactly 0 at masked elements, so all 0 for an example
-    that has no element at all.
+    without elements.
   """
   if mask is None:
     return jax.nn.softmax(logits, axis=-1)
   mask = mask[:, None, None, :]  # [B, 1, 1, M]
-  # A finite floor instead of -inf: an empty row then has no NaN, nor has its
-  # gradient.
+  # A finite floor instead of -inf: an example without elements then has no NaN,
+  # and neither has its gradient.
   logits = jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
   return jnp.where(mask, jax.nn.softmax(logits, axis=-1), 0.0)
 
@@ -158,11 +162,11 @@ def attend(
 def self_attend(
   query: jax.Array, key: jax.Array, value: jax.Array
 ) -> jax.Array:
-  """`attend` without a mask; keeps no weights (N x M) for the backward pass.
+  """Computes `attend` without a mask, and keeps no weights (N x M).
 
-  That pass has them again from the logarithm of each row's total, and what a
-  row's weights and their gradients have in common from what was attended, as in
-  FlashAttention-2 (Dao, 2023, section 3.1): neither sums over N x M again.
+  As in FlashAttention-2 (Dao, 2023, section 3.1), the backward pass computes
+  the weights again from the logarithm of each query's total, and the mean of
+  their gradients from the attended values. It sums nothing over N x M again.
 
   Args:
     query: [B, N, H, F].
@@ -176,7 +180,7 @@ def self_attend(
 
 
 def _products(x: jax.Array, y: jax.Array) -> jax.Array:
-  """[B, H, N, M] float32, of [B, H, N, F] and [B, H, M, F]."""
+  """Multiplies [B, H, N, F] and [B, H, M, F] to [B, H, N, M] float32."""
   return jnp.einsum('bhnf,bhmf->bhnm', x, y, preferred_element_type=jnp.float32)
 
 
@@ -185,7 +189,7 @@ def _logits(query: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _head_major(x: jax.Array) -> jax.Array:
-  """[B, ., H, F] to [B, H, ., F] and back."""
+  """Transposes [B, ., H, F] to [B, H, ., F], and back."""
   return x.swapaxes(1, 2)
 
 
@@ -205,7 +209,7 @@ def _self_attend_backward(kept, out_grad):
   query, key, value, out, log_total = kept
   dtype = query.dtype
   out_grad = _head_major(out_grad)
-  # Without the barrier the compiler would keep the forward pass's logits.
+  # Without the barrier, the compiler would keep the forward pass's logits.
   logits = _logits(*jax.lax.optimization_barrier((query, key)))
   weights = jnp.exp(logits - log_total)
   weight_grad = _products(out_grad, value)
@@ -217,7 +221,7 @@ def _self_attend_backward(kept, out_grad):
   slopes = weights * (weight_grad - mean) / math.sqrt(query.shape[-1])
   slopes, weights = slopes.astype(dtype), weights.astype(dtype)
   query_grad = jnp.einsum('bhnm,bhmf->bhnf', slopes, key)
-  # A CPU transposes the small operand sooner than the weights.
+  # On a CPU it is faster to transpose the small operand than the weights.
   key_grad, value_grad = (
     jnp.einsum('bhfn,bhnm->bhfm', x.swapaxes(2, 3), w).swapaxes(2, 3)
     for x, w in ((query, slopes), (out_grad, weights))

@@ -1,9 +1,9 @@
-"""Self-attention as a TPU kernel (Pallas, Mosaic), where all of it fits.
+"""Self-attention as a TPU kernel (Pallas, Mosaic), for small N.
 
-A program takes an example and a head. Queries, keys and values come as the
-linear layers leave them, with the heads beside each other in the channels, so
-nothing is copied into another layout. Logits and weights, in float32, never
-leave the chip's vector memory; the backward pass computes them again.
+A program takes one example and one head. Queries, keys and values keep the
+layout of the linear layers, with heads side by side in the channels, so nothing
+is copied. Logits and weights are float32 and never leave the chip's vector
+memory; the backward pass computes them again.
 
 Glossary of shapes:
 - B: batch; N: queries and keys; H: heads; F: channels per head.
@@ -20,13 +20,13 @@ MAX_SIZE = 640  # N: six arrays N x N in float32 fill most of 16 MB.
 
 
 def suits(size: int, num_channels: int, num_heads: int) -> bool:
-  """Whether the kernel takes N queries and keys: heads fill registers."""
+  """Tells whether the kernel takes N queries: heads must fill registers."""
   width = num_channels // num_heads
   return size <= MAX_SIZE and size % 8 == 0 and width % 128 == 0
 
 
 def _dot(x: jax.Array, y: jax.Array, contract: tuple[int, int]) -> jax.Array:
-  """A float32 product, exact to float32 if the operands are."""
+  """Multiplies with a float32 result; float32 operands keep their precision."""
   return jax.lax.dot_general(
     x,
     y,
@@ -37,9 +37,10 @@ def _dot(x: jax.Array, y: jax.Array, contract: tuple[int, int]) -> jax.Array:
 
 
 def _weights(query: jax.Array, key: jax.Array) -> jax.Array:
-  """Softmax over the keys, transposed: [keys, queries], float32.
+  """Returns softmax weights over the keys, [keys, queries], float32.
 
-  That way, a query's peak and total are sums over registers, not inside them.
+  In this layout, a query's peak and total are sums over registers, not inside
+  them.
   """
   logits = _dot(key, query, (1, 1)) * query.shape[-1] ** -0.5
   weights = jnp.exp(logits - logits.max(axis=0, keepdims=True))
@@ -96,10 +97,10 @@ def attend(
   num_heads: int,
   interpret: bool = False,
 ) -> jax.Array:
-  """Scaled dot-product attention over heads side by side in the channels.
+  """Scaled dot-product attention, with heads side by side in the channels.
 
   Args:
-    query: [B, N, H F]; as `suits` says.
+    query: [B, N, H F], of a size that `suits` allows.
     key: [B, N, H F].
     value: [B, N, H F].
     num_heads: H.

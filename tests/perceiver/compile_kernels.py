@@ -20,7 +20,7 @@ import numpy as np
 
 from perceiver.ops import self_attention_tpu
 from perceiver.ops.cross_attention import factored, hardware
-from perceiver.ops.cross_attention.rows import Elements, Rows
+from perceiver.ops.cross_attention.elements import Elements, Vectors
 from scripts.planning import environment, ptx, targets
 
 NAMES = re.compile(r'(?:cross|self)_attention_(?:forward|backward|elements)\b')
@@ -47,7 +47,7 @@ def attention(device: jax.Device, case: str):
     shape, dtype, sharding=split
   )
   axes = tuple(shaped(2, 512, n) for n in grid) if has_axes else ()
-  rows = Rows(shaped(2, 512, num_columns), axes)
+  rows = Vectors(shaped(2, 512, num_columns), axes)
   elements = Elements(
     shaped(2, num_columns, size, dtype=dtype),
     shaped(2, size),

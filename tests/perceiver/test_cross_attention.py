@@ -15,10 +15,10 @@ import pytest
 
 import perceiver
 from perceiver.ops import cross_attention
-from perceiver.ops.cross_attention import factored
+from perceiver.ops.cross_attention import choice, factored
+from perceiver.ops.cross_attention.elements import Elements, Vectors
 from perceiver.ops.cross_attention.hardware import HARDWARE
 from perceiver.ops.cross_attention.kernels import gpu, tpu
-from perceiver.ops.cross_attention.rows import Elements, Rows
 from tests import quick
 from tests.perceiver import reference
 
@@ -521,12 +521,12 @@ def test_auto_picks_by_structure_and_hardware_and_says_so(
 
 
 def test_tiles_are_even_and_fit_the_hardware():
-  def tile(batch, num_rows, num_elements, hardware, axes=()):
-    rows = Rows(jnp.zeros((batch, num_rows, 4)), axes)
+  def tile(batch, num_queries, num_elements, hardware, axes=()):
+    queries = Vectors(jnp.zeros((batch, num_queries, 4)), axes)
     elements = Elements(
       jnp.zeros((batch, 4, num_elements)), jnp.zeros(0), None, (num_elements,)
     )
-    return factored.rows_per_tile((rows,), (elements,), HARDWARE[hardware])
+    return choice.queries_per_tile((queries,), (elements,), HARDWARE[hardware])
 
   on_grid = (jnp.zeros(0),)
   assert tile(1, 512, 50_176, 'cpu', on_grid) == 8

@@ -96,7 +96,8 @@ def test_what_is_spread_is_summed_in_float32():
   gradient = np.random.default_rng(0).normal(size=(2, 500, 3))
   for dtype in (jnp.float32, jnp.bfloat16):
     out, transpose = jax.vjp(
-      lambda v: attention.spread(v, (2, 500, 3)), vector.astype(dtype)
+      lambda v: attention.broadcast_channels(v, (2, 500, 3)),
+      vector.astype(dtype),
     )
     np.testing.assert_array_equal(out, np.broadcast_to(vector, (2, 500, 3)))
     rounded = jnp.asarray(gradient, dtype)

@@ -1,7 +1,7 @@
-"""Facts of the hardware that decide how cross-attention is computed on it.
+"""Facts about the hardware, which decide how attention is computed on it.
 
-What is scarce differs: operations on a CPU, memory traffic on a GPU or TPU,
-where a matrix product is nearly free beside reading its operands.
+Operations are scarce on a CPU; memory traffic is on a GPU or TPU, where a
+matrix product is nearly free compared with reading its operands.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,32 +18,32 @@ from perceiver.ops.cross_attention.kernels import gpu, tpu
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-  """What is known of a platform."""
+  """Facts about a platform."""
 
-  platform: str  # As of `jax.Device.platform`.
-  # Matrix operations (bfloat16) in the time that it takes to move a byte.
+  platform: str  # As in `jax.Device.platform`.
+  # Matrix operations (bfloat16) in the time it takes to move a byte.
   operations_per_byte: float
-  # How often a training step reads or writes an array of the size of the
-  # logits, float32, by form; 'kernel': time that is worth as many passes.
+  # How often a training step reads or writes an array as large as the float32
+  # logits, by form; 'kernel': its time, in such passes.
   passes: Mapping[str, float]
-  # Modules; None if there is none, or it is known to be no better.
-  kernel: types.ModuleType | None  # Of the forms without keys and values.
+  # Kernels' modules; None where there is none, or it is known to be no better.
+  kernel: types.ModuleType | None  # For the forms without keys and values.
   self_attention: types.ModuleType | None
-  # Logits that a tile of rows may have: with positions on a grid, which need
-  # many passes, a tile stays on the chip; without, tiles only bound memory.
+  # Logits in a tile of queries. With positions on a grid, which take many
+  # passes, a tile stays on the chip; without, tiles only bound the memory.
   tile_logits_on_grid: int
   tile_logits: int
-  # Wide content needs more rows in a tile, for matrix products to pay.
+  # Wide content needs larger tiles for efficient matrix products.
   wide_factor: int = 1
 
 
-# Bytes accessed by the gradient of one cross-attention of the paper's size,
-# batch 8, bfloat16, as XLA's cost analysis for v5e counts (14.5, 7.4, 17.7 GB),
-# over those of its float32 logits (0.82 GB).
+# Bytes accessed by the gradient of one cross-attention of the paper's size with
+# batch 8 in bfloat16, counted by XLA's cost analysis for v5e (14.5, 7.4 and
+# 17.7 GB), divided by the size of its float32 logits (0.82 GB).
 _PASSES = {'plain': 17.6, 'no_kv': 9.0, 'factored': 21.5}
 HARDWARE = {
-  # Products and passes cost alike: operations alone are counted. A tile stays
-  # in a core's cache of 2 MB.
+  # Products and passes cost the same, so only operations count. A tile stays in
+  # a core's cache of 2 MB.
   'cpu': Hardware(
     'cpu',
     operations_per_byte=0.0,
@@ -55,8 +55,8 @@ HARDWARE = {
     wide_factor=16,
   ),
   # H100 SXM, NVIDIA's data sheet: 989 TFLOP/s, 3.35 TB/s; L2 cache 50 MB. The
-  # kernel was never timed: some 60 instructions for a logit at half the rate of
-  # 132 multiprocessors are 3 passes. Compiled, it spills no register.
+  # kernel was never timed. Estimate: some 60 instructions per logit, at half
+  # the rate of 132 multiprocessors, are 3 passes. It spills no register.
   'gpu': Hardware(
     'gpu',
     operations_per_byte=989e12 / 3.35e12,
@@ -67,9 +67,9 @@ HARDWARE = {
     tile_logits=2**29,
   ),
   # v5e, Google's documentation: 197 TFLOP/s, 819 GB/s, 1.5 GHz. The kernel
-  # takes 7,240 cycles for 512 x 896 logits, see `scripts.plan`: 2.2 passes. At
-  # 8 examples of ImageNet the compiler estimates 63, 28 and 40 million cycles
-  # with tiles of 4, 8 and 16 rows.
+  # takes 7,240 cycles for 512 x 896 logits (`scripts.plan`): 2.2 passes. For 8
+  # examples of ImageNet the compiler estimates 63, 28 and 40 million cycles
+  # with tiles of 4, 8 and 16 queries.
   'tpu': Hardware(
     'tpu',
     operations_per_byte=197e12 / 819e9,
@@ -80,15 +80,15 @@ HARDWARE = {
     tile_logits=2**29,
   ),
 }
-# Mosaic takes no bfloat16 operands there, which the kernels multiply.
+# The kernels multiply bfloat16, which Mosaic does not support there.
 _NO_KERNEL = ('TPU v2', 'TPU v3')
 
 
 def of(mesh: Mesh | None) -> Hardware:
-  """The facts of a mesh's devices; None: of JAX's own.
+  """Returns the facts about a mesh's devices; without a mesh, JAX's own.
 
-  Without a mesh there are kernels for a single device only, because no compiler
-  splits one over several.
+  Without a mesh and with several devices there is no kernel, because no
+  compiler splits one over devices.
   """
   device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
   hardware = HARDWARE.get(device.platform, HARDWARE['gpu'])
@@ -104,21 +104,21 @@ def of(mesh: Mesh | None) -> Hardware:
 def on_each_device(
   function: Callable[..., Any], mesh: Mesh | None
 ) -> Callable[..., Any]:
-  """Lets each device do it for the examples that it has.
+  """Makes each device apply a function to its own examples.
 
   Args:
-    function: of trees of arrays [B, ...], to such a tree.
-    mesh: whose axis 'data' splits B; None: one device.
+    function: from trees of arrays [B, ...] to such a tree.
+    mesh: its axis 'data' splits B; None: one device.
 
   Returns:
-    The same function of arrays over all devices.
+    The function for arrays that are split over the devices.
   """
   if mesh is None or mesh.size == 1:
     return function
 
   def split(*arguments):
     batch = jax.tree.leaves(arguments)[0].shape[0]
-    # A batch that cannot be split is that of shapes alone: an initialisation.
+    # Only initialisation, for shapes, has a batch that cannot be split.
     splits = batch % mesh.shape['data'] == 0
     spec = PartitionSpec('data') if splits else PartitionSpec()
     return jax.shard_map(

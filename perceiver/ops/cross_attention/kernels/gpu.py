@@ -1,15 +1,14 @@
 """The core of factored cross-attention as a GPU kernel (Pallas, Triton).
 
-`forward` and `backward` do for one segment what `factored.attend` does with
-arrays: a program takes a block of rows of one example and walks over the grid's
-lines, as in any streaming softmax. Logits, weights and sums stay in registers.
-All in float32.
+`forward` and `backward` compute `factored.attend` for one segment, in float32.
+A program takes a block of queries of one example and walks over the grid's
+lines, as a streaming softmax does. Logits, weights and sums stay in registers.
 
-Of a grid, the kernel knows lines and places on a line: the last axis is the
-line, all axes before it are one, whose tables are added up beforehand.
+The kernel sees a grid as lines: the last axis is the line, and all axes before
+it are joined into one, with their tables added up beforehand.
 
 Glossary of shapes:
-- B: batch; R: rows; K: columns; M: elements, O lines of W places each.
+- B: batch; R: queries; K: columns; M: elements, O lines of W places each.
 """
 
 import dataclasses
@@ -20,27 +19,27 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 import jax.numpy as jnp
 
-from perceiver.ops.cross_attention.rows import (
+from perceiver.ops.cross_attention.elements import (
   Elements,
   FLOOR,
   marginals,
+  outer_sum,
   pad,
-  Rows,
-  spread,
+  Vectors,
   WIDE_COLUMNS,
 )
 
-BLOCK = 16  # Rows of a program.
-# So that no pass spills registers: at most 128 a thread, and 16 warps run at
-# once on a multiprocessor (sm_80, sm_90, sm_100).
+BLOCK = 16  # Queries of a program.
+# No pass then spills registers: at most 128 a thread, and 16 warps run at once
+# on a multiprocessor (sm_80, sm_90, sm_100).
 NUM_WARPS = 16
-MAX_WIDTH = 256  # Places on a line, likewise.
+MAX_WIDTH = 256  # Places on a line, for the same reason.
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Lines:
-  """Elements by line; W filled up to a power of two, as Triton wants it."""
+  """Elements by line; W is padded to a power of two for Triton."""
 
   columns: jax.Array  # [B, K, O, W]
   scale: jax.Array  # [B, O, W]
@@ -48,12 +47,12 @@ class _Lines:
 
 
 def suits(grid: tuple[int, ...], has_axes: bool, num_columns: int) -> bool:
-  """Whether the kernel takes a segment: narrow content on lines that fit."""
+  """Tells whether the kernel takes a segment: narrow content, short lines."""
   return has_axes and num_columns <= WIDE_COLUMNS and grid[-1] <= MAX_WIDTH
 
 
 def _zeros(*shape: int) -> jax.Array:
-  """In float32, also where JAX's default is float64."""
+  """Returns float32 zeros, even where JAX's default is float64."""
   return jnp.zeros(shape, jnp.float32)
 
 
@@ -75,65 +74,65 @@ def _lines(elements: Elements) -> _Lines:
   )
 
 
-class _LineRows(NamedTuple):
-  """Rows as they meet lines, or what they gather; R filled up to blocks."""
+class _LineVectors(NamedTuple):
+  """Queries or gathered sums by line; R is padded to whole blocks."""
 
   columns: Any  # [B, K, R]
   outer: Any  # [B, O, R]
   inner: Any  # [B, R, W]
 
 
-def _split(rows: Rows, elements: Elements) -> _LineRows:
-  batch, num_rows, _ = rows.columns.shape
-  *outer_axes, inner = rows.axes
-  outer = jnp.zeros((batch, num_rows, 1), jnp.float32)  # A single line.
+def _split(vectors: Vectors, elements: Elements) -> _LineVectors:
+  batch, num_queries, _ = vectors.columns.shape
+  *outer_axes, inner = vectors.axes
+  outer = jnp.zeros((batch, num_queries, 1), jnp.float32)  # A single line.
   if outer_axes:
-    outer = spread(outer_axes, elements.grid[:-1])
-  size = -(-num_rows // BLOCK) * BLOCK
-  outer = outer.reshape(batch, num_rows, -1)
-  return _LineRows(
-    pad(rows.columns.swapaxes(1, 2), 2, size),
+    outer = outer_sum(outer_axes, elements.grid[:-1])
+  size = -(-num_queries // BLOCK) * BLOCK
+  outer = outer.reshape(batch, num_queries, -1)
+  return _LineVectors(
+    pad(vectors.columns.swapaxes(1, 2), 2, size),
     pad(outer.swapaxes(1, 2), 2, size),
     pad(pad(inner, 2, _power_of_two(elements.grid[-1])), 1, size),
   )
 
 
-def _join(sums: _LineRows, num_rows: int, elements: Elements) -> Rows:
+def _join(sums: _LineVectors, num_queries: int, elements: Elements) -> Vectors:
   """The transpose of `_split`."""
   *outer_grid, width = elements.grid
-  outer = sums.outer.swapaxes(1, 2)[:, :num_rows]
-  outer = outer.reshape(-1, num_rows, *outer_grid)
+  outer = sums.outer.swapaxes(1, 2)[:, :num_queries]
+  outer = outer.reshape(-1, num_queries, *outer_grid)
   axes = marginals(outer, len(outer_grid))
-  return Rows(
-    sums.columns.swapaxes(1, 2)[:, :num_rows],
-    (*axes, sums.inner[:, :num_rows, :width]),
+  return Vectors(
+    sums.columns.swapaxes(1, 2)[:, :num_queries],
+    (*axes, sums.inner[:, :num_queries, :width]),
   )
 
 
 class _Block:
-  """A program's block of rows, and what it reads and writes."""
+  """A program's block of queries, which it reads and writes."""
 
   def __init__(self, lines: _Lines, example: Any, index: Any):
     self.lines = lines  # References.
     self.example = example
-    self.rows = pl.ds(index * BLOCK, BLOCK)
+    self.slice = pl.ds(index * BLOCK, BLOCK)
     self.num_columns, self.num_lines = lines.columns.shape[1:3]
 
-  def read(self, rows: _LineRows) -> _LineRows:
-    """Rows that stay in registers, and the reference to the outer axis."""
-    return _LineRows(
+  def read(self, vectors: _LineVectors) -> _LineVectors:
+    """Reads the block into registers; the outer axis stays a reference."""
+    return _LineVectors(
       [
-        rows.columns[self.example, k, self.rows]
+        vectors.columns[self.example, k, self.slice]
         for k in range(self.num_columns)
       ],
-      rows.outer,
-      rows.inner[self.example, self.rows, :],
+      vectors.outer,
+      vectors.inner[self.example, self.slice, :],
     )
 
-  def scores(self, rows, line):
-    """[BLOCK, W] products of the rows with a line's elements."""
-    columns, outer, inner = rows
-    position = outer[self.example, line, self.rows][:, None] + inner
+  def scores(self, vectors, line):
+    """Returns products [BLOCK, W] of the block with a line's elements."""
+    columns, outer, inner = vectors
+    position = outer[self.example, line, self.slice][:, None] + inner
     scores = self.lines.scale[self.example, line, :][None, :] * position
     for k, column in enumerate(columns):
       scores += (
@@ -145,9 +144,9 @@ class _Block:
     return self.lines.floor[self.example, line, :][None, :] == 0.0
 
   def add(self, sums, line, weights, decay=None):
-    """Adds what a line gives with weights [BLOCK, W]; `decay` is of the sums.
+    """Adds a line's elements by weights [BLOCK, W], to sums times `decay`.
 
-    Returns the new sums, and those of the line alone, for the outer axis.
+    Returns the new sums, and the sum of this line alone, for the outer axis.
     """
     columns, inner = sums
     if decay is not None:
@@ -167,16 +166,16 @@ class _Block:
     columns = [_zeros(BLOCK) for _ in range(self.num_columns)]
     return columns, _zeros(BLOCK, self.lines.scale.shape[-1])
 
-  def write(self, sums, out: _LineRows) -> None:
+  def write(self, sums, out: _LineVectors) -> None:
     columns, inner = sums
     for k, column in enumerate(columns):
-      out.columns[self.example, k, self.rows] = column
-    out.inner[self.example, self.rows, :] = inner
+      out.columns[self.example, k, self.slice] = column
+    out.inner[self.example, self.slice, :] = inner
 
 
-def _forward_kernel(lines, rows, out, peaks, log_total):
+def _forward_kernel(lines, queries, out, peaks, log_total):
   block = _Block(lines, pl.program_id(0), pl.program_id(1))
-  queries = block.read(rows)
+  queries = block.read(queries)
 
   def body(line, carry):
     sums, peak, total = carry
@@ -185,9 +184,9 @@ def _forward_kernel(lines, rows, out, peaks, log_total):
     new_peak = jnp.maximum(peak, jnp.max(scores, axis=1))
     weights = jnp.where(exists, jnp.exp(scores - new_peak[:, None]), 0.0)
     decay = jnp.exp(peak - new_peak)
-    sums, of_line = block.add(sums, line, weights, decay)
-    out.outer[block.example, line, block.rows] = of_line
-    peaks[block.example, line, block.rows] = new_peak
+    sums, line_sum = block.add(sums, line, weights, decay)
+    out.outer[block.example, line, block.slice] = line_sum
+    peaks[block.example, line, block.slice] = new_peak
     return sums, new_peak, total * decay + jnp.sum(weights, axis=1)
 
   sums, peak, total = jax.lax.fori_loop(
@@ -197,24 +196,24 @@ def _forward_kernel(lines, rows, out, peaks, log_total):
     (block.zeros(), jnp.full(BLOCK, FLOOR, jnp.float32), _zeros(BLOCK)),
   )
   total = jnp.where(total == 0.0, 1.0, total)
-  log_total[block.example, block.rows] = peak + jnp.log(total)
+  log_total[block.example, block.slice] = peak + jnp.log(total)
   columns, inner = sums
   sums = [column / total for column in columns], inner / total[:, None]
   block.write(sums, out)
 
 
 class _Backward:
-  """What both backward kernels compute of a block and a line."""
+  """The part that both backward kernels have in common."""
 
   def __init__(self, block: _Block, queries, cotangents, log_total, mean):
     self.block = block
     self.queries = block.read(queries)
     self.cotangents = block.read(cotangents)
-    self.log_total = log_total[block.example, block.rows][:, None]
-    self.mean = mean[block.example, block.rows][:, None]
+    self.log_total = log_total[block.example, block.slice][:, None]
+    self.mean = mean[block.example, block.slice][:, None]
 
   def slopes(self, line):
-    """Weights and slopes of the logits, [BLOCK, W] each."""
+    """Returns weights and the logits' gradients, [BLOCK, W] each."""
     exists = self.block.exists(line)
     scores = jnp.where(exists, self.block.scores(self.queries, line), FLOOR)
     weights = jnp.where(exists, jnp.exp(scores - self.log_total), 0.0)
@@ -228,8 +227,8 @@ def _backward_kernel(lines, queries, cotangents, log_total, mean, out):
 
   def body(line, sums):
     _, slopes = backward.slopes(line)
-    sums, of_line = block.add(sums, line, slopes)
-    out.outer[block.example, line, block.rows] = of_line
+    sums, line_sum = block.add(sums, line, slopes)
+    out.outer[block.example, line, block.slice] = line_sum
     return sums
 
   sums = jax.lax.fori_loop(0, block.num_lines, body, block.zeros())
@@ -239,7 +238,7 @@ def _backward_kernel(lines, queries, cotangents, log_total, mean, out):
 def _elements_kernel(
   lines, queries, cotangents, log_total, mean, columns_out, scale_out
 ):
-  """A program takes a line and walks over the blocks of rows."""
+  """Computes the elements' gradients: a program takes a line and all blocks."""
   example, line = pl.program_id(0), pl.program_id(1)
 
   def body(index, carry):
@@ -249,14 +248,17 @@ def _elements_kernel(
     sums, scale_sum = carry
     total = jnp.zeros_like(weights)
     new_sums = []
-    for factor, rows in (
+    for factor, vectors in (
       (slopes, backward.queries),
       (weights, backward.cotangents),
     ):
-      outer = rows.outer[block.example, line, block.rows][:, None]
-      total += factor * (outer + rows.inner)
+      outer = vectors.outer[block.example, line, block.slice][:, None]
+      total += factor * (outer + vectors.inner)
       new_sums.append(
-        [jnp.sum(factor * column[:, None], axis=0) for column in rows.columns]
+        [
+          jnp.sum(factor * column[:, None], axis=0)
+          for column in vectors.columns
+        ]
       )
     sums = [x + y + z for x, y, z in zip(sums, *new_sums, strict=True)]
     return sums, scale_sum + jnp.sum(total, axis=0)
@@ -278,14 +280,14 @@ def _call(
   num_programs: int,  # For each example.
   interpret: bool,
 ) -> tuple[Any, ...]:
-  """Runs a kernel; outputs are of the shapes of `outputs`, in float32."""
+  """Runs a kernel; outputs are float32, with the shapes of `outputs`."""
   return pl.pallas_call(
     kernel,
     grid=(inputs[0].scale.shape[0], num_programs),
     out_shape=jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), outputs
     ),
-    # Without these it would be compiled by Mosaic GPU.
+    # Without these, Pallas would use Mosaic GPU instead of Triton.
     compiler_params=triton.CompilerParams(num_warps=NUM_WARPS),
     interpret=interpret,
     name='cross_attention' + kernel.__name__.removesuffix('_kernel'),
@@ -293,11 +295,11 @@ def _call(
 
 
 def forward(
-  rows: Rows, elements: Elements, interpret: bool = False
-) -> tuple[Rows, jax.Array]:
-  """One segment's softmax: what rows gather, and log of the total [B, R, 1]."""
-  num_rows = rows.columns.shape[1]
-  split = _split(rows, elements)
+  queries: Vectors, elements: Elements, interpret: bool = False
+) -> tuple[Vectors, jax.Array]:
+  """Returns one segment's gathered sums, and logs of the totals [B, R, 1]."""
+  num_queries = queries.columns.shape[1]
+  split = _split(queries, elements)
   sums, peaks, log_total = _call(
     _forward_kernel,
     (_lines(elements), split),
@@ -305,36 +307,37 @@ def forward(
     split.columns.shape[2] // BLOCK,
     interpret,
   )
-  # A line's weights are relative to the peak so far.
+  # The weights of a line are relative to the peak at that time.
   outer = sums.outer * jnp.exp(peaks - log_total[:, None])
-  sums = _join(sums._replace(outer=outer), num_rows, elements)
-  return sums, log_total[:, :num_rows, None]
+  sums = _join(sums._replace(outer=outer), num_queries, elements)
+  return sums, log_total[:, :num_queries, None]
 
 
 def backward(
-  rows: Rows,
-  cotangents: Rows,
+  queries: Vectors,
+  cotangents: Vectors,
   elements: Elements,
   log_total: jax.Array,
   mean: jax.Array,
   interpret: bool = False,
-) -> tuple[Rows, tuple[jax.Array, jax.Array]]:
-  """Gradients.
+) -> tuple[Vectors, tuple[jax.Array, jax.Array]]:
+  """Computes the gradients.
 
   Args:
-    rows: as for `forward`.
-    cotangents: of what they gathered.
+    queries: as for `forward`.
+    cotangents: gradients with respect to the gathered sums.
     elements: as for `forward`.
     log_total: [B, R, 1], over all segments.
     mean: [B, R, 1], Σ gathered · cotangent over all segments.
     interpret: as for `forward`.
 
   Returns:
-    Those of the rows; and of the elements' columns [B, K, M] and scale [B, M],
-    by a kernel of their own: the compiler drops it if nobody asks for them.
+    The gradients of the queries; and those of the elements' columns [B, K, M]
+    and scale [B, M]. The latter have a kernel of their own, which the compiler
+    drops if nobody uses them.
   """
-  batch, num_rows, _ = rows.columns.shape
-  lines, split = _lines(elements), _split(rows, elements)
+  batch, num_queries, _ = queries.columns.shape
+  lines, split = _lines(elements), _split(queries, elements)
   size = split.columns.shape[2]
   inputs = (
     lines,
@@ -352,7 +355,7 @@ def backward(
     interpret,
   )
   width = elements.grid[-1]
-  return _join(sums, num_rows, elements), (
+  return _join(sums, num_queries, elements), (
     columns[..., :width].reshape(elements.columns.shape),
     scale[..., :width].reshape(batch, -1),
   )

@@ -1,13 +1,13 @@
 """The core of factored cross-attention as a TPU kernel (Pallas, Mosaic).
 
-`forward` and `backward` do for one segment what `factored.attend` does with
-arrays. A program takes a block of elements and a block of rows; programs of one
-block of rows follow each other, as in any streaming softmax, so that logits and
-weights never leave the chip's vector memory. The matrix unit does all products
-but those with the axis of a line (see `factored_tpu_blocks`); it multiplies
-bfloat16, so float32 goes there in parts (see `_over_features`).
+`forward` and `backward` compute `factored.attend` for one segment. A program
+takes a block of elements and a block of queries. Programs with the same queries
+follow each other, as in a streaming softmax, so logits and weights never leave
+the chip's vector memory. The matrix unit does all products except those with
+the axis of a line (see `tpu_blocks`). It multiplies bfloat16, so float32 goes
+there in parts (see `_over_features`).
 
-Glossary of shapes: as in `factored_tpu_blocks`.
+The glossary of shapes is that of `tpu_blocks`.
 """
 
 import functools
@@ -19,26 +19,26 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
+from perceiver.ops.cross_attention.elements import Elements, FLOOR, pad, Vectors
 from perceiver.ops.cross_attention.kernels.tpu_blocks import (
-  BlockRows,
   Blocks,
+  BlockVectors,
   cut_elements,
-  cut_rows,
+  cut_vectors,
   join_elements,
-  join_rows,
+  join_vectors,
   LANES,
   layout_of,
   SUBLANES,
 )
-from perceiver.ops.cross_attention.rows import Elements, FLOOR, pad, Rows
 
-# Of a block: some 2 MB of logits; fewer where float32 features are many.
-MAX_ROWS, MAX_PLACES = 512, 1024
-MANY_FEATURES, MAX_ROWS_OF_MANY, MAX_PLACES_OF_MANY = 64, 128, 512
+# A block's size: some 2 MB of logits; less where float32 features are many.
+MAX_QUERIES, MAX_PLACES = 512, 1024
+MANY_FEATURES, MAX_QUERIES_OF_MANY, MAX_PLACES_OF_MANY = 64, 128, 512
 
 
 def suits(grid: tuple[int, ...], has_axes: bool, num_columns: int) -> bool:
-  """Whether the kernel takes a segment: any but grids of very long lines."""
+  """Tells whether the kernel takes a segment: any without very long lines."""
   del has_axes
   max_places = MAX_PLACES
   if num_columns > MANY_FEATURES:
@@ -47,7 +47,7 @@ def suits(grid: tuple[int, ...], has_axes: bool, num_columns: int) -> bool:
 
 
 def _parts(x: jax.Array, count: int) -> list[jax.Array]:
-  """x as a sum of bfloat16 numbers, held in float32."""
+  """Writes x as a sum of bfloat16 numbers, held in float32."""
   parts = []
   for _ in range(count):
     parts.append(x.astype(jnp.bfloat16).astype(jnp.float32))
@@ -68,10 +68,10 @@ def _dot(
 
 
 def _over_features(x: jax.Array, y: jax.Array) -> jax.Array:
-  """[J, P] and [J, R] to [P, R]; of float32 to some 2⁻²⁴.
+  """Multiplies [J, P] and [J, R] to [P, R]; float32 to a relative 2⁻²⁴.
 
-  (x₀ + x₁ + x₂)(y₀ + y₁ + y₂) but for its smallest terms, as one product of six
-  times the length: the matrix unit fills up to 128 anyway.
+  For float32 it is (x₀ + x₁ + x₂)(y₀ + y₁ + y₂) without the smallest terms, as
+  one product of six times the length: the matrix unit pads to 128 anyway.
   """
   precision = 'default'
   if x.dtype == jnp.float32 and _is_short(x):
@@ -84,9 +84,9 @@ def _over_features(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _over(x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
-  """[J, P] and [P, R] to [J, R], or [J, R] and [P, R] to [J, P].
+  """Multiplies [J, P] and [P, R] to [J, R], or [J, R] and [P, R] to [J, P].
 
-  Of float32 to some 2⁻¹⁶: (x₀ + x₁)(y₀ + y₁) without x₁ y₁.
+  Float32 is multiplied to a relative 2⁻¹⁶: (x₀ + x₁)(y₀ + y₁) without x₁ y₁.
   """
   if x.dtype != jnp.float32:
     return _dot(x, y.astype(x.dtype), (1, axis), 'default')
@@ -100,33 +100,33 @@ def _over(x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
 
 
 def _is_short(x: jax.Array) -> bool:
-  """Whether products over the rows of x leave the matrix unit half idle."""
+  """Tells whether products over x's features underfill the matrix unit."""
   return x.shape[-2] <= MANY_FEATURES
 
 
 def _column(row: jax.Array) -> jax.Array:
-  """[1, P] to [P, 1]."""
+  """Transposes [1, P] to [P, 1]."""
   return jnp.broadcast_to(row, (SUBLANES, row.shape[1])).T[:, :1]
 
 
-def _scores(elements: Blocks, rows: BlockRows) -> jax.Array:
-  """[P, R] products of a block's elements with the rows."""
-  scores = _over_features(elements.features[0, 0], rows.features[0, 0])
+def _scores(elements: Blocks, vectors: BlockVectors) -> jax.Array:
+  """Returns products [P, R] of a block's elements with the vectors."""
+  scores = _over_features(elements.features[0, 0], vectors.features[0, 0])
   if elements.wide is not None:
-    scores += _over_features(elements.wide[0, 0], rows.wide[0, 0])
-  if rows.inner is not None:
-    scores += _column(elements.scale[0, 0]) * _repeat(rows, scores.shape)
+    scores += _over_features(elements.wide[0, 0], vectors.wide[0, 0])
+  if vectors.inner is not None:
+    scores += _column(elements.scale[0, 0]) * _repeat(vectors, scores.shape)
   return scores
 
 
-def _repeat(rows: BlockRows, shape: tuple[int, ...]) -> jax.Array:
-  """The places' part for all lines of a block: [P, R]."""
-  inner = rows.inner[0, 0]
+def _repeat(vectors: BlockVectors, shape: tuple[int, ...]) -> jax.Array:
+  """Repeats the places' part for all lines of a block: [P, R]."""
+  inner = vectors.inner[0, 0]
   return jnp.tile(inner, (shape[0] // inner.shape[0], 1))
 
 
 def _add(ref: Any, value: jax.Array, decay: Any = 1.0) -> None:
-  """Adds to a sum over the innermost programs; `decay` is of the sum so far."""
+  """Adds to a sum over the innermost programs, after scaling it by `decay`."""
 
   @pl.when(pl.program_id(2) == 0)
   def _():
@@ -138,11 +138,11 @@ def _add(ref: Any, value: jax.Array, decay: Any = 1.0) -> None:
 def _gather(
   elements: Blocks,
   weights: jax.Array,
-  sums: BlockRows,
+  sums: BlockVectors,
   decay: Any,
   has_lines: bool,
 ) -> None:
-  """Adds what a block gives with weights [P, R]; `decay` is of the sums."""
+  """Adds a block's elements by weights [P, R], to sums times `decay`."""
   sums.features[0, 0] = _over(elements.features[0, 0], weights, 0)
   if elements.wide is not None:
     wide = elements.wide[0, 0]
@@ -157,13 +157,13 @@ def _gather(
       sums.inner[0, 0] = scaled
 
 
-def _forward_kernel(elements, rows, sums, peaks, total, running, has_lines):
+def _forward_kernel(elements, queries, sums, peaks, total, running, has_lines):
   @pl.when(pl.program_id(2) == 0)
   def _():
-    running[...] = jnp.full_like(running, FLOOR / 2)  # Above what is masked.
+    running[...] = jnp.full_like(running, FLOOR / 2)  # Above masked logits.
     total[0, 0] = jnp.zeros_like(running)
 
-  scores = _scores(elements, rows)
+  scores = _scores(elements, queries)
   before = running[...]  # [1, R]
   peak = jnp.maximum(before, scores.max(axis=0, keepdims=True))
   weights = jnp.exp(scores - peak)
@@ -173,34 +173,34 @@ def _forward_kernel(elements, rows, sums, peaks, total, running, has_lines):
   _gather(elements, weights, sums, decay, has_lines)
 
 
-def _slopes(elements, rows, cotangents, log_total, mean):
-  """Weights, and slopes of the logits: [P, R] each."""
-  weights = jnp.exp(_scores(elements, rows) - log_total[0, 0])
+def _slopes(elements, queries, cotangents, log_total, mean):
+  """Returns weights and the logits' gradients, [P, R] each."""
+  weights = jnp.exp(_scores(elements, queries) - log_total[0, 0])
   return weights, weights * (_scores(elements, cotangents) - mean[0, 0])
 
 
 def _backward_kernel(
-  elements, rows, cotangents, log_total, mean, sums, has_lines
+  elements, queries, cotangents, log_total, mean, sums, has_lines
 ):
-  _, slopes = _slopes(elements, rows, cotangents, log_total, mean)
+  _, slopes = _slopes(elements, queries, cotangents, log_total, mean)
   _gather(elements, slopes, sums, 1.0, has_lines)
 
 
-def _elements_kernel(elements, rows, cotangents, log_total, mean, gradients):
-  weights, slopes = _slopes(elements, rows, cotangents, log_total, mean)
+def _elements_kernel(elements, queries, cotangents, log_total, mean, gradients):
+  weights, slopes = _slopes(elements, queries, cotangents, log_total, mean)
   _add(
     gradients.features,
-    _over(rows.features[0, 0], slopes, 1)
+    _over(queries.features[0, 0], slopes, 1)
     + _over(cotangents.features[0, 0], weights, 1),
   )
   if elements.wide is not None:
     _add(
       gradients.wide,
-      _over(rows.wide[0, 0], slopes, 1)
+      _over(queries.wide[0, 0], slopes, 1)
       + _over(cotangents.wide[0, 0], weights, 1),
     )
   if elements.scale is not None:
-    both = slopes * _repeat(rows, slopes.shape)
+    both = slopes * _repeat(queries, slopes.shape)
     both += weights * _repeat(cotangents, slopes.shape)
     column = jnp.sum(both, axis=1, keepdims=True)  # [P, 1]
     row = jnp.broadcast_to(column, (column.shape[0], LANES)).T[:1]
@@ -213,27 +213,31 @@ def _call(
   inputs: tuple[Any, ...],
   outputs: tuple[Any, ...],
   *,
-  rows_last: bool = False,
+  queries_last: bool = False,
   interpret: bool,
   scratch: bool = False,
 ) -> Any:
-  """Runs a kernel over examples, blocks of rows and blocks of elements.
+  """Runs a kernel over examples, blocks of queries and blocks of elements.
 
   Args:
     kernel: a function of references, each [1, 1, ., .].
-    name: of the kernel, for profiles.
-    inputs: `Blocks`, and `BlockRows` or arrays [B, I or 1, ., R].
-    outputs: shapes of the same kind.
-    rows_last: whether blocks of rows, not those of elements, are innermost.
+    name: the kernel's name in profiles.
+    inputs: `Blocks`, and `BlockVectors` or arrays [B, I or 1, ., R].
+    outputs: shapes of such trees.
+    queries_last: whether blocks of queries are innermost, not of elements.
     interpret: whether to run in Pallas's interpreter.
-    scratch: whether the kernel wants a row of numbers that stays.
+    scratch: whether the kernel takes a scratch array [1, R].
   """
   batch, num_blocks = inputs[0].features.shape[:2]
   size = inputs[1].features.shape[-1]
-  max_rows = MAX_ROWS if _is_short(inputs[0].features) else MAX_ROWS_OF_MANY
+  max_rows = (
+    MAX_QUERIES if _is_short(inputs[0].features) else MAX_QUERIES_OF_MANY
+  )
   width = next(n for n in range(max_rows, 0, -LANES) if size % n == 0)
   order = (
-    (lambda b, r, i: (b, r, i)) if not rows_last else lambda b, i, r: (b, r, i)
+    (lambda b, r, i: (b, r, i))
+    if not queries_last
+    else lambda b, i, r: (b, r, i)
   )
 
   def spec(x, is_elements):
@@ -275,67 +279,55 @@ def _shapes(tree: Any) -> Any:
   )
 
 
-def _prepare(rows: Rows, elements: Elements):
+def _prepare(queries: Vectors, elements: Elements):
   max_places = MAX_PLACES
   if elements.columns.dtype == jnp.float32 and not _is_short(elements.columns):
     max_places = MAX_PLACES_OF_MANY
-  grid = elements.grid if rows.axes else elements.scale.shape[1:]
+  grid = elements.grid if queries.axes else elements.scale.shape[1:]
   layout = layout_of(grid, max_places)
-  assert layout is not None  # As `suits` says.
-  blocks = cut_elements(elements, layout, bool(rows.axes))
-  return layout, blocks, cut_rows(rows, elements, layout, 1.0)
+  assert layout is not None  # `suits` has checked it.
+  blocks = cut_elements(elements, layout, bool(queries.axes))
+  return layout, blocks, cut_vectors(queries, elements, layout, 1.0)
 
 
 def forward(
-  rows: Rows, elements: Elements, interpret: bool = False
-) -> tuple[Rows, jax.Array]:
-  """One segment's softmax: what rows gather, and log of the total [B, R, 1]."""
-  layout, blocks, block_rows = _prepare(rows, elements)
-  batch, num_blocks, _, size = block_rows.features.shape
+  queries: Vectors, elements: Elements, interpret: bool = False
+) -> tuple[Vectors, jax.Array]:
+  """Returns one segment's gathered sums, and logs of the totals [B, R, 1]."""
+  layout, blocks, block_queries = _prepare(queries, elements)
+  batch, num_blocks, _, size = block_queries.features.shape
   line = lambda n: jax.ShapeDtypeStruct((batch, n, 1, size), jnp.float32)
   sums, peaks, total = _call(
     functools.partial(_forward_kernel, has_lines=layout.has_lines),
     'cross_attention_forward',
-    (blocks, block_rows),
-    (_shapes(block_rows), line(num_blocks), line(1)),
+    (blocks, block_queries),
+    (_shapes(block_queries), line(num_blocks), line(1)),
     scratch=True,
     interpret=interpret,
   )
   total = jnp.where(total == 0.0, 1.0, total)
   log_total = peaks[:, -1:] + jnp.log(total)  # [B, 1, 1, R]
-  sums = join_rows(sums, jnp.exp(peaks - log_total), rows, elements, layout)
-  return sums, log_total[:, 0, 0, : rows.columns.shape[1], None]
+  share = jnp.exp(peaks - log_total)
+  sums = join_vectors(sums, share, queries, elements, layout)
+  return sums, log_total[:, 0, 0, : queries.columns.shape[1], None]
 
 
 def backward(
-  rows: Rows,
-  cotangents: Rows,
+  queries: Vectors,
+  cotangents: Vectors,
   elements: Elements,
   log_total: jax.Array,
   mean: jax.Array,
   interpret: bool = False,
-) -> tuple[Rows, tuple[jax.Array, jax.Array]]:
-  """Gradients.
-
-  Args:
-    rows: as for `forward`.
-    cotangents: of what they gathered.
-    elements: as for `forward`.
-    log_total: [B, R, 1], over all segments.
-    mean: [B, R, 1], Σ gathered · cotangent over all segments.
-    interpret: as for `forward`.
-
-  Returns:
-    Those of the rows; and of the elements' columns [B, K, M] and scale [B, M],
-    by a kernel of their own: the compiler drops it if nobody asks for them.
-  """
-  layout, blocks, block_rows = _prepare(rows, elements)
-  batch, num_blocks, _, size = block_rows.features.shape
+) -> tuple[Vectors, tuple[jax.Array, jax.Array]]:
+  """Computes the gradients; the signature is that of `gpu.backward`."""
+  layout, blocks, block_queries = _prepare(queries, elements)
+  batch, num_blocks, _, size = block_queries.features.shape
   across = lambda x: pad(x.swapaxes(1, 2)[:, None], 3, size)  # [B, 1, 1, R]
   inputs = (
     blocks,
-    block_rows,
-    cut_rows(cotangents, elements, layout, 0.0),
+    block_queries,
+    cut_vectors(cotangents, elements, layout, 0.0),
     across(log_total),
     across(mean),
   )
@@ -343,17 +335,17 @@ def backward(
     functools.partial(_backward_kernel, has_lines=layout.has_lines),
     'cross_attention_backward',
     inputs,
-    (_shapes(block_rows),),
+    (_shapes(block_queries),),
     interpret=interpret,
   )
   one = jnp.ones((batch, num_blocks, 1, size), jnp.float32)
-  row_gradients = join_rows(sums, one, rows, elements, layout)
+  query_gradients = join_vectors(sums, one, queries, elements, layout)
   (gradients,) = _call(
     _elements_kernel,
     'cross_attention_elements',
     inputs,
     (_shapes(blocks),),
-    rows_last=True,
+    queries_last=True,
     interpret=interpret,
   )
-  return row_gradients, join_elements(gradients, elements, layout)
+  return query_gradients, join_elements(gradients, elements, layout)

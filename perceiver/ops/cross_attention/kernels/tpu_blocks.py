@@ -1,14 +1,15 @@
-"""How the TPU kernel cuts a segment's elements, and its rows, into blocks.
+"""How the TPU kernel cuts a segment's elements and the queries into blocks.
 
-Of a grid, a block is a few whole lines, its last axis; all axes before it are
-one. An element's features are its columns, and ρ in the row of its line, 0 in
-those of the others: so one product on the matrix unit gives content, mean and
-the lines' part of the logits, and its transpose their sums.
+A block is a few whole lines of a grid. A line is the last axis; all axes before
+it are joined into one. The features of an element are its columns, and one more
+for each line of the block: ρ for its own line, 0 for the others. So one product
+on the matrix unit gives the logits' parts of content, mean and line, and its
+transpose their sums.
 
 Glossary of shapes:
-- B: batch; R: rows; K: columns; M: elements.
+- B: batch; R: queries; K: columns; M: elements.
 - I: blocks, of L lines with W places, P = L W in all; J: features.
-- Q: places after which the lines repeat, whole registers of them.
+- Q: places after which the lines repeat, in whole registers.
 """
 
 import dataclasses
@@ -18,28 +19,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.ops.cross_attention.rows import (
+from perceiver.ops.cross_attention.elements import (
   Elements,
   FLOOR,
   marginals,
+  outer_sum,
   pad,
-  Rows,
-  spread,
+  Vectors,
 )
 
 LANES, SUBLANES = 128, 8  # Of a vector register of 32-bit numbers.
 
 
 class Blocks(NamedTuple):
-  """Elements by block; or gradients of them."""
+  """Elements by block, or their gradients."""
 
   features: Any  # [B, I, J, P] float32
   wide: Any  # [B, I, K, P] columns of another dtype; or None.
-  scale: Any  # [B, I, 1, P] ρ, where a line's places differ; or None.
+  scale: Any  # [B, I, 1, P] ρ, if places on a line differ; or None.
 
 
-class BlockRows(NamedTuple):
-  """Rows as they meet these blocks; or what they gather from them."""
+class BlockVectors(NamedTuple):
+  """Queries, cotangents or gathered sums by block."""
 
   features: Any  # [B, I, J, R]
   wide: Any  # [B, 1, K, R] or None
@@ -52,8 +53,8 @@ class Layout:
 
   num_blocks: int  # I
   lines: int  # L
-  width: int  # W, filled up.
-  grid: tuple[int, int]  # Lines and places that there are.
+  width: int  # W, padded.
+  grid: tuple[int, int]  # Lines and places, without padding.
   has_lines: bool  # Whether there is more than one axis.
 
   @property
@@ -67,13 +68,13 @@ class Layout:
     return math.lcm(self.width, SUBLANES)
 
   def own_line(self) -> jax.Array:
-    """[1, 1, L, P], 1 where a place is on a line."""
+    """Returns [1, 1, L, P]: 1 where a place is on a line, else 0."""
     return jnp.repeat(
       jnp.eye(self.lines, dtype=jnp.float32), self.width, axis=1
     )[None, None]
 
   def cut(self, x: jax.Array, value: float = 0.0) -> jax.Array:
-    """[..., M] to [..., I, P], filled up."""
+    """Cuts [..., M] to [..., I, P], padded."""
     leading = x.shape[:-1]
     x = x.reshape(*leading, *self.grid)
     if self.has_lines:
@@ -84,7 +85,7 @@ class Layout:
     return x.reshape(*leading, self.num_blocks, self.places)
 
   def join(self, x: jax.Array) -> jax.Array:
-    """[..., I, P] to [..., M]."""
+    """Joins [..., I, P] to [..., M]: the inverse of `cut`."""
     leading = x.shape[:-2]
     if self.has_lines:
       x = x.reshape(*leading, -1, self.width)
@@ -98,7 +99,7 @@ def _round_up(size: int, multiple: int) -> int:
 
 
 def layout_of(grid: tuple[int, ...], max_places: int) -> Layout | None:
-  """Blocks of whole registers, with as little filling as can be."""
+  """Returns blocks of whole registers with the least padding, if any fit."""
   if len(grid) < 2:
     places = math.prod(grid)
     num_blocks = -(-places // max_places)
@@ -118,6 +119,7 @@ def layout_of(grid: tuple[int, ...], max_places: int) -> Layout | None:
 
 
 def cut_elements(elements: Elements, layout: Layout, has_axes: bool) -> Blocks:
+  """Cuts elements into blocks, padded with elements that do not exist."""
   columns = layout.cut(elements.columns).swapaxes(1, 2)  # [B, I, K, P]
   scale = layout.cut(elements.scale)  # [B, I, P]
   features, wide = [], None
@@ -140,16 +142,16 @@ def cut_elements(elements: Elements, layout: Layout, has_axes: bool) -> Blocks:
   )
 
 
-def cut_rows(
-  rows: Rows, elements: Elements, layout: Layout, floor: float
-) -> BlockRows:
-  """Rows by block, filled up; `floor` is 1 where masks count, else 0."""
-  batch, num_rows, num_columns = rows.columns.shape
+def cut_vectors(
+  vectors: Vectors, elements: Elements, layout: Layout, floor: float
+) -> BlockVectors:
+  """Cuts vectors into blocks, padded; `floor` is 1 if masks count, else 0."""
+  batch, num_queries, num_columns = vectors.columns.shape
   num_blocks, lines = layout.num_blocks, layout.lines
-  size = _round_up(num_rows, LANES)
+  size = _round_up(num_queries, LANES)
   across = lambda x: pad(x.swapaxes(-1, -2), -1, size)  # [..., R, J] to [J, R]
   features, wide, inner = [], None, None
-  columns = across(rows.columns)[:, None]  # [B, 1, K, R]
+  columns = across(vectors.columns)[:, None]  # [B, 1, K, R]
   if elements.columns.dtype == jnp.float32:
     features.append(
       jnp.broadcast_to(columns, (batch, num_blocks, num_columns, size))
@@ -161,36 +163,36 @@ def cut_rows(
       _round_up(num_columns, 2 * SUBLANES),
     )
   if layout.has_lines:
-    outer = spread(rows.axes[:-1], elements.grid[:-1])
-    outer = pad(outer.reshape(batch, num_rows, -1), 2, num_blocks * lines)
+    outer = outer_sum(vectors.axes[:-1], elements.grid[:-1])
+    outer = pad(outer.reshape(batch, num_queries, -1), 2, num_blocks * lines)
     outer = across(outer).reshape(batch, num_blocks, lines, size)
     features.append(outer)
   features.append(jnp.full((batch, num_blocks, 1, size), floor, jnp.float32))
   joined = jnp.concatenate(features, axis=2)
-  if rows.axes:
-    inner = rows.axes[-1]
+  if vectors.axes:
+    inner = vectors.axes[-1]
     if layout.has_lines:
       inner = pad(inner, 2, layout.width)
       inner = jnp.tile(inner, layout.period // layout.width)[:, :, None]
     else:
       inner = layout.cut(inner)  # [B, R, I, P]
     inner = across(inner.swapaxes(1, 2))
-  return BlockRows(
+  return BlockVectors(
     pad(joined, 2, _round_up(joined.shape[2], SUBLANES)), wide, inner
   )
 
 
-def join_rows(
-  sums: BlockRows,
+def join_vectors(
+  sums: BlockVectors,
   share: jax.Array,
-  rows: Rows,
+  queries: Vectors,
   elements: Elements,
   layout: Layout,
-) -> Rows:
-  """The transpose of `cut_rows`; `share` scales what a block has given."""
-  batch, num_rows, num_columns = rows.columns.shape
+) -> Vectors:
+  """Joins blocks of sums, scaled by `share`: the transpose of `cut_vectors`."""
+  batch, num_queries, num_columns = queries.columns.shape
   num_lines = layout.grid[0]
-  back = lambda x: x.swapaxes(-1, -2)[..., :num_rows, :]
+  back = lambda x: x.swapaxes(-1, -2)[..., :num_queries, :]
   last = share[:, -1:]
   features = sums.features * share
   if sums.wide is None:
@@ -202,23 +204,25 @@ def join_rows(
   if layout.has_lines:
     outer_grid = elements.grid[:-1]
     outer = features[:, :, : layout.lines].reshape(batch, -1, share.shape[-1])
-    outer = back(outer)[..., :num_lines].reshape(batch, num_rows, *outer_grid)
+    outer = back(outer)[..., :num_lines].reshape(
+      batch, num_queries, *outer_grid
+    )
     axes.extend(marginals(outer, len(outer_grid)))
-  if rows.axes:
+  if queries.axes:
     if layout.has_lines:
       inner = back(sums.inner * last)[:, 0]
-      inner = inner.reshape(batch, num_rows, -1, layout.width).sum(axis=2)
+      inner = inner.reshape(batch, num_queries, -1, layout.width).sum(axis=2)
       axes.append(inner[..., : layout.grid[1]])
     else:
       inner = back(sums.inner * share).swapaxes(1, 2)  # [B, R, I, P]
       axes.append(layout.join(inner))
-  return Rows(columns, tuple(axes))
+  return Vectors(columns, tuple(axes))
 
 
 def join_elements(
   gradients: Blocks, elements: Elements, layout: Layout
 ) -> tuple[jax.Array, jax.Array]:
-  """The transpose of `cut_elements`."""
+  """Joins blocks of gradients: the transpose of `cut_elements`."""
   num_columns = elements.columns.shape[1]
   features = gradients.features
   if gradients.wide is None:

@@ -1,8 +1,8 @@
-"""What attention in factored form works on, made from a byte array's segments.
+"""Operands of the factored form, made from a byte array's segments.
 
 Glossary of shapes:
-- B: batch; R: rows, one for each latent and head; M: elements of a segment.
-- C: channels; P: those of an axis's table; E: those of a modality encoding.
+- B: batch; R: queries, one for each latent and head; M: elements of a segment.
+- C: channels; P: channels of an axis's table; E: of a modality encoding.
 - K: columns, the content channels and one for the mean; S: size of a grid axis.
 """
 
@@ -17,16 +17,16 @@ import jax.numpy as jnp
 from perceiver.inputs import Segment
 from perceiver.ops.attention import EPSILON
 
-FLOOR = -1e30  # The logit of a masked element; its weight is set to 0 anyway.
-WIDE_COLUMNS = 16  # More of them are for matrix units, in the compute dtype.
+FLOOR = -1e30  # Logit of a masked element; its weight is set to 0 anyway.
+WIDE_COLUMNS = 16  # More columns go to matrix units, in the compute dtype.
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Elements:
-  """What the core needs to know of a segment's elements.
+  """The layer-normed elements of a segment, as the core takes them.
 
-  All in float32, but wide columns in the compute dtype.
+  Arrays are float32, except that wide columns have the compute dtype.
   """
 
   columns: jax.Array  # [B, K, M]: ρ content, then ρ μ.
@@ -35,15 +35,15 @@ class Elements:
   grid: tuple[int, ...] = dataclasses.field(metadata={'static': True})
 
 
-class Rows(NamedTuple):
-  """One segment's part of each row: of a query, a sum, or a cotangent."""
+class Vectors(NamedTuple):
+  """One segment's part of vectors [B, R, C]: queries, sums or cotangents."""
 
   columns: jax.Array  # [B, R, K]
   axes: tuple[jax.Array, ...]  # [B, R, S] for each axis with a table.
 
 
-def spread(axes: Sequence[jax.Array], grid: Sequence[int]) -> jax.Array:
-  """What the axes' entries add up to at each place of a grid.
+def outer_sum(axes: Sequence[jax.Array], grid: Sequence[int]) -> jax.Array:
+  """Adds up the axes' entries at each place of a grid.
 
   Args:
     axes: [B, R, S] for each axis of the grid, one at least.
@@ -61,7 +61,7 @@ def spread(axes: Sequence[jax.Array], grid: Sequence[int]) -> jax.Array:
 
 
 def marginals(x: jax.Array, num_axes: int) -> tuple[jax.Array, ...]:
-  """The transpose of `spread`: sums over all but one axis of [B, R, *grid]."""
+  """Sums [B, R, *grid] over all axes but one: the transpose of `outer_sum`."""
   axes = range(2, x.ndim)
   return tuple(
     x.sum([axis for axis in axes if axis != kept]) for kept in axes[:num_axes]
@@ -69,14 +69,14 @@ def marginals(x: jax.Array, num_axes: int) -> tuple[jax.Array, ...]:
 
 
 def pad(x: jax.Array, axis: int, size: int, value: float = 0.0) -> jax.Array:
-  """Fills an axis up to a size."""
+  """Pads an axis at its end, up to a size."""
   widths = [(0, 0)] * x.ndim
   widths[axis] = (0, size - x.shape[axis])
   return jnp.pad(x, widths, constant_values=value)
 
 
 def unstructured(segment: Segment) -> Segment:
-  """The same elements in a row, with all their channels as content."""
+  """Puts the elements in a row, with all channels as content."""
   array = segment.to_array()  # [B, elements, C]
   mask = segment.mask
   return Segment(
@@ -86,14 +86,14 @@ def unstructured(segment: Segment) -> Segment:
   )
 
 
-def elements(segment: Segment, dtype: jnp.dtype) -> Elements:
-  """A float32 segment's normed content and its layer norm's statistics.
+def normalize(segment: Segment, dtype: jnp.dtype) -> Elements:
+  """Normalizes a float32 segment, without concatenating its channels.
 
-  Wide content is kept in the compute dtype, for the matrix units; the rest is
-  float32.
+  The result is float32, except that wide content has the compute dtype, for the
+  matrix units.
   """
   content = segment.masked_content()  # [B, *grid, channels]
-  # Groups of channels: how many, their own mean and variance, by element.
+  # For each group of channels: its size, and each element's mean and variance.
   groups = []
   if content.shape[-1]:
     groups.append((content.shape[-1], content.mean(-1), content.var(-1)))
@@ -133,35 +133,35 @@ def elements(segment: Segment, dtype: jnp.dtype) -> Elements:
 
 
 def _along(values: jax.Array, axis: int, grid: Sequence[int]) -> jax.Array:
-  """[S] as [1, 1, …, S, …, 1], along an axis of [B, *grid]."""
+  """Reshapes [S] to lie along an axis of [B, *grid]."""
   shape = [1] * (len(grid) + 1)
   shape[axis + 1] = grid[axis]
   return values.reshape(shape)
 
 
 def _split(u: jax.Array, segment: Segment) -> list[jax.Array]:
-  """Channels by their origin: content, one part for each table, encoding."""
+  """Splits channels into content, one part for each table, and encoding."""
   sizes = [segment.content.shape[-1], *(t.shape[-1] for t in segment.tables)]
   ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
   return jnp.split(u, ends, axis=-1)
 
 
-def from_channels(u: jax.Array, segment: Segment) -> Rows:
-  """[B, R, C] vectors in the form that meets a segment's elements."""
+def from_channels(u: jax.Array, segment: Segment) -> Vectors:
+  """Turns [B, R, C] vectors into the form that meets a segment's elements."""
   content, *positions, encoding = _split(u, segment)
   axes = [
     jnp.einsum('brp,sp->brs', part, table)
     for part, table in zip(positions, segment.tables, strict=True)
   ]
-  if segment.encoding is not None:  # The same for all: added to one axis.
+  if segment.encoding is not None:  # Equal for all elements: on one axis.
     axes[0] += jnp.einsum('bre,e->br', encoding, segment.encoding)[..., None]
   minus_sum = -u.sum(axis=-1, keepdims=True)
   columns = jnp.concatenate([content, minus_sum], axis=-1)
-  return Rows(columns, tuple(axes))
+  return Vectors(columns, tuple(axes))
 
 
-def to_channels(gathered: Rows, segment: Segment) -> jax.Array:
-  """What was gathered, [B, R, C]: the transpose of `from_channels`."""
+def to_channels(gathered: Vectors, segment: Segment) -> jax.Array:
+  """Returns gathered sums as [B, R, C]: the transpose of `from_channels`."""
   content, minus_mean = gathered.columns[..., :-1], gathered.columns[..., -1:]
   parts = [content]
   for sums, table in zip(gathered.axes, segment.tables, strict=True):

@@ -1,4 +1,4 @@
-"""The models the paper compares with, fed the same byte array (Tables 1, 2, 4).
+"""The paper's baselines, fed the same byte array (Tables 1, 2, 4).
 
 Each sees its input as an image [B, H, W, C] whose C channels are content and
 position features ("FF" in the tables), and returns float32 logits.
@@ -26,7 +26,7 @@ from perceiver.ranges import Count, FractionBelowOne, Positive
 
 
 def image(inputs: ByteArray) -> jax.Array:
-  """The byte array's only segment as [B, H, W, C].
+  """Returns the byte array's only segment as [B, H, W, C].
 
   Raises:
     ValueError: if there are several, or its grid is not two-dimensional.
@@ -45,7 +45,7 @@ class ResNet(hk.Module):
 
   num_classes: Count
   blocks: Sequence[Count] = (3, 4, 6, 3)  # In each of the four groups.
-  channels: Sequence[Count] = (256, 512, 1024, 2048)  # Likewise.
+  channels: Sequence[Count] = (256, 512, 1024, 2048)  # In each group.
   stem_channels: Count = 64
   stem_stride: Count = 2
   # Or 'bfloat16'; batch norm stays float32.
@@ -70,7 +70,7 @@ class ResNet(hk.Module):
       # Haiku's zeros would grow by LAMB's learning rate a step, from nothing.
       logits_config={'w_init': None},
     )
-    # Averages over the batch, and their running means, need float32.
+    # Averages over the batch and their running means need float32.
     policy = jmp.Policy(
       param_dtype=jnp.float32, compute_dtype=jnp.float32, output_dtype=dtype
     )
@@ -140,11 +140,11 @@ class VisionTransformer(hk.Module):
 
 @dataclasses.dataclass
 class Transformer(hk.Module):
-  """The latent Transformer's modules on the inputs themselves, mean-pooled.
+  """The latent Transformer's modules, applied to the inputs and mean-pooled.
 
-  Its cost grows with the square of the number of inputs: the paper gives it
-  64 x 64 pixels. It does not tell the width and depth: ours are those of one
-  latent Transformer.
+  Its cost grows with the square of the number of inputs, so the paper gives it
+  64 x 64 pixels. The paper does not state width and depth; the defaults are
+  those of one latent Transformer.
   """
 
   num_classes: Count

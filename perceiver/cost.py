@@ -1,4 +1,4 @@
-"""What a Perceiver costs, counted as the paper counts (Tables 5 to 7).
+"""Costs of a Perceiver, counted as the paper counts (Tables 5 to 7).
 
 The rule: the forward pass of one example; every matrix product counts 2 per
 multiply-add, a softmax counts 3 per logit, and nothing else counts: no layer
@@ -23,7 +23,7 @@ from perceiver.model import Perceiver
 
 
 def count_parameters(params: Any) -> int:
-  """The number of parameters in a tree of arrays or of their shapes."""
+  """Counts the parameters in a tree of arrays or of their shapes."""
   return sum(math.prod(np.shape(x)) for x in jax.tree.leaves(params))
 
 
@@ -35,7 +35,7 @@ def attention_flops(
   channels: int,
   num_heads: int,
 ) -> int:
-  """FLOPs of QKV attention from [N, D] to [M, C], with its output layer."""
+  """Counts the FLOPs of attention from [N, D] to [M, C], and its output."""
   project_query = 2 * num_queries * query_channels * channels
   project_key_and_value = 2 * 2 * num_inputs * input_channels * channels
   logits = 2 * num_queries * num_inputs * channels
@@ -53,14 +53,14 @@ def attention_flops(
 
 
 def dense_block_flops(num_latents: int, channels: int, widening: int) -> int:
-  """FLOPs of the dense block, [N, D] to [N, WD] and back."""
+  """Counts the FLOPs of the dense block, [N, D] to [N, WD] and back."""
   return 2 * 2 * num_latents * channels * widening * channels
 
 
 def perceiver_flops(
   model: Mapping[str, Any], num_inputs: int, input_channels: int
 ) -> int:
-  """FLOPs of a forward pass of one example.
+  """Counts the FLOPs of a forward pass of one example.
 
   Args:
     model: the arguments of `Perceiver`, such as a config's `model` section.
@@ -103,7 +103,7 @@ def perceiver_flops(
 
 
 def program_flops(jaxpr: Any) -> int:
-  """The rule, applied to the operations of a traced program.
+  """Counts FLOPs in a traced program, by the same rule.
 
   Args:
     jaxpr: as `jax.make_jaxpr(f)(...).jaxpr`; each `exp` counts as a logit.

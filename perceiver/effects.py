@@ -1,9 +1,9 @@
-"""Effects of settings, as annotations of the fields that hold them.
+"""Effects of settings, as annotations of their fields.
 
 attention: Computation[str]
 dropout_rate: Training[FractionBelowOne]
 
-A field without one is part of the function from an input to its logits: with
+A field without annotation is part of the function from input to logits: with
 another value, trained weights mean something else.
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 
 class Effect(enum.Enum):
-  """The kinds of change that another value of a setting makes."""
+  """Effects that the value of a setting can have."""
 
   FUNCTION = 'what the model computes'
   COMPUTATION = 'how it is computed'
@@ -28,7 +28,7 @@ Evaluation = Annotated[T, Effect.EVALUATION]
 
 
 def of_fields(annotated: type) -> dict[str, Effect]:
-  """The effect of each annotated field of a class, by its name."""
+  """Returns the effect of each annotated field of a class, by name."""
   hints = typing.get_type_hints(annotated, include_extras=True)
   return {name: _effect(hint) for name, hint in hints.items()}
 

@@ -1,10 +1,9 @@
 """The Perceiver's input: a byte array with structured positions.
 
 A byte array (the paper's term) is one or more segments. A segment keeps its
-content, its positions and its modality encoding apart, so that attention may
-use the positions' structure; `to_array` concatenates them. Contents, positions
-and encodings may be booleans, integers or floats of any size, each of its own
-dtype: the model sees them in float32.
+content, positions and modality encoding apart, so that attention can use the
+positions' structure; `to_array` concatenates them. Each of the three may have
+its own dtype: booleans, integers or floats of any size. The model sees float32.
 
 Glossary of shapes:
 - B: batch; M: input elements, over all segments; C: channels of an element.
@@ -32,8 +31,8 @@ class Segment:
   """Input elements of one modality, on a grid of any number of axes.
 
   Positions are either a tuple with one table per grid axis (an element's
-  features are the concatenation of one row of each), or an array with features
-  of their own for every element: points, learned positions.
+  features are the concatenation of one row of each), or an array with the
+  features of every element, as for points and learned positions.
   """
 
   content: jax.Array  # [B, *grid, channels]; channels may be 0 (point clouds).
@@ -51,7 +50,7 @@ class Segment:
 
   @property
   def tables(self) -> tuple[jax.Array, ...]:
-    """[S, P_axis] for each axis; none if positions are not separable."""
+    """Tables [S, P_axis] for each axis; none if positions are not separable."""
     if isinstance(self.positions, tuple):
       return tuple(jnp.asarray(table) for table in self.positions)
     return ()
@@ -67,8 +66,8 @@ class Segment:
     """Checks that the parts fit each other.
 
     Raises:
-      TypeError: for parts that are no arrays, content, positions or an encoding
-        that are no real numbers, and a mask that is not bool.
+      TypeError: if a part is not an array, if content, positions or encoding
+        are not real numbers, or if the mask is not bool.
       ValueError: if the shapes do not fit each other.
     """
     for name, part in self._numbers().items():
@@ -103,13 +102,13 @@ class Segment:
       )
 
   def masked_content(self) -> jax.Array:
-    """The content, 0 where there is no element: NaN there goes no further."""
+    """Returns the content, 0 (also for NaN) where no element exists."""
     if self.mask is None:
       return self.content
     return jnp.where(self.mask[..., None], self.content, 0)
 
   def as_float32(self) -> 'Segment':
-    """The same segment with all its numbers in float32.
+    """Returns the segment with all its numbers in float32.
 
     Raises:
       TypeError: as `validate`.
@@ -130,10 +129,10 @@ class Segment:
     """Moves elements, with their positions, to other places of the grid.
 
     Args:
-      order: [elements] indices; the element at order[i] comes to place i.
+      order: [elements] indices; the element at order[i] moves to place i.
 
     Returns:
-      The same elements; positions are of their own for each of them.
+      The same elements, with positions as an array.
     """
 
     def move(x: jax.Array, num_channels: int) -> jax.Array:
@@ -183,7 +182,7 @@ class Segment:
 
 
 def _dtype(name: str, part: Any) -> np.dtype:
-  """Raises TypeError for what is no array."""
+  """Returns a part's dtype; raises TypeError if it is not an array."""
   if not hasattr(part, 'dtype'):
     raise TypeError(
       f'The {name} must be of arrays, not of {type(part).__name__}.'
@@ -192,7 +191,7 @@ def _dtype(name: str, part: Any) -> np.dtype:
 
 
 def _check_numbers(name: str, part: Any) -> None:
-  """Raises TypeError for an array, or a tuple of them, without real numbers."""
+  """Raises TypeError unless an array, or each of a tuple, has real numbers."""
   for array in part if isinstance(part, tuple) else (part,):
     dtype = _dtype(name, array)
     kinds = (jnp.floating, jnp.integer, jnp.bool_)
@@ -225,8 +224,8 @@ class ByteArray:
     """Checks the segments, and that they fit each other.
 
     Raises:
-      TypeError: as `Segment.validate`, and for what is no tuple of segments.
-      ValueError: for shapes that do not fit each other, and no segment at all.
+      TypeError: as `Segment.validate`, or if this is not a tuple of segments.
+      ValueError: if shapes do not fit each other, or there is no segment.
     """
     _check_segments(self.segments)
     if not self.segments:
@@ -244,7 +243,7 @@ class ByteArray:
       raise ValueError(f'Segments of different batch sizes {batches}.')
 
   def as_float32(self) -> 'ByteArray':
-    """The same in float32. Raises TypeError as `validate`."""
+    """Returns the byte array in float32. Raises TypeError as `validate`."""
     return ByteArray(tuple(s.as_float32() for s in self.segments))
 
   def to_array(self) -> jax.Array:
@@ -256,7 +255,7 @@ class ByteArray:
     return jnp.concatenate([s.to_array() for s in self.segments], axis=1)
 
   def mask(self) -> jax.Array | None:
-    """[B, M] bool, True where an element exists; None if all of them do."""
+    """Returns [B, M] bool, True where an element exists; None if all exist."""
     if all(segment.mask is None for segment in self.segments):
       return None
     masks = [
@@ -273,10 +272,10 @@ class ByteArray:
 
 
 def check(inputs: Any) -> None:
-  """Checks what a model was given.
+  """Checks a model's input.
 
   Raises:
-    TypeError: for what is no byte array, and as `ByteArray.validate`.
+    TypeError: if it is not a byte array, and as `ByteArray.validate`.
     ValueError: as `ByteArray.validate`.
   """
   if isinstance(inputs, ByteArray):
@@ -295,7 +294,7 @@ def check(inputs: Any) -> None:
 
 
 def _check_segments(segments: Any) -> None:
-  """Raises TypeError for what is no tuple of segments."""
+  """Raises TypeError unless this is a tuple of segments."""
   wrong = [] if isinstance(segments, tuple | list) else [segments]
   wrong = wrong or [x for x in segments if not isinstance(x, Segment)]
   if wrong:
@@ -309,19 +308,19 @@ def _check_segments(segments: Any) -> None:
 class ModalityEncoding(hk.Module):
   """Makes modalities equally wide with learned encodings (section 4.2).
 
-  The widest modality gets `num_channels` channels, the others as many as they
-  need to become as wide.
+  The widest modality gets `num_channels` channels, the others as many as make
+  them equally wide.
   """
 
   num_channels: int = 4
-  init_scale: float = 0.02  # As the latents; the paper does not say.
+  init_scale: float = 0.02  # As for the latents; the paper does not say.
   name: str | None = None
 
   def __call__(self, segments: Mapping[str, Segment]) -> ByteArray:
     """Joins segments without encodings, named by modality, along M.
 
     Raises:
-      TypeError: for what is no segment.
+      TypeError: if a value is not a segment.
     """
     _check_segments(list(segments.values()))
     width = self.num_channels + max(s.num_channels for s in segments.values())

@@ -16,7 +16,7 @@ import numpy as np
 
 
 def fourier_frequencies(num_bands: int, max_resolution: float) -> np.ndarray:
-  """Frequencies f_k, spaced linearly from 1 to the Nyquist frequency μ/2.
+  """Returns frequencies f_k, linear from 1 to the Nyquist frequency μ/2.
 
   Args:
     num_bands: K, at least 1.
@@ -39,7 +39,7 @@ def fourier_frequencies(num_bands: int, max_resolution: float) -> np.ndarray:
 def fourier_features(
   positions: jax.typing.ArrayLike, num_bands: int, max_resolution: float
 ) -> jax.Array:
-  """Features of one position dimension: sin(π f x), cos(π f x) and x.
+  """Returns sin(π f x), cos(π f x) and x for one position dimension.
 
   Args:
     positions: [...] positions in [-1, 1].
@@ -63,7 +63,7 @@ def fourier_axes(
   num_bands: int,
   max_resolution: float | Sequence[float] | None = None,
 ) -> tuple[np.ndarray, ...]:
-  """One table of Fourier features for each axis of a regular grid.
+  """Returns a table of Fourier features for each axis of a regular grid.
 
   The first and last element of an axis lie at -1 and 1: coordinates belong to
   the crop that the model sees, not to the image it was cut from (section 3.2).
@@ -104,7 +104,7 @@ def fourier_axes(
 def fourier_points(
   points: jax.Array, num_bands: int, max_resolution: float
 ) -> jax.Array:
-  """Fourier features of points that lie on no grid (section 4.3).
+  """Returns Fourier features of points without a grid (section 4.3).
 
   Args:
     points: [..., d] coordinates in [-1, 1].

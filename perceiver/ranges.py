@@ -1,4 +1,4 @@
-"""Ranges of numbers, as annotations of the settings that they bound.
+"""Ranges of numbers, as annotations of the settings they bound.
 
 num_latents: Count
 dropout_rate: Annotated[float, Range('[0, 1)')]
@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """An interval as mathematics writes it: '[0, 1)' has 0, but not 1.
+  """An interval in the usual notation: '[0, 1)' contains 0, but not 1.
 
-  No interval has NaN or, being open there, infinity.
+  No interval contains NaN, or infinity where it is open.
   """
 
   text: str
@@ -38,16 +38,15 @@ FractionBelowOne = Annotated[float, Range('[0, 1)')]
 def check(
   annotated: Callable[..., Any], settings: Mapping[str, Any], prefix: str = ''
 ) -> None:
-  """Checks numbers, also in tuples, against the annotations of a signature.
+  """Checks numbers, also in tuples, against annotations.
 
   Args:
-    annotated: class, typed dictionary or function whose annotations to take.
-    settings: values by name; those without an annotation may be anything.
-    prefix: of their names in a message.
+    annotated: a class, typed dictionary or function with annotations.
+    settings: values by name; without an annotation, any value is allowed.
+    prefix: prefix of the names in messages.
 
   Raises:
-    ValueError: for the first value out of its range, or of another type, by
-      its name.
+    ValueError: names the first value that is out of range or has another type.
   """
   hints = typing.get_type_hints(annotated, include_extras=True)
   for name, value in settings.items():
@@ -61,7 +60,7 @@ def check(
 
 
 def _ranges(hint: Any) -> Iterator[tuple[Any, Range]]:
-  """Of an annotation, or of the parts of a union or tuple."""
+  """Yields the ranges in an annotation, also in parts of a union or tuple."""
   parts = typing.get_args(hint)
   if any(isinstance(part, Range) for part in parts):  # Annotated[int, Range]
     number_type = numbers.Integral if parts[0] is int else numbers.Real
@@ -72,7 +71,7 @@ def _ranges(hint: Any) -> Iterator[tuple[Any, Range]]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-  """What is no tuple and no None, whose place a default takes."""
+  """Yields values, also from tuples; skips None, which means the default."""
   if isinstance(value, tuple | list):
     for part in value:
       yield from _leaves(part)

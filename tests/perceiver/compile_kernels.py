@@ -1,4 +1,4 @@
-"""Compiles the kernels for targets; run where their compilers are.
+"""Compiles the kernels for targets, where their compilers are installed.
 
   python -m tests.perceiver.compile_kernels TARGET …
 
@@ -35,7 +35,7 @@ CASES = {
 
 
 def attention(device: jax.Device, case: str):
-  """The core and its gradients; a kernel takes all of it."""
+  """Lowers the core and its gradients, if the kernel takes the case."""
   grid, has_axes, num_columns, dtype, has_mask = CASES[case]
   facts = hardware.HARDWARE[device.platform]
   if not facts.kernel.suits(grid, has_axes, num_columns):
@@ -47,7 +47,7 @@ def attention(device: jax.Device, case: str):
     shape, dtype, sharding=split
   )
   axes = tuple(shaped(2, 512, n) for n in grid) if has_axes else ()
-  rows = Vectors(shaped(2, 512, num_columns), axes)
+  queries = Vectors(shaped(2, 512, num_columns), axes)
   elements = Elements(
     shaped(2, num_columns, size, dtype=dtype),
     shaped(2, size),
@@ -55,18 +55,18 @@ def attention(device: jax.Device, case: str):
     grid,
   )
 
-  def gradients(rows, elements, cotangents):
-    def attend(rows, columns, scale):
-      of_rows = Elements(columns, scale, elements.mask, grid)
-      return factored.attend((rows,), (of_rows,), 1, kernel)[0]
+  def gradients(queries, elements, cotangents):
+    def attend(queries, columns, scale):
+      new = Elements(columns, scale, elements.mask, grid)
+      return factored.attend((queries,), (new,), 1, kernel)[0]
 
-    _, transpose = jax.vjp(attend, rows, elements.columns, elements.scale)
+    _, transpose = jax.vjp(attend, queries, elements.columns, elements.scale)
     return transpose(cotangents)
 
-  # Without a mesh, Triton's compiler looks for a GPU that is here.
+  # Without a mesh, Triton's compiler would look for a local GPU.
   mesh = jax.sharding.Mesh(np.array([device]), ('data',)).abstract_mesh
   with jax.sharding.use_abstract_mesh(mesh):
-    return jax.jit(gradients).lower(rows, elements, rows)
+    return jax.jit(gradients).lower(queries, elements, queries)
 
 
 def self_attention(device: jax.Device):

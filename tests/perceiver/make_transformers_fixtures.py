@@ -1,4 +1,4 @@
-"""Writes small models of `transformers`, and what they say of some images.
+"""Writes small models of `transformers`, and their logits for some images.
 
 They are what `perceiver.from_pretrained` is tested on where PyTorch is not
 installed. To be run by hand where the extra [peers] is:
@@ -23,8 +23,8 @@ COMMON = {
   'num_cross_attention_heads': 1,
   'id2label': dict(enumerate(LABELS)),
 }
-# Small, because they are checked in; their sizes differ, so that it shows where
-# one is taken for another. The authors' have 512 latents of 1024 channels.
+# Small, because they are checked in. All sizes differ, so that confusing two of
+# them shows. The authors' models have 512 latents of 1024 channels.
 SIZES = {
   'fourier': {
     **{'num_latents': 8, 'd_latents': 24, 'num_self_attention_heads': 4},
@@ -47,7 +47,7 @@ GRIDS = {
 
 
 def create(kind, seed, **sizes):
-  """A model in which every parameter matters, ready to be asked.
+  """Makes a model in evaluation mode in which every parameter matters.
 
   Args:
     kind: a key of `KINDS`.
@@ -68,7 +68,7 @@ def create(kind, seed, **sizes):
 
 
 def processor(size, **normalization):
-  """Of images of that size, which it neither crops nor scales."""
+  """An image processor that neither crops nor scales images of this size."""
   return transformers.PerceiverImageProcessor(
     size={'height': size, 'width': size},
     crop_size={'height': size, 'width': size},
@@ -77,7 +77,7 @@ def processor(size, **normalization):
 
 
 def images(seed, grid):
-  """[2, H, W, 3] uint8: noise about a color of each."""
+  """Makes [2, H, W, 3] uint8 images: a color each, with noise."""
   rng = np.random.default_rng(seed)
   colors = rng.uniform(40, 216, size=(2, 1, 1, 3))
   noise = rng.normal(scale=60, size=(2, *grid, 3))
@@ -85,7 +85,7 @@ def images(seed, grid):
 
 
 def pixel_values(process, raw):
-  """[2, 3, H, W]: what the network sees of images at their own size."""
+  """Returns [2, 3, H, W]: the network's input for images at their own size."""
   inputs = process(
     list(raw),
     do_resize=False,
@@ -97,7 +97,7 @@ def pixel_values(process, raw):
 
 
 def logits(model, pixels, activation=None):
-  """[2, classes], with another activation function if it is named."""
+  """Returns logits [2, classes], optionally with another activation."""
   chosen = activation or model.config.hidden_act
   for module in model.modules():
     if hasattr(module, 'intermediate_act_fn'):
@@ -129,7 +129,7 @@ def main():
         f'exact_{height}x{width}': ask(pixels, EXACT),
       }
     np.savez_compressed(folder / 'expected.npz', **expected)
-  # Which cannot be loaded: a config suffices to be told so.
+  # This model cannot be loaded; its config is enough to be told so.
   config = create('conv', 0, **COMMON, **SIZES['fourier']).config
   config.architectures = ['PerceiverForImageClassificationConvProcessing']
   config.save_pretrained(FOLDER / 'conv')

@@ -30,7 +30,7 @@ def gelu(x):
 
 
 def attention(q, k, v, heads, mask):
-  """One example: q [N, F], k and v [M, F], mask [M]."""
+  """Attends in one example: q [N, F], k and v [M, F], mask [M]."""
   out = np.zeros_like(q)
   width = q.shape[-1] // heads
   for h in range(heads):
@@ -43,7 +43,7 @@ def attention(q, k, v, heads, mask):
 
 
 def block(latents, queries, inputs, params, heads, mask):
-  """Attention and dense block, each with its residual; one example."""
+  """Applies attention and dense block with their residuals to one example."""
   q = linear(queries, params['query'])
   k = linear(inputs, params['key'])
   v = linear(inputs, params['value'])
@@ -55,7 +55,7 @@ def block(latents, queries, inputs, params, heads, mask):
 
 
 def under(params, prefix):
-  """The parameters of a module, by their path below it, in float64."""
+  """Returns a module's parameters by their path below it, in float64."""
   return {
     path.removeprefix(f'{prefix}/'): {
       name: np.asarray(x, np.float64) for name, x in leaves.items()
@@ -66,7 +66,7 @@ def under(params, prefix):
 
 
 def fourier(positions, num_bands, max_resolution):
-  """[..., d] -> [..., d (2K + 1)]: for each dimension sin, cos, position."""
+  """Maps [..., d] to [..., d (2K + 1)]: sin, cos, position by dimension."""
   features = []
   for x in np.moveaxis(np.asarray(positions, np.float64), -1, 0):
     bands = np.linspace(1, max_resolution / 2, num_bands)
@@ -77,7 +77,7 @@ def fourier(positions, num_bands, max_resolution):
 
 
 def grid(*sizes):
-  """[*sizes, d] coordinates from -1 to 1."""
+  """Returns [*sizes, d] coordinates from -1 to 1."""
   axes = [np.linspace(-1, 1, size) for size in sizes]
   return np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1)
 
@@ -130,6 +130,6 @@ def perceiver(
 
 
 def mesh_of(platform, kind='', size=1):
-  """All that a model asks of a mesh before a program is compiled for it."""
+  """A mesh's attributes that a model reads before it is compiled."""
   device = types.SimpleNamespace(platform=platform, device_kind=kind)
   return types.SimpleNamespace(devices=np.array([device]), size=size)

@@ -40,7 +40,7 @@ def random_batch(inputs):
 
 
 def transformed(inputs, **settings):
-  """The model, put together by hand."""
+  """Applies the model, assembled by hand."""
 
   def forward(batch):
     array = modalities.byte_array(inputs, batch)

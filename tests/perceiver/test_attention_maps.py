@@ -35,7 +35,7 @@ def queries_of(inputs, **settings):
 
 @functools.cache
 def two_heads(inputs):
-  # Wide enough to be divisible, whatever the width of the input.
+  # A width that the heads divide, whatever the width of the input.
   settings = {'cross_attend_heads': 2, 'cross_attend_channels': 6}
   return settings, parameters(inputs, **settings)
 
@@ -65,7 +65,7 @@ def test_logits_are_queries_times_keys(data, inputs):
   queries, byte_array = queries_of(inputs, **settings)(params, None, data)
   first = reference.under(params, 'perceiver/~/cross_attend_0')
   array, mask = byte_array_reference(inputs, params, data)
-  exists = mask[1] > 0  # The reference does not clear what is masked.
+  exists = mask[1] > 0  # The reference does not clear masked elements.
   z = reference.under(params, 'perceiver')['perceiver']['latents']
   q = reference.linear(
     reference.layer_norm(z, first['latent_norm']), first['query']
@@ -95,7 +95,7 @@ def test_weights_are_zero_where_nothing_is(data):
 
 def test_the_mean_is_that_of_all_latents_and_heads(data):
   settings = {'cross_attend_heads': 2, 'cross_attend_channels': 6}
-  settings |= {'num_latents': 37}  # No multiple of what is done at once.
+  settings |= {'num_latents': 37}  # Not a multiple of `TILE`.
   params = parameters(masked, **settings)
   queries, byte_array = queries_of(masked, **settings)(params, None, data)
   logits = attention_maps.logits(queries[2], byte_array)

@@ -15,7 +15,7 @@ SIZE, BANDS = 8, 2
 
 
 def rgb(size):
-  """An RGB image alone: no position features."""
+  """Makes the input of an RGB image without position features."""
   image = jnp.zeros((1, size, size, 3))
   return perceiver.ByteArray((perceiver.Segment(image, image[..., :0]),))
 
@@ -29,7 +29,7 @@ def count(model, inputs):
 @pytest.mark.parametrize(
   ('model', 'parameters'),
   [
-    # torchvision's models of the same name have exactly as many.
+    # Exactly as in torchvision's models of the same name.
     (baselines.ResNet, 25_557_032),
     (baselines.VisionTransformer, 86_567_656),
   ],
@@ -103,7 +103,7 @@ def test_permuting_pixels_with_their_positions(name, is_changed):
   apply = jax.jit(lambda s: forward.apply(params, state, None, s, False)[0])
   plain, permuted = apply(inputs), apply(inputs.permute(order))
   difference = np.abs(plain - permuted).max() / np.abs(plain).max()
-  # Rounding of float32 sums in another order, or else of the logits' size.
+  # Either float32 rounding of sums in another order, or as large as logits.
   assert difference > 1e-2 if is_changed else difference < 1e-5
 
 

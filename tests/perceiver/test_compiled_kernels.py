@@ -1,4 +1,4 @@
-"""Kernels, compiled by the compilers of the hardware that they are for."""
+"""Kernels are compiled by the compilers of their hardware."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def compile_kernels(compilers, *names):
 
 
 def test_for_tpus(compilers):
-  """All cases for v5e; images and latents for the others."""
+  """Compiles all cases for v5e, and images and latents for the others."""
   first, *others = compile_kernels(
     compilers, 'v5e:2x2', 'v4:2x2x1', 'v5p:2x2x1', 'v6e:2x2'
   )
@@ -40,7 +40,7 @@ def test_for_tpus(compilers):
 
 
 def test_for_gpus(compilers):
-  """For sm_80, sm_90 and sm_100: no register is spilled, 16 warps at once."""
+  """No register is spilled on sm_80, sm_90 and sm_100; 16 warps run at once."""
   names = ['a100:1', 'h100:1', 'b200:1']
   for result in compile_kernels(compilers, *names):
     assert result['cases'] == {'images': CROSS}

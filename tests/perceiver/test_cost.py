@@ -1,4 +1,4 @@
-"""The paper's costs, and that the counting rule counts what is computed."""
+"""The counting rule gives the paper's costs, and counts what is computed."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ MISPRINT = ('1 at start', 'M parameters')
 
 @pytest.fixture(scope='module', autouse=True)
 def each_model_is_traced_once():
-  """Many of these tests ask for the costs of the same models."""
+  """Caches costs: many of these tests ask for the same models."""
   compute, known = tables.costs, {}
 
   def costs(config):
@@ -73,7 +73,7 @@ RECORDS = [(7, 'train', 0.1), (7, 'validation', 0.6789)]
 def workdir_of(
   path, variant, module=imagenet, records=RECORDS, metric='top1', **overrides
 ):
-  """A directory as a run leaves it; of records: step, split and metric."""
+  """Writes a run's directory; records are step, split and metric."""
   config = module.get_config(variant)
   config.update_from_flattened_dict(overrides)
   path.mkdir()
@@ -91,7 +91,7 @@ def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
   f32 = {'model.compute_dtype': 'float32'}
   runs = [
     tables.read_run(workdir_of(tmp_path / 'a', 'resnet50_permuted', **f32)),
-    # Another model than any row's.
+    # A model that no row has.
     tables.read_run(workdir_of(tmp_path / 'b', '', **{'task.num_bands': 3})),
   ]
   figures = tables.compare(2, runs)
@@ -207,7 +207,7 @@ def test_markdown_has_a_line_for_what_the_paper_has_side_by_side(
   assert lines[7].endswith(
     '| 78.0 / 78.0 | not run | not run | default, `permuted` |'
   )
-  # Where a figure is from, and that the run is not at its end.
+  # The note says where a figure is from, and that the run is not finished.
   assert lines[10:] == [
     f'* `resnet50_permuted`: {run.workdir}, step 7 of 150137.'
   ]

@@ -1,4 +1,4 @@
-"""The three forms of cross-attention are one function of one set of weights."""
+"""The three forms of cross-attention compute the same function."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ def attend(query, inputs, parameters, form, tile=None, kernel=None):
 
 def loss(query, inputs, parameters, form, tile, kernel):
   out = attend(query, inputs, parameters, form, tile, kernel)
-  # No symmetric function: each entry has a weight of its own.
+  # Not symmetric: each entry has its own weight.
   weights = jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
   return jnp.sum(weights * out), out
 
@@ -44,7 +44,7 @@ def loss(query, inputs, parameters, form, tile, kernel):
 def value_and_gradients(
   query, inputs, parameters, *, form, tile=None, kernel=None
 ):
-  """The output, and gradients of all that is a float."""
+  """Returns the output, and gradients for all floats."""
   (_, out), gradients = jax.value_and_grad(
     loss, argnums=(0, 1, 2), has_aux=True, allow_int=True
   )(query, inputs, parameters, form, tile, kernel)
@@ -69,15 +69,15 @@ def random_parameters(rng, c, channels):
 
 
 def assert_close(actual, expected, relative, floor=0.0):
-  """In norm; `floor` is an absolute error per entry, for what is near 0."""
+  """Asserts closeness in norm; `floor` is an absolute error per entry."""
   error = np.linalg.norm(np.asarray(actual, np.float64) - expected)
   size = np.linalg.norm(np.asarray(expected, np.float64))
   assert error <= relative * size + floor * np.sqrt(np.size(expected))
 
 
 def assert_same_gradients(actual, expected, relative):
-  # Relative to the largest: the gradient of the keys' bias is exactly zero in
-  # the forms without keys, and rounding noise in the plain one.
+  # Relative to the largest entry: the gradient of the keys' bias is exactly
+  # zero in the forms without keys, and rounding noise in the plain form.
   floor = relative * 1e-2 * max(np.abs(g).max(initial=0.0) for g in expected)
   for one, other in zip(actual, expected, strict=True):
     assert_close(one, other, relative, floor)
@@ -85,7 +85,7 @@ def assert_same_gradients(actual, expected, relative):
 
 @pytest.fixture(scope='module')
 def imagenet():
-  """A cross-attention to the full 50,176 x 261 inputs, by some latents."""
+  """Cross-attends from some latents to the full 50,176 x 261 inputs."""
   rng = np.random.default_rng(0)
   content = jnp.asarray(rng.normal(size=(1, 224, 224, 3)), jnp.float32)
   inputs = perceiver.ByteArray(
@@ -109,7 +109,7 @@ def test_full_size_under_jit(imagenet, form, kernel):
     query, inputs, parameters, form=form, kernel=kernel
   )
   assert_close(out, expected, 1e-5)
-  # Query, content, tables of both axes, and the six parameters.
+  # Query, content, tables of both axes, six parameters.
   assert len(others) == len(gradients) == 10
   assert_same_gradients(others, gradients, 1e-4)
 
@@ -144,14 +144,14 @@ class Part:
 
   grid: tuple[int, ...]
   channels: int  # Of the content.
-  positions: str  # A table for each 'axis'; or for 'all' or 'each' example.
+  positions: str  # Per 'axis', or an array for 'all' or for 'each' example.
   present: float | None = None  # Fraction of the elements; None: no mask.
   bands: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """What attends to what; the content of all is random."""
+  """Shapes of a cross-attention; all contents are random."""
 
   parts: tuple[Part, ...]
   batch: int = 2
@@ -181,7 +181,7 @@ def segment(part, batch, rng):
 
 
 def arrays(problem):
-  """The query, the byte array and the parameters."""
+  """Makes the query, the byte array and the parameters."""
   rng = np.random.default_rng(problem.seed)
   segments = {
     str(i): segment(part, problem.batch, rng)
@@ -222,7 +222,7 @@ FORMS = [*WITHOUT_KERNEL, ('factored', TPU_KERNEL)]
       Problem((Part((5,), 3, 'axis'),), is_fused=False, latents=7, width=4),
       WITHOUT_KERNEL,
     ),
-    # Wide content, for which the kernel has products of its own.
+    # Wide content, which the kernel multiplies separately.
     (
       Problem(
         (Part((2, 3, 4), 0, 'axis', 0.5), Part((4,), 20, 'each', 1.0)),
@@ -233,7 +233,7 @@ FORMS = [*WITHOUT_KERNEL, ('factored', TPU_KERNEL)]
       ),
       FORMS,
     ),
-    # Nothing exists.
+    # No element exists.
     pytest.param(
       Problem((Part((4, 3), 4, 'each', 0.0),), heads=2, tile=1),
       FORMS,
@@ -248,7 +248,7 @@ def test_all_forms_agree(problem, methods):
 
 @st.composite
 def problems(draw, only_narrow_grids=False):
-  """Problems with 1 to 3 parts of different kind."""
+  """Draws problems with 1 to 3 parts of different kinds."""
   one_of = lambda *values: draw(st.sampled_from(values))
   count = draw(st.integers(1, 3))
   parts = tuple(
@@ -273,7 +273,7 @@ def problems(draw, only_narrow_grids=False):
   )
 
 
-# Each example is compiled: shrinking a failure would take minutes.
+# No shrinking: each example is compiled, so it would take minutes.
 search = settings(
   deadline=None, derandomize=True, phases=[Phase.generate], max_examples=3
 )
@@ -298,7 +298,7 @@ def test_the_gpu_kernel_agrees_on_any_grid(problem):
   'grid', quick.only([(6, 9)], [(5,), (6, 9), (2, 3, 4)])
 )
 def test_kernels_interpreted(grid, kernel):
-  """More than a block of rows, a mask, and for images two segments merged."""
+  """Several blocks of queries and a mask; for images, two segments."""
   rng = np.random.default_rng(0)
   segments = [
     perceiver.Segment(
@@ -377,7 +377,7 @@ def test_each_device_of_a_mesh_attends_for_its_examples(kernel):
 
 
 def largest_array(jaxpr):
-  """The number of entries of the largest array in a program."""
+  """Returns the number of entries of the largest array in a program."""
   largest = 0
   for equation in jaxpr.eqns:
     sizes = [getattr(v.aval, 'size', 0) for v in equation.outvars]
@@ -390,7 +390,7 @@ def largest_array(jaxpr):
 
 
 def test_neither_pass_keeps_rows_times_elements():
-  """Nothing in the traced gradient is as large as the N x M logits."""
+  """The traced gradient has no array as large as the N x M logits."""
   grid, latents = (64, 64), 256
   content = jnp.zeros((1, *grid, 3))
   inputs = perceiver.ByteArray(
@@ -452,14 +452,14 @@ def test_a_checkpoint_moves_between_the_forms():
 
 
 def test_inputs_are_prepared_once_for_all_cross_attends():
-  """Their work is outside the scan over the shared cross-attends."""
+  """Layer norms are outside the scan over the shared cross-attends."""
   images = jnp.zeros((2, 6, 7, 3))
 
   def roots(form):
     model = small_model(attention=form)
     params = jax.eval_shape(model.init, jax.random.key(0), images)
     program = str(jax.make_jaxpr(model.apply)(params, None, images))
-    # An inverse root for each layer norm over the 42 inputs.
+    # Each layer norm over the 42 inputs has an inverse root.
     return sum(
       '42' in line.split('=')[0] or '6,7' in line.split('=')[0]
       for line in program.splitlines()
@@ -480,7 +480,7 @@ PATCHES = ((16, 28, 28), 384, 'axes')  # AudioSet's video.
   [
     (('cpu',), IMAGES, 1, 'factored', False),
     (('cpu',), POINTS, 1, 'no_kv', False),
-    # With many heads, each row would meet all channels again.
+    # With many heads, each query would meet all channels again.
     (('cpu',), POINTS, 8, 'plain', False),
     (('gpu',), IMAGES, 1, 'factored', True),
     # The kernel takes no wide content, and passes cost more than products.
@@ -535,7 +535,7 @@ def test_tiles_are_even_and_fit_the_hardware():
   for name in ('gpu', 'tpu'):
     rows = tile(8, 512, 50_176, name, on_grid)
     assert 1 < rows * 8 * 50_176 <= HARDWARE[name].tile_logits_on_grid
-    assert tile(8, 512, 50_176, name) == 512  # Nothing to keep on the chip.
+    assert tile(8, 512, 50_176, name) == 512  # No tile fits on the chip.
 
 
 def test_the_tile_can_be_set():

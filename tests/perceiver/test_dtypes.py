@@ -1,4 +1,4 @@
-"""Numbers of every dtype mean the same to all forms of attention."""
+"""All forms of attention treat numbers of every dtype the same."""
 
 import contextlib
 import functools
@@ -26,18 +26,18 @@ from tests.perceiver.test_cross_attention import (
 
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 DTYPES = ('bool', 'uint8', 'int32', *FLOATS)
-ROUNDOFF = 2.0**-24  # Of float32.
+ROUNDOFF = 2.0**-24  # float32's.
 
 
 def precision(*dtypes):
-  """Lets JAX have float64 where one is asked for."""
+  """Enables float64 in JAX if a dtype is 64 bits wide."""
   if 'float64' in map(str, dtypes):
     return jax.enable_x64(True)
   return contextlib.nullcontext()
 
 
 def numbers(rng, shape, dtype):
-  """Pixels as they are stored; floats with a fraction."""
+  """Makes pixels as stored; floats have a fraction."""
   if dtype == 'bool':
     return rng.uniform(size=shape) < 0.5
   if dtype in FLOATS:
@@ -59,8 +59,8 @@ def byte_array(dtype):
     for x in perceiver.fourier_axes((3, 4), 2, 8)
   )
   mask = rng.uniform(size=(batch, 3, 4)) < 0.7
-  mask[:, 0] = True  # The reference knows no example without elements.
-  count = 1 if i < 3 else batch  # Positions for all examples, or for each.
+  mask[:, 0] = True  # The reference needs an element in each example.
+  count = 1 if i < 3 else batch  # Positions shared, or for each example.
   return perceiver.ByteArray(
     (
       perceiver.Segment(
@@ -79,7 +79,7 @@ def byte_array(dtype):
 
 
 def in_float64(inputs):
-  """[B, M, C] and the mask [B, M], without the library."""
+  """Makes [B, M, C] and the mask [B, M] without the library."""
   arrays, masks = [], []
   for segment in inputs.segments:
     leading = segment.content.shape[:-1]
@@ -197,7 +197,7 @@ def test_kernels_and_gradients_take_every_float(dtype, kernel):
   np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
   # Of the query, then of the content, in its own dtype.
   assert [x.dtype.name for x in others[:2]] == ['float32', dtype]
-  # TPUs' kernel multiplies pairs of bfloat16: all but the last 16 bits' share.
+  # The TPU kernel multiplies pairs of bfloat16, so the last 16 bits are lost.
   roundoff = max(float(jnp.finfo(dtype).eps), 2**-16)
   for one, other in zip(others[:2], gradients[:2], strict=True):
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)

@@ -1,4 +1,4 @@
-"""From people's arrays to the byte array, by data that JSON can hold."""
+"""Modalities turn raw arrays into the byte array; JSON can describe them."""
 
 import dataclasses
 import json
@@ -264,10 +264,10 @@ def test_numbers_that_cannot_be_are_refused(
   [
     ('image', scaled(IMAGE, 0, 255, 'uint8'), False),
     ('image', scaled(IMAGE, 0, 255), False),
-    ('image', scaled(IMAGE, 0, 1.5), False),  # Dark, but not from 0 to 1.
-    ('image', scaled(IMAGE, 0, 0), False),  # Black on every scale.
+    ('image', scaled(IMAGE, 0, 1.5), False),  # Dark, but with values above 1.
+    ('image', scaled(IMAGE, 0, 0), False),  # Black in every range.
     ('image', scaled(IMAGE, 0, 0, bool), False),
-    ('image', scaled(IMAGE, -2.5, 3.2), True),  # Overshoots of resizing.
+    ('image', scaled(IMAGE, -2.5, 3.2), True),  # Overshoots from resizing.
     ('image', scaled(IMAGE, 0, 1), True),
     ('image', np.zeros((0, *IMAGE.shape)), False),
     ('video', scaled(VIDEO, -1.2, 1.2), True),

@@ -1,4 +1,4 @@
-"""The Perceiver: against a naive reference, and by its properties."""
+"""The Perceiver agrees with a naive reference and has its properties."""
 
 import functools
 import re
@@ -40,7 +40,7 @@ def masked(data):
 
 
 def fused(data):
-  """An image and sound on one axis, made equally wide; the image masked."""
+  """Fuses a masked image and sound on one axis, made equally wide."""
   sound = data['sound']
   positions = perceiver.fourier_axes(sound.shape[1:2], BANDS, RESOLUTION)
   return perceiver.ModalityEncoding(init_scale=1.0)(
@@ -52,7 +52,7 @@ def fused(data):
 
 
 def points(data):
-  """Points with learned features of their own."""
+  """Makes the input of points with Fourier features."""
   cloud = data['points']
   positions = perceiver.fourier_points(cloud, BANDS, RESOLUTION)
   content = jnp.zeros((*cloud.shape[:-1], 0))
@@ -69,7 +69,7 @@ def build(inputs, **settings):
 
 @functools.cache
 def parameters(inputs, **settings):
-  """Random parameters; biases and layer norms too, so that they count."""
+  """Draws random parameters, also for biases and layer norms."""
   data = {
     'image': jnp.zeros((B, 4, 5, 3)),
     'sound': jnp.zeros((B, 7, 2)),
@@ -98,7 +98,7 @@ def run(inputs, params, data, **settings):
 
 
 def byte_array_reference(inputs, params, data):
-  """[B, M, C] and the mask [B, M], in NumPy."""
+  """Returns [B, M, C] and the mask [B, M], in NumPy."""
   spread = lambda x: np.broadcast_to(x, (B, *x.shape))
   image, sound = data['image'], data['sound']
   flat = lambda x: x.reshape(B, -1, x.shape[-1])
@@ -207,7 +207,7 @@ def test_shuffling_elements_with_their_positions_changes_nothing(data):
   # Sums of 20 float32 terms in another order: a few units in the last place.
   np.testing.assert_allclose(together, logits, rtol=1e-5, atol=1e-5)
   assert np.abs(apart - logits).max() > 1e-2
-  # The structured form of the same positions is the same input.
+  # Positions by axis are the same input as positions by element.
   np.testing.assert_allclose(
     run(single, params, data),
     logits,
@@ -227,10 +227,10 @@ def test_masked_elements_have_no_influence(data):
     again, other_gradients = gradient(params, other)
     assert again == logits
     jax.tree.map(np.testing.assert_array_equal, gradients, other_gradients)
-  # An example without any element is no trouble either.
+  # An example without elements works as well.
   empty = gradient(params, {**data, 'mask': np.zeros_like(data['mask'])})
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(empty))
-  # And the mask is read: it is not the same as no mask.
+  # The mask has an effect.
   full = {**data, 'mask': np.ones_like(data['mask'])}
   assert gradient(params, full)[0] != logits
 
@@ -257,7 +257,7 @@ def test_weights_are_shared(settings, crosses, transformers):
 
 
 def test_shared_iterations_are_traced_once():
-  """T iterations with shared weights cost no more to compile than two."""
+  """Many iterations with shared weights compile as fast as two."""
 
   def size(iterations):
     settings = {
@@ -281,7 +281,7 @@ def test_bfloat16_keeps_float32_parameters_and_logits(data):
   rounded = run(single, params, data, compute_dtype='bfloat16')
   assert rounded.dtype == jnp.float32
   error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
-  assert 1e-5 < error < 0.1  # bfloat16 has 8 bits; and it was really used.
+  assert 1e-5 < error < 0.1  # bfloat16 has 8 bits, and it was used.
 
 
 @pytest.mark.slow
@@ -331,7 +331,7 @@ def test_the_latents_start_as_a_truncated_normal():
   params = build(single, **settings).init(jax.random.key(0), data)
   latents = params['perceiver']['latents']
   assert np.abs(latents).max() <= 0.04
-  # A normal distribution cut at two standard deviations has 0.880 of its own.
+  # Truncated at two, a normal distribution keeps 0.880 of its deviation.
   np.testing.assert_allclose(latents.std(), 0.02 * 0.8796, rtol=0.02)
 
 

@@ -1,4 +1,4 @@
-"""Models of `transformers`, of many sizes, give the same logits here.
+"""Models of `transformers` give the same logits here, in many sizes.
 
 Needs the extra [peers]; of two of them the files are checked in, see
 `make_transformers_fixtures`, and tested everywhere.
@@ -16,22 +16,22 @@ pytest.importorskip('transformers')
 
 from tests.perceiver import make_transformers_fixtures as theirs
 
-# Relative to the largest logit. Their Fourier features are float32 throughout:
-# an angle of up to 112π has an error of 2e-5, of which up to 9e-6 reached the
-# logits of the fixtures; so much they moved in PyTorch, with angles in float64.
-# All else is float32's rounding: measured 1.4e-6.
+# Relative to the largest logit. transformers computes Fourier features in
+# float32: an angle of up to 112π has an error of 2e-5. With angles in float64,
+# PyTorch's logits for the fixtures changed by up to 9e-6. The rest is float32
+# rounding: measured 1.4e-6.
 TOLERANCE = 1e-5
-# Between the exact GELU and its approximation with tanh, which differ by up to
-# 5e-4 in each dense block: measured 2.5e-4.
+# The exact GELU and its approximation with tanh differ by up to 5e-4 in each
+# dense block: measured 2.5e-4 in the logits.
 EXACT_TOLERANCE = 2e-3
 
 
 def draw(kind, seed):
-  """Sizes of a model and of the images that it is asked about."""
+  """Sizes of a model and of its images."""
   rng = np.random.default_rng(100 + seed)
   heads = int(rng.choice([1, 2, 4]))
   shape = ['q', 'kv'][seed % 2]
-  # Which must divide what is attended in: 261 channels in one of the cases.
+  # Must divide the attention's channels: 261 in one of the cases.
   cross_heads = 1 if (kind, shape) == ('fourier', 'kv') else heads
   sizes = {
     'num_latents': int(rng.integers(3, 12)),

@@ -1,4 +1,4 @@
-"""Folders of weights: what is written is read, and computes the same."""
+"""Folders of weights are read as they were written, and compute the same."""
 
 import functools
 
@@ -47,7 +47,7 @@ def saved(save, request):
 
 @pytest.fixture
 def events(save):
-  """The one with two modalities."""
+  """The folder of the model with two modalities."""
   return save('events')
 
 
@@ -59,7 +59,7 @@ def test_what_is_written_is_read(saved):
   jax.tree.map(np.testing.assert_array_equal, dict(model.params), params)
   inputs = batch if len(batch) > 1 else next(iter(batch.values()))
   assert np.ptp(logits) > 0.1
-  # The same program but for the rounding of what is fused.
+  # The same program, except for rounding in fused operations.
   np.testing.assert_allclose(model(inputs), logits, rtol=1e-5, atol=1e-6)
   assert model.encode(inputs).shape == (2, 4, 8)
   array = model.byte_array(inputs)
@@ -196,7 +196,7 @@ def relative_error(logits, expected):
   'kind', quick.only(['learned'], ['fourier', 'learned'])
 )
 def test_models_of_transformers_give_its_logits(kind):
-  """tests/perceiver/make_transformers_fixtures.py made them."""
+  """The fixtures are from tests/perceiver/make_transformers_fixtures.py."""
   folder = TRANSFORMERS / kind
   expected = np.load(folder / 'expected.npz')
   sizes = [x.removeprefix('tanh_') for x in expected if x.startswith('tanh_')]

@@ -1,4 +1,4 @@
-"""Numbers are checked against the annotations of what takes them."""
+"""Settings are checked against the ranges in their annotations."""
 
 import math
 from typing import Annotated

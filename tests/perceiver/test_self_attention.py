@@ -1,4 +1,4 @@
-"""What has its own backward pass: self-attention in both forms, and parts."""
+"""Self-attention, in both forms, and its parts have correct gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def kernel(query, key, value, num_heads):
   ('dtype', 'tolerance'),
   [
     (jnp.float32, 1e-6),
-    # Rounding at other places: 2⁻⁸ is a bit of bfloat16.
+    # They round at different places; 2⁻⁸ is a bit of bfloat16.
     (jnp.bfloat16, 2**-7),
   ],
 )
@@ -79,19 +79,19 @@ def test_a_linear_layer_has_the_gradients_of_its_product(dtype):
   )
   out, transpose = jax.vjp(lambda x, w, b: x @ w + b[None, None], x, w, b)
   other, other_transpose = jax.vjp(attention.linear, x, w, b)
-  # Small integers: no rounding.
+  # Small integers, without rounding.
   jax.tree.map(
     np.testing.assert_array_equal,
     (out, *transpose(cotangent)),
     (other, *other_transpose(cotangent)),
   )
   np.testing.assert_array_equal(
-    attention._sum_of_outer_products(x, cotangent),  # Not on this platform.
+    attention._sum_of_outer_products(x, cotangent),  # For other platforms.
     attention._transposed_first(x, cotangent),
   )
 
 
-def test_what_is_spread_is_summed_in_float32():
+def test_gradients_of_broadcast_channels_are_summed_in_float32():
   vector = jnp.arange(3.0)
   gradient = np.random.default_rng(0).normal(size=(2, 500, 3))
   for dtype in (jnp.float32, jnp.bfloat16):
@@ -104,7 +104,7 @@ def test_what_is_spread_is_summed_in_float32():
     (total,) = transpose(rounded)
     assert total.dtype == dtype
     expected = np.asarray(rounded, np.float64).sum(axis=(0, 1))
-    # Summed in bfloat16 it would be off by half.
+    # A sum in bfloat16 would be off by half.
     np.testing.assert_allclose(
       np.asarray(total, np.float64),
       expected,

@@ -1,4 +1,4 @@
-"""Mel spectrograms against librosa's."""
+"""Mel spectrograms agree with librosa's."""
 
 import jax
 import librosa
@@ -12,7 +12,7 @@ SAMPLES = 61_440
 
 
 def sounds():
-  """A tone, a sweep, noise, speech-like bursts, a click and silence."""
+  """Makes a tone, a sweep, noise, speech-like bursts, a click and silence."""
   rng = np.random.default_rng(0)
   t = np.arange(SAMPLES) / RATE
   sweep = np.sin(2 * np.pi * (50 * t + 9000 * t**2))
@@ -46,7 +46,7 @@ def test_log_mel_is_librosas(bins, hop):
   assert np.ptp(theirs) > 15
   error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
   assert error <= 1e-4
-  # Everywhere to 0.02 dB: float32's rounding of a loud tone is in all bins.
+  # To 0.02 dB in all bins: float32 rounding of a loud tone reaches each.
   assert np.abs(ours - theirs).max() <= 0.02 * np.log(10) / 10
 
 

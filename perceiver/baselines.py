@@ -18,10 +18,14 @@ import jax.numpy as jnp
 import jmp
 
 from perceiver import ranges
-from perceiver.blocks import BlockOptions, float32_parameters, layer_norm
+from perceiver.blocks import (
+  BlockOptions,
+  float32_parameters,
+  LatentTransformer,
+  layer_norm,
+)
 from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray, check
-from perceiver.model import LatentTransformer
 from perceiver.ranges import Count, FractionBelowOne, Positive
 
 

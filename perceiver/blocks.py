@@ -15,12 +15,43 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.ops import attention, cross_attention
+from perceiver.ops.cross_attention import factored
 
 # Layer norm, GELU and the weights of self-attention (N x N) are most of what a
 # backward pass would keep, and cheap, so it computes them again. The following
 # linear layer is part of the same function, so that the result of the norm or
 # GELU is not kept either; the product itself is not computed again.
 _recompute = hk.remat
+
+
+def remat(
+  function: Callable[[jax.Array], jax.Array], policy: str
+) -> Callable[[jax.Array], jax.Array]:
+  """Makes the backward pass recompute `function`, except what a policy keeps.
+
+  Args:
+    function: of the latents.
+    policy: 'none' to keep everything, or the name of a policy in
+      `jax.checkpoint_policies`.
+
+  Raises:
+    ValueError: for an unknown policy.
+  """
+  if policy == 'none':
+    return function
+  if not hasattr(jax.checkpoint_policies, policy):
+    raise ValueError(
+      f"remat={policy!r} is neither 'none' nor a policy of"
+      ' jax.checkpoint_policies.'
+    )
+  policies = jax.checkpoint_policies
+  return hk.remat(
+    function,
+    policy=policies.save_from_both_policies(
+      getattr(policies, policy),
+      policies.save_only_these_names(factored.SAVED),
+    ),
+  )
 
 
 @contextlib.contextmanager
@@ -220,6 +251,34 @@ class SelfAttention(AttentionBlock):
       heads = map(self.split_heads, (query, key, value))
       attended = attention.self_attend(*heads)
     return self.add(latents, attended, is_training)
+
+
+@dataclasses.dataclass
+class LatentTransformer(hk.Module):
+  """L self-attends over the latents."""
+
+  num_self_attends: int  # L
+  num_heads: int
+  options: BlockOptions
+  remat: str = 'none'
+  kernel: Callable[..., jax.Array] | None = None  # See `SelfAttention`.
+  name: str | None = None
+
+  def __call__(
+    self,
+    latents: jax.Array,  # [B, N, D]
+    is_training: bool,
+  ) -> jax.Array:  # [B, N, D]
+    for i in range(self.num_self_attends):
+      self_attend = SelfAttention(
+        self.options,
+        num_heads=self.num_heads,
+        kernel=self.kernel,
+        name=f'self_attend_{i}',
+      )
+      body = lambda x, f=self_attend: f(x, is_training)
+      latents = remat(body, self.remat)(latents)
+    return latents
 
 
 @dataclasses.dataclass

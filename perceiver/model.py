@@ -22,13 +22,14 @@ from perceiver.blocks import (
   BlockOptions,
   CrossAttention,
   float32_parameters,
+  LatentTransformer,
   QueryDecoder,
-  SelfAttention,
+  remat,
 )
 from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray, check
 from perceiver.ops import cross_attention
-from perceiver.ops.cross_attention import factored, hardware
+from perceiver.ops.cross_attention import hardware
 from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
 
 PLACEMENTS = ('interleaved', 'at_start')
@@ -68,34 +69,6 @@ def latent_transformers_after(
 
 
 @dataclasses.dataclass
-class LatentTransformer(hk.Module):
-  """L self-attends over the latents."""
-
-  num_self_attends: int  # L
-  num_heads: int
-  options: BlockOptions
-  remat: str = 'none'
-  kernel: Callable[..., jax.Array] | None = None  # See `SelfAttention`.
-  name: str | None = None
-
-  def __call__(
-    self,
-    latents: jax.Array,  # [B, N, D]
-    is_training: bool,
-  ) -> jax.Array:  # [B, N, D]
-    for i in range(self.num_self_attends):
-      self_attend = SelfAttention(
-        self.options,
-        num_heads=self.num_heads,
-        kernel=self.kernel,
-        name=f'self_attend_{i}',
-      )
-      body = lambda x, f=self_attend: f(x, is_training)
-      latents = _remat(body, self.remat)(latents)
-    return latents
-
-
-@dataclasses.dataclass
 class Iteration:
   """A cross-attend and the latent Transformers that follow it."""
 
@@ -110,7 +83,7 @@ class Iteration:
     is_training: bool,
   ) -> jax.Array:  # [B, N, D]
     cross_attend = lambda x: self.cross_attend(x, inputs, is_training)
-    latents = _remat(cross_attend, self.remat)(latents)
+    latents = remat(cross_attend, self.remat)(latents)
     return _in_turn(self.transformers, latents, is_training)
 
 
@@ -330,24 +303,3 @@ def _in_turn(
       step = lambda latents, _, f=module: (f(latents, *arguments), None)
       latents, _ = hk.scan(step, latents, None, length=length)
   return latents
-
-
-def _remat(
-  function: Callable[[jax.Array], Any], policy: str
-) -> Callable[[jax.Array], Any]:
-  """Lets the backward pass recompute `function` as the policy says."""
-  if policy == 'none':
-    return function
-  if not hasattr(jax.checkpoint_policies, policy):
-    raise ValueError(
-      f"remat={policy!r} is neither 'none' nor a policy of"
-      ' jax.checkpoint_policies.'
-    )
-  policies = jax.checkpoint_policies
-  return hk.remat(
-    function,
-    policy=policies.save_from_both_policies(
-      getattr(policies, policy),
-      policies.save_only_these_names(factored.SAVED),
-    ),
-  )

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 import numpy as np
 import optax
 
+from experiments.display import View
 from experiments.errors import DamagedRecordError
-from experiments.views import View
 import perceiver
 from perceiver import modalities, ranges
 from perceiver.modalities import Modality

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from experiments.views import View
+from experiments.display import View
 
 MAP_COLORS = 'viridis'
 SOUND_COLORS = 'magma'

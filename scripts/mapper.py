@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.display import View
 from experiments.experiment import Experiment, TrainState, transform_attention
 from experiments.task import Batch
-from experiments.views import View
 from perceiver import attention_maps
 from scripts import drawing
 

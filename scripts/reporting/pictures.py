@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from experiments import saved
+from experiments.display import View
 from experiments.experiment import Experiment
-from experiments.views import View
 from scripts import drawing
 from scripts.mapper import Mapper, SegmentMaps
 from scripts.reporting.history import History

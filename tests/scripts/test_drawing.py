@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments.views import View
+from experiments.display import View
 from scripts import drawing
 
 RNG = np.random.default_rng(0)

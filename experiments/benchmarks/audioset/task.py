@@ -18,9 +18,9 @@ from experiments.benchmarks.audioset import (
   windows,
 )
 from experiments.benchmarks.audioset.average_precision import summarize
+from experiments.display import View
 from experiments.errors import DataNotFoundError
 from experiments.task import Batch, naming_the_section, Summary, Task
-from experiments.views import View
 from perceiver.effects import Evaluation, Training
 from perceiver.modalities import (
   cut_patches,

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from experiments.benchmarks.images import pictures
+from experiments.display import View
 from experiments.task import Batch, naming_the_section, Task
-from experiments.views import View
 from perceiver.modalities import Image, Modality, permutation
 from perceiver.ranges import Count
 

@@ -11,8 +11,8 @@ import numpy as np
 from experiments import splits
 from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
+from experiments.display import View
 from experiments.task import Batch, Task
-from experiments.views import View
 from perceiver.effects import Training
 from perceiver.modalities import Modality, normalize_points, Points
 from perceiver.ranges import (

@@ -1,12 +1,13 @@
-"""What a person sees of an example: its segments at their own layout.
+"""How people see examples of a benchmark: each segment at its own layout.
 
 Glossary of shapes:
 - M: elements of a segment; grid: their layout, whose product is M.
 - T: frames; H, W: lines and columns; F: mel bins; S: samples.
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,3 +38,37 @@ class View:
       placed[..., self.order] = values
       values = placed
     return values.reshape(*values.shape[:-1], *self.grid)
+
+
+class Display:
+  """How a benchmark shows its evaluation examples.
+
+  The defaults are for examples with one label, which are seen whole by a
+  forward pass and have no view.
+  """
+
+  @property
+  def num_windows(self) -> int:
+    """The number of forward passes that evaluation averages per example."""
+    return 1
+
+  def window(self, example: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+    """Returns the part of an example that one forward pass sees.
+
+    Args:
+      example: as from `Task.eval_example`.
+      index: of the part, below `num_windows`.
+    """
+    del index
+    return example
+
+  def views(self, window: Mapping[str, Any]) -> tuple[View, ...]:
+    """Returns a view of each segment of a window's byte array."""
+    del window
+    return ()
+
+  def truth(
+    self, example: Mapping[str, Any], class_names: Sequence[str]
+  ) -> str:
+    """Names the true class of an example, or its classes."""
+    return class_names[int(example['label'])]

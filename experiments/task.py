@@ -1,7 +1,7 @@
 """What a benchmark is: the only thing that differs between experiments."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 from typing import Any
@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 import numpy as np
 import optax
 
-from experiments.display import View
-from experiments.errors import DamagedRecordError
+from experiments.display import Display
+from experiments.file_reader import FileReader, NO_FILES
 import perceiver
 from perceiver import modalities, ranges
 from perceiver.modalities import Modality
@@ -30,20 +30,12 @@ class Summary:
   files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-@contextlib.contextmanager
-def naming_the_section() -> Iterator[None]:
-  """What the library says of a setting is said of the config's key."""
-  try:
-    yield
-  except ValueError as error:
-    raise ValueError(f'task.{error}') from error
-
-
 class Task(abc.ABC):
   """Where examples come from, the model's input, the loss and the metrics.
 
-  The defaults for the loss and the metrics are those of a classification with
-  one label for each example.
+  A subclass is a dataclass: its fields are the keys of a config's `task`. It
+  defines what is abstract here. All else has a default, for a classification
+  with one label per example.
   """
 
   num_classes: int
@@ -51,7 +43,7 @@ class Task(abc.ABC):
   eval_splits: tuple[str, ...] = ('test',)
   best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
   has_several_labels = False  # An example may have any number of classes.
-  file_suffixes: tuple[str, ...] = ()  # Of files that `read_file` knows.
+
   # The devices that `byte_array` and `augment_batch` are for, as of the model;
   # None: JAX's own.
   mesh: Mesh | None = None
@@ -65,10 +57,7 @@ class Task(abc.ABC):
     """Raises ValueError for a number that the annotations do not allow."""
     ranges.check(cls, settings, 'task.')
 
-  @property
-  def num_windows(self) -> int:
-    """Parts of an evaluation example, whose scores are averaged."""
-    return 1
+  # Records, and the examples that they are decoded to.
 
   @abc.abstractmethod
   def num_examples(self, split: str) -> int:
@@ -82,25 +71,6 @@ class Task(abc.ABC):
     """What people call the classes. Raises what `source` raises."""
     del data_dir
     return [str(i) for i in range(self.num_classes)]
-
-  def read_file(self, path: str) -> Any:
-    """A person's own file as a record, whose label means nothing.
-
-    Raises:
-      DamagedRecordError: if it cannot be read, or should not be.
-      OSError: likewise.
-    """
-    raise DamagedRecordError(f'{path}: nothing is read from files here.')
-
-  def read_files(
-    self, paths: Iterable[str]
-  ) -> Iterator[tuple[str, Any | Exception]]:
-    """Each path with what `read_file` returned or raised, in their order."""
-    for path in paths:
-      try:
-        yield path, self.read_file(path)
-      except (DamagedRecordError, OSError) as error:
-        yield path, error
 
   @abc.abstractmethod
   def train_example(
@@ -120,10 +90,7 @@ class Task(abc.ABC):
     """Shapes and dtypes of an evaluation example."""
     return self.example_spec()
 
-  def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
-    """Augments a training batch on the device, where examples meet."""
-    del key
-    return batch
+  # The model's input.
 
   @property
   def modalities(self) -> Mapping[str, Modality]:
@@ -137,29 +104,12 @@ class Task(abc.ABC):
     del is_training
     return modalities.byte_array(self.modalities, batch, mesh=self.mesh)
 
-  def window(self, example: Batch, index: int) -> Batch:
-    """The part of an evaluation example that one forward pass sees.
+  def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
+    """Augments a training batch on the device, where examples meet."""
+    del key
+    return batch
 
-    Args:
-      example: as from `eval_example`.
-      index: of the part, below `num_windows`.
-    """
-    del index
-    return example
-
-  def views(self, window: Batch) -> tuple[View, ...]:
-    """Each segment of the byte array of a `window`, for people to look at."""
-    del window
-    return ()
-
-  def labels(self, example: Batch) -> list[int]:
-    """The true classes of an evaluation example."""
-    return [int(example['label'])]
-
-  def truth(self, example: Batch, class_names: Sequence[str]) -> str:
-    """What an evaluation example is, in words."""
-    names = [class_names[label] for label in self.labels(example)]
-    return ', '.join(names) or 'no class'
+  # From the model's logits to metrics.
 
   def predict(
     self, apply: Callable[[Batch], jax.Array], batch: Batch
@@ -197,6 +147,17 @@ class Task(abc.ABC):
     del outputs, class_names
     return Summary({})
 
+  # For people: how their own files are read, and how examples are shown.
+
+  file_reader: FileReader = NO_FILES
+
+  @property
+  def display(self) -> Display:
+    """Shows the label alone, by default."""
+    return Display()
+
+  # What follows from the above.
+
   def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of a training batch, with the pipeline's mask."""
     return _batch_spec(self.example_spec(), batch_size)
@@ -219,3 +180,12 @@ def _batch_spec(
     name: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype)
     for name, x in spec.items()
   }
+
+
+@contextlib.contextmanager
+def naming_the_section() -> Iterator[None]:
+  """Puts `task.` before what the library says of a setting."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f'task.{error}') from error

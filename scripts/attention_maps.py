@@ -93,9 +93,10 @@ def write(
     errors.DamagedRecordError: if a file cannot be read.
   """
   run = saved.open_run(workdir, data_dir, checkpoint)
-  if not 0 <= window < run.task.num_windows:
+  display = run.task.display
+  if not 0 <= window < display.num_windows:
     raise ValueError(
-      f'--window={window}: an example has {run.task.num_windows}, from 0 on.'
+      f'--window={window}: an example has {display.num_windows}, from 0 on.'
     )
   # Before anything takes long.
   inputs = list(_open(run, files, examples, window))
@@ -107,7 +108,7 @@ def write(
   paths = []
   for stem, load, is_labelled in inputs:
     example = load()
-    title = run.task.truth(example, names) if is_labelled else 'input'
+    title = display.truth(example, names) if is_labelled else 'input'
     segments = mapper(example)
     for segment in segments:
       suffix = f'_{segment.view.kind}' if len(segments) > 1 else ''
@@ -128,7 +129,7 @@ def _open(
   run: Experiment, files: Sequence[str], examples: Sequence[int], window: int
 ) -> Iterator[tuple[str, Callable[[], Batch], bool]]:
   """For each input: a name for its pictures, what loads it, has it a label."""
-  task = run.task
+  task, show = run.task, run.task.display.window
   if examples:
     split = task.eval_splits[0]
     source = run.source(split)
@@ -138,14 +139,14 @@ def _open(
           f'There is no example {i}: the split {split!r} has 0 to'
           f' {len(source) - 1}.'
         )
-      load = lambda i=i: task.window(task.eval_example(source[i]), window)
+      load = lambda i=i: show(task.eval_example(source[i]), window)
       yield f'{split}_{i}', load, True
   stems: dict[str, int] = {}
-  for path, record in task.read_files(files):
+  for path, record in task.file_reader.read(files):
     try:
       if isinstance(record, Exception):
         raise record
-      example = task.window(task.eval_example(record), window)
+      example = show(task.eval_example(record), window)
     except ValueError as error:  # DamagedRecordError is one.
       raise DamagedRecordError(f'{path}: {error}') from error
     stem = pathlib.Path(path).stem

@@ -94,7 +94,7 @@ class Mapper:
     for quantity in quantities:
       if quantity not in QUANTITIES:
         raise ValueError(f'--show={quantity} is none of {QUANTITIES}.')
-    self._task = run.task
+    self._display = run.task.display
     self._weights = state.params, state.model_state
     self._quantities = quantities
 
@@ -109,10 +109,10 @@ class Mapper:
     self._mean = jax.jit(attention_maps.mean_weights)
 
   def __call__(self, window: Batch) -> list[SegmentMaps]:
-    """The maps of each segment of an example, as from `Task.window`."""
+    """The maps of each segment of an example, as from `Display.window`."""
     batch = {name: np.asarray(x)[None] for name, x in window.items()}
     queries, inputs = self._attend(*self._weights, batch)
-    segments = [SegmentMaps(view, {}) for view in self._task.views(window)]
+    segments = [SegmentMaps(view, {}) for view in self._display.views(window)]
     sizes = [segment.num_elements for segment in inputs.segments]
 
     def keep(quantity: str, number: int, values: jax.Array) -> None:

@@ -93,7 +93,7 @@ def predict(
 
   output, errors = output or sys.stdout, errors or sys.stderr
   run = saved.open_run(workdir, checkpoint=checkpoint)
-  suffixes = run.task.file_suffixes
+  suffixes = run.task.file_reader.suffixes
   skipped: Counter[str] = Counter()
   files = list(paths.find(arguments, suffixes, lines, skipped))
   others = ', '.join(f'{count} {x}' for x, count in skipped.most_common(5))

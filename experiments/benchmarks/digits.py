@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.benchmarks.images import files, pictures
-from experiments.benchmarks.images.task import ImageTask
+from experiments.benchmarks.images.task import image_reader, ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.effects import Training
 from perceiver.ranges import Count, FractionBelowOne, PositiveOrZero, Range
@@ -19,6 +19,16 @@ from perceiver.ranges import Count, FractionBelowOne, PositiveOrZero, Range
 SIZE = 8
 NUM_TRAIN, NUM_TEST = 1437, 360
 SPLIT_SEED = 0  # The data set has no official split: ours is fixed by this.
+
+
+def read_file(path: str) -> Any:
+  """An image of a digit, bright on dark as those of the data set.
+
+  Its central square, in grey, becomes 8x8 pixels of 0 to 16.
+  """
+  grey = pictures.grey_square(files.read(path), SIZE)
+  image = np.round(grey * (16 / 255)).astype(np.float32)
+  return {'index': np.int32(0), 'image': image, 'label': np.int32(0)}
 
 
 @dataclasses.dataclass
@@ -35,6 +45,7 @@ class Digits(ImageTask):
   mean = (8.0,)
   stddev = (8.0,)
   white = 16.0
+  file_reader = image_reader(read_file)
 
   def num_examples(self, split: str) -> int:
     return {'train': NUM_TRAIN, 'test': NUM_TEST}[split]
@@ -62,15 +73,6 @@ class Digits(ImageTask):
       }
       for i in order[start:stop]
     ]
-
-  def read_file(self, path: str) -> Any:
-    """An image of a digit, bright on dark as those of the data set.
-
-    Its central square, in grey, becomes 8x8 pixels of 0 to 16.
-    """
-    grey = pictures.grey_square(files.read(path), SIZE)
-    image = np.round(grey * (16 / 255)).astype(np.float32)
-    return {'index': np.int32(0), 'image': image, 'label': np.int32(0)}
 
   def train_example(
     self, record: Any, rng: np.random.Generator

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import listing, splits
 from experiments.benchmarks.images import files, pictures
-from experiments.benchmarks.images.task import ImageTask
+from experiments.benchmarks.images.task import image_reader, ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.effects import Training
 from perceiver.ranges import FractionBelowOne, Range
@@ -58,6 +58,15 @@ def read_idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
   return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
 
 
+def read_file(path: str) -> Any:
+  """An image of clothes, bright on dark as those of the data set.
+
+  Its central square, in grey, becomes 28x28 pixels.
+  """
+  image = pictures.grey_square(files.read(path), SIZE)
+  return {'image': image, 'label': 0}
+
+
 @dataclasses.dataclass
 class FashionMnist(ImageTask):
   """Clothes in grey, flipped and shifted in training."""
@@ -70,6 +79,7 @@ class FashionMnist(ImageTask):
   # Of the training split: it is held out, and picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne] = 0.0
   num_classes = 10
+  file_reader = image_reader(read_file)
 
   def __post_init__(self) -> None:
     if SIZE % self.image_size:
@@ -113,14 +123,6 @@ class FashionMnist(ImageTask):
     if published == 'test' or not self.validation_fraction:
       return records  # In the files' order.
     return splits.Subset(records, self._indices(split))
-
-  def read_file(self, path: str) -> Any:
-    """An image of clothes, bright on dark as those of the data set.
-
-    Its central square, in grey, becomes 28x28 pixels.
-    """
-    image = pictures.grey_square(files.read(path), SIZE)
-    return {'image': image, 'label': 0}
 
   def train_example(
     self, record: Any, rng: np.random.Generator

@@ -101,7 +101,7 @@ class Classifier:
     task = self.run.task
     files = list(files)
     good = (file.path for file in files if file.problem is None)
-    records = task.read_files(good)
+    records = task.file_reader.read(good)
     for file in files:
       if file.problem is not None:
         yield file.path, file.problem

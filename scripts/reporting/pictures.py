@@ -49,7 +49,7 @@ def mistakes(
 
   Raises what `Task.source` raises, where the data is gone.
   """
-  split = run.task.eval_splits[0]
+  split, display = run.task.eval_splits[0], run.task.display
   predictions = history.predictions[split]
   losses = np.nan_to_num(predictions['loss'], nan=np.inf)
   if 'label' in predictions:
@@ -61,14 +61,14 @@ def mistakes(
   for i in order:
     record = int(predictions['record'][i])
     example = run.task.eval_example(source[record])
-    truth = run.task.truth(example, names)
+    truth = display.truth(example, names)
     guesses = [
       (names[int(c)], float(s))
       for c, s in zip(
         predictions['classes'][i], predictions['scores'][i], strict=True
       )
     ][:3]
-    views = run.task.views(run.task.window(example, 0))
+    views = display.views(display.window(example, 0))
     pictures = [
       _picture(drawing.picture(v, SIZE, _frames(v)), f'{v.kind}: {truth}')
       for v in views
@@ -87,7 +87,7 @@ def maps(
     ValueError: if the model has no cross-attention.
     FileNotFoundError: if there is no checkpoint or no data.
   """
-  source = run.source(run.task.eval_splits[0])
+  source, display = run.source(run.task.eval_splits[0]), run.task.display
   mapper = Mapper(
     run,
     saved.restore(run, workdir),
@@ -97,8 +97,8 @@ def maps(
   found = []
   for i in range(min(count, len(source))):
     example = run.task.eval_example(source[i])
-    truth = run.task.truth(example, names)
-    segments = mapper(run.task.window(example, 0))
+    truth = display.truth(example, names)
+    segments = mapper(display.window(example, 0))
     found.append((truth, [_maps(segment, truth) for segment in segments]))
   return found
 

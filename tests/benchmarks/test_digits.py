@@ -8,6 +8,7 @@ import pytest
 
 from configs import digits, fashion_mnist
 from experiments import benchmarks, experiment
+from experiments.benchmarks.digits import read_file
 
 
 def create(image_size):
@@ -42,7 +43,7 @@ def test_files_are_read_as_the_data_set_and_then_enlarged(tmp_path, record):
   pixels = np.round(record['image'] * 255 / 16).astype(np.uint8)
   Image.fromarray(pixels).save(path)
   task = create(28)
-  read = task.eval_example(task.read_file(str(path)))['image']
+  read = task.eval_example(read_file(str(path)))['image']
   spec = task.example_spec()['image']
   assert read.shape == spec.shape == (28, 28, 1)
   assert read.dtype == spec.dtype == jnp.float32

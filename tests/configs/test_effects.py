@@ -61,7 +61,7 @@ def record(module):
 
 def batch_of(task, module):
   """The first window of a record, prepared for evaluation, alone."""
-  window = task.window(task.eval_example(record(module)), 0)
+  window = task.display.window(task.eval_example(record(module)), 0)
   return {name: np.asarray(x)[None] for name, x in window.items()}
 
 

@@ -39,7 +39,7 @@ def save(config, workdir, window, targets):
   Args:
     config: as from `small`.
     workdir: to write to.
-    window: the input, as from `Task.window`.
+    window: the input, as from `Display.window`.
     targets: two of its elements; the second cross-attend swaps them.
   """
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))

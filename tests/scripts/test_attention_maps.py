@@ -22,9 +22,9 @@ def test_the_maximum_is_where_the_model_looks(case, tmp_path):
   config.update_from_flattened_dict(settings)
   path = str(make(tmp_path))
   task = benchmarks.create(**config.task)
-  ((_, record),) = task.read_files([path])
-  window = task.window(task.eval_example(record), 0)
-  views = task.views(window)
+  ((_, record),) = task.file_reader.read([path])
+  window = task.display.window(task.eval_example(record), 0)
+  views = task.display.views(window)
   # Elements of the segments in turn, in the order that the model has them.
   targets, offset = [], 0
   for view in views:
@@ -93,10 +93,10 @@ def test_each_window_of_a_clip_has_its_own_maps(tmp_path):
   config = known_attention.small(audioset.get_config('events_audio'))
   path = str(clip(tmp_path))
   task = benchmarks.create(**config.task)
-  ((_, record),) = task.read_files([path])
+  ((_, record),) = task.file_reader.read([path])
   example = task.eval_example(record)
   workdir = tmp_path / 'run'
-  known_attention.save(config, workdir, task.window(example, 0), [3, 9])
+  known_attention.save(config, workdir, task.display.window(example, 0), [3, 9])
   maps = []
   for window in (0, task.num_eval_windows - 1):
     *_, arrays = attention_maps.write(

@@ -65,7 +65,7 @@ def solids():
 def events():
   run = on_one_device(clips.config('av_mel'))
   examples = [
-    run.task.window(run.task.eval_example(clips.clip(seed=seed)), 1)
+    run.task.display.window(run.task.eval_example(clips.clip(seed=seed)), 1)
     for seed in range(2)
   ]
   frames = np.stack([clips.uncut(x['video']) for x in examples])

@@ -80,8 +80,8 @@ def test_all_digits_get_what_evaluation_says(digits, tmp_path):
   # Exported, a value comes back as it was.
   values = np.arange(64, dtype=np.float32).reshape(8, 8) % 17
   paths[0].write_bytes(png(digit({'image': values})))
-  back = run.task.read_file(str(paths[0]))['image']
-  np.testing.assert_array_equal(back, values)
+  ((_, back),) = run.task.file_reader.read([str(paths[0])])
+  np.testing.assert_array_equal(back['image'], values)
 
 
 def test_all_meshes_get_what_evaluation_says(solids):

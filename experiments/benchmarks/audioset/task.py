@@ -18,8 +18,10 @@ from experiments.benchmarks.audioset import (
   windows,
 )
 from experiments.benchmarks.audioset.average_precision import summarize
-from experiments.display import View
+from experiments.benchmarks.audioset.display import ClipDisplay
+from experiments.display import Display
 from experiments.errors import DataNotFoundError
+from experiments.file_reader import FileReader
 from experiments.task import Batch, naming_the_section, Summary, Task
 from perceiver.effects import Evaluation, Training
 from perceiver.modalities import (
@@ -33,6 +35,25 @@ from perceiver.ranges import Count, CountOrZero, Fraction, Range
 
 MAX_PROCESSES = 8  # That decode people's own clips; each may take a GB.
 INPUTS = ('video', 'raw', 'mel')  # The last two are forms of the audio.
+
+
+def read_files(
+  paths: Iterable[str],
+) -> Iterator[tuple[str, Any | Exception]]:
+  """Reads clips in processes, because a bad file may kill the one it is in.
+
+  Raises:
+    DataNotFoundError: if what decodes clips is not installed.
+  """
+  try:
+    from experiments.benchmarks.audioset import files
+  except ImportError as error:
+    raise DataNotFoundError(
+      f"{error}: pip install -e '.[experiments,audioset]' brings what reads"
+      ' clips.'
+    ) from error
+  num_processes = min(os.cpu_count() or 1, MAX_PROCESSES)
+  return files.read(paths, num_processes)
 
 
 @dataclasses.dataclass
@@ -73,7 +94,7 @@ class AudioSet(Task):
   eval_splits = ('eval',)
   best_metric = 'mAP'
   has_several_labels = True
-  file_suffixes = ('.mkv', '.mp4', '.wav', '.webm')
+  file_reader = FileReader(('.mkv', '.mp4', '.wav', '.webm'), read_files)
 
   def __post_init__(self) -> None:
     if not self.inputs or not set(self.inputs) <= set(INPUTS):
@@ -86,10 +107,6 @@ class AudioSet(Task):
         f' task.spec_augment_frames={self.spec_augment_frames} exceed the'
         f' spectrogram of {bins} x {frames}.'
       )
-
-  @property
-  def num_windows(self) -> int:
-    return self.num_eval_windows
 
   @property
   def num_samples(self) -> int:
@@ -146,26 +163,6 @@ class AudioSet(Task):
 
   def class_names(self, data_dir: str | None) -> Sequence[str]:
     return [name for _, name in source.read_info(data_dir)['classes']]
-
-  def read_file(self, path: str) -> Any:
-    ((_, record),) = self.read_files([path])
-    if isinstance(record, Exception):
-      raise record
-    return record
-
-  def read_files(
-    self, paths: Iterable[str]
-  ) -> Iterator[tuple[str, Any | Exception]]:
-    """As `Task.read_files`, in processes that bad files may be the death of."""
-    try:
-      from experiments.benchmarks.audioset import files
-    except ImportError as error:
-      raise DataNotFoundError(
-        f"{error}: pip install -e '.[experiments,audioset]' brings what reads"
-        ' clips.'
-      ) from error
-    num_processes = min(os.cpu_count() or 1, MAX_PROCESSES)
-    return files.read(paths, num_processes)
 
   def train_example(
     self, record: Any, rng: np.random.Generator
@@ -245,29 +242,9 @@ class AudioSet(Task):
       batch['mel_mask'] = mask & is_kept[:, None, None]
     return batch
 
-  def window(self, example: Batch, index: int) -> Batch:
-    return {**example, **{x: example[x][index] for x in self._streams}}
-
-  def views(self, window: Batch) -> tuple[View, ...]:
-    views = []
-    for name, modality in self.modalities.items():
-      array = np.asarray(window[modality.source])
-      if name == 'video':
-        frames = windows.join_patches(array, self.patch_shape)
-        frames = frames[:: self.patch_shape[0]] / np.float32(255)
-        views.append(View('video', frames, self._video.grid))
-        continue
-      content = np.asarray(modality.content(jnp.asarray(array[None])))[0]
-      if not window['has_audio']:
-        content = np.zeros_like(content)
-      if name == 'mel':
-        views.append(View('spectrogram', content[..., 0], self._mel.grid))
-      else:
-        views.append(View('sound', content.reshape(-1), content.shape[:1]))
-    return tuple(views)
-
-  def labels(self, example: Batch) -> list[int]:
-    return np.flatnonzero(example['labels']).tolist()
+  @property
+  def display(self) -> Display:
+    return ClipDisplay(self.modalities, self.num_eval_windows)
 
   def predict(
     self, apply: Callable[[Batch], jax.Array], batch: Batch

@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments.benchmarks.imagenet import known, mixing, randaugment, source
 from experiments.benchmarks.images import decoding, files, pictures
-from experiments.benchmarks.images.task import ImageTask
+from experiments.benchmarks.images.task import image_reader, ImageTask
 from experiments.errors import DamagedRecordError
 from experiments.task import Batch
 from perceiver.effects import Evaluation, Training
@@ -26,6 +26,11 @@ from perceiver.ranges import (
 )
 
 MAGNITUDES = Range(f'[0, {randaugment.MAX_MAGNITUDE}]')
+
+
+def read_file(path: str) -> Any:
+  name = os.path.basename(path)
+  return source.Record(name=name, jpeg=files.read(path), label=0, is_own=True)
 
 
 @dataclasses.dataclass
@@ -46,6 +51,7 @@ class ImageNet(ImageTask):
   eval_splits = ('validation',)
   mean = (123.675, 116.28, 103.53)  # Of ImageNet's pixels.
   stddev = (58.395, 57.12, 57.375)
+  file_reader = image_reader(read_file)
 
   def num_examples(self, split: str) -> int:
     return {'train': self.num_train, 'validation': self.num_eval}[split]
@@ -65,10 +71,6 @@ class ImageNet(ImageTask):
     # A stand-in, or a subset.
     wnids = source.classes(data_dir, self.num_classes)
     return [names.get(wnid, wnid) for wnid in wnids]
-
-  def read_file(self, path: str) -> Any:
-    name = os.path.basename(path)
-    return source.Record(name=name, jpeg=files.read(path), label=0, is_own=True)
 
   def train_example(
     self, record: Any, rng: np.random.Generator

@@ -1,14 +1,15 @@
 """What tasks on images have in common: pixels with position features."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from experiments.benchmarks.images import pictures
-from experiments.display import View
+from experiments.display import Display, View
+from experiments.file_reader import FileReader, one_by_one
 from experiments.task import Batch, naming_the_section, Task
 from perceiver.modalities import Image, Modality, permutation
 from perceiver.ranges import Count
@@ -24,7 +25,6 @@ class ImageTask(Task):
   num_bands: Count  # Of Fourier features.
   max_resolution: Count  # Likewise.
   permuted: bool  # Pixels in another order, the same for all (Table 2).
-  file_suffixes = tuple(sum(pictures.SUFFIXES.values(), ()))
   # Of pixels, for each channel; and the value of a white one.
   mean: ClassVar[tuple[float, ...]] = (127.5,)
   stddev: ClassVar[tuple[float, ...]] = (127.5,)
@@ -35,9 +35,9 @@ class ImageTask(Task):
       _ = self.modalities  # Which check what they are told.
 
   @property
-  def modalities(self) -> Mapping[str, Modality]:
+  def _image(self) -> Image:
     height, width, channels = self.example_spec()['image'].shape
-    image = Image(
+    return Image(
       num_bands=self.num_bands,
       height=height,
       width=width,
@@ -49,13 +49,33 @@ class ImageTask(Task):
       permutation_seed=PERMUTATION_SEED if self.permuted else None,
       white=self.white,
     )
-    return {'image': image}
+
+  @property
+  def modalities(self) -> Mapping[str, Modality]:
+    return {'image': self._image}
+
+  @property
+  def display(self) -> Display:
+    return ImageDisplay(self._image)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageDisplay(Display):
+  """Shows an image, its pixels from 0 to 1."""
+
+  image: Image
 
   def views(self, window: Batch) -> tuple[View, ...]:
-    """The image, its pixels from 0 to 1."""
-    pixels = np.asarray(window['image'], np.float32) / np.float32(self.white)
+    pixels = np.asarray(window['image'], np.float32)
+    pixels = pixels / np.float32(self.image.white)
     grid = pixels.shape[:2]
     order = None
-    if self.permuted:
-      order = permutation(PERMUTATION_SEED, math.prod(grid))
+    if self.image.permutation_seed is not None:
+      order = permutation(self.image.permutation_seed, math.prod(grid))
     return (View('image', pixels, grid, order),)
+
+
+def image_reader(read_file: Callable[[str], Any]) -> FileReader:
+  """Returns a reader of people's own images, given what reads one of them."""
+  suffixes = tuple(sum(pictures.SUFFIXES.values(), ()))
+  return FileReader(suffixes, one_by_one(read_file))

@@ -11,7 +11,8 @@ import numpy as np
 from experiments import splits
 from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
-from experiments.display import View
+from experiments.display import Display, View
+from experiments.file_reader import FileReader, one_by_one
 from experiments.task import Batch, Task
 from perceiver.effects import Training
 from perceiver.modalities import Modality, normalize_points, Points
@@ -43,7 +44,7 @@ class ModelNet40(Task):
   grid: tuple[Count, Count] | None
   # Of the training split: it is held out, and picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne]
-  file_suffixes = ('.npy', '.off', '.ply')
+  file_reader = FileReader(('.npy', '.off', '.ply'), one_by_one(files.read))
 
   def __post_init__(self) -> None:
     self.categories = modelnet40.get(self.dataset).categories
@@ -90,9 +91,6 @@ class ModelNet40(Task):
     """Of 'train' or 'validation', in the published training split."""
     return splits.indices(split, size, self.validation_fraction)
 
-  def read_file(self, path: str) -> Any:
-    return files.read(path)
-
   def train_example(
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
@@ -121,6 +119,17 @@ class ModelNet40(Task):
   def class_names(self, data_dir: str | None) -> Sequence[str]:
     del data_dir
     return self.categories
+
+  @property
+  def display(self) -> Display:
+    return CloudDisplay(self.vertical_axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class CloudDisplay(Display):
+  """Shows a cloud upright."""
+
+  vertical_axis: int
 
   def views(self, window: Batch) -> tuple[View, ...]:
     cloud = np.roll(window['points'], 2 - self.vertical_axis, axis=1)

@@ -21,6 +21,12 @@ def write(path, pixels):
   return str(path)
 
 
+def read(task, path):
+  """The record of a file."""
+  ((_, record),) = task.file_reader.read([str(path)])
+  return record
+
+
 def test_images_of_imagenet_are_examples_as_in_its_folders(mini_imagenet_dir):
   config = imagenet.get_config('tiny')
   config.task.num_eval = 12
@@ -29,10 +35,10 @@ def test_images_of_imagenet_are_examples_as_in_its_folders(mini_imagenet_dir):
   paths = {
     path.name: path
     for path in (mini_imagenet_dir / 'folders').rglob('*')
-    if path.suffix.lower() in task.file_suffixes
+    if path.suffix.lower() in task.file_reader.suffixes
   }
   for record in source:
-    example = task.eval_example(task.read_file(str(paths[record['name']])))
+    example = task.eval_example(read(task, paths[record['name']]))
     np.testing.assert_array_equal(
       example['image'], task.eval_example(record)['image']
     )
@@ -43,14 +49,14 @@ def test_small_images_are_the_central_square_in_grey(config, size, tmp_path):
   task = create(config.get_config())
   grey = np.random.default_rng(0).integers(256, size=(size, size))
   grey = grey.astype(np.uint8)
-  exact = task.read_file(write(tmp_path / 'exact.png', grey))
+  exact = read(task, write(tmp_path / 'exact.png', grey))
   spec = task.example_spec()
   example = task.eval_example(exact)
   assert {k: np.shape(x) for k, x in example.items()} == {
     k: x.shape for k, x in spec.items()
   }
   # As an image from 0 to 1, to half a step of the data set's values.
-  (view,) = task.views(example)
+  (view,) = task.display.views(example)
   shown = view.content[..., 0]
   steps = 16 if config is digits else 255
   assert np.abs(shown - grey / 255).max() <= 0.5 / steps + 1e-6
@@ -58,7 +64,7 @@ def test_small_images_are_the_central_square_in_grey(config, size, tmp_path):
   large = np.kron(grey, np.ones((3, 3), np.uint8))
   wide = np.pad(large, ((0, 0), (10, 10)), constant_values=200)
   for pixels in (large, wide, wide.T, np.stack([wide] * 3, axis=-1)):
-    other = task.read_file(write(tmp_path / 'other.png', pixels))['image']
+    other = read(task, write(tmp_path / 'other.png', pixels))['image']
     expected = exact['image']
     if pixels is not large and pixels.shape[0] > pixels.shape[1]:
       expected = expected.T

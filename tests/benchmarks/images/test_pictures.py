@@ -88,7 +88,7 @@ def test_suffixes_are_those_that_pillow_knows_of_the_formats():
     for suffix in suffixes:
       assert Image.EXTENSION[suffix] == file_format
   task = benchmarks.create(**digits.get_config().task)
-  assert set(task.file_suffixes) == {
+  assert set(task.file_reader.suffixes) == {
     *('.avif', '.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pbm', '.pgm'),
     *('.png', '.ppm', '.tif', '.tiff', '.webp'),
   }
@@ -147,7 +147,8 @@ def test_tasks_see_pictures_upright(config, orientation, tmp_path):
   for i in (1, orientation):
     path = tmp_path / f'{i}.png'
     path.write_bytes(turned(pixels, i))
-    examples.append(task.eval_example(task.read_file(str(path))))
+    ((_, record),) = task.file_reader.read([str(path)])
+    examples.append(task.eval_example(record))
   np.testing.assert_array_equal(examples[0]['image'], examples[1]['image'])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from configs import modelnet40 as configs
 from experiments import benchmarks
+from experiments.benchmarks.modelnet40.files import read as read_file
 
 
 @pytest.fixture(scope='module')
@@ -67,15 +68,15 @@ def test_forms_of_one_mesh_have_the_same_points(task, tmp_path):
   )
   path = tmp_path / 'same.off'
   path.write_text(off)
-  expected = task.read_file(str(path))['points']
+  expected = read_file(str(path))['points']
   assert expected.shape == (2048, 3)
   path = tmp_path / 'same.ply'
   for form in ('ascii', 'binary_little_endian', 'binary_big_endian'):
     path.write_bytes(ply(PYRAMID, [*SIDES, (0, 1, 2, 3)], form))
-    np.testing.assert_array_equal(task.read_file(str(path))['points'], expected)
+    np.testing.assert_array_equal(read_file(str(path))['points'], expected)
     # All of one size, which are read at once.
     path.write_bytes(ply(PYRAMID, SIDES, form))
-    open_below = task.read_file(str(path))['points']
+    open_below = read_file(str(path))['points']
     assert np.abs(open_below - expected).max() > 0.1
     assert np.abs(open_below).max() == 1
 
@@ -91,7 +92,7 @@ def test_forms_of_one_cloud_have_the_same_points(task, tmp_path, count):
   seen = {}
   for name, content in forms.items():
     (tmp_path / name).write_bytes(content)
-    seen[name] = task.read_file(str(tmp_path / name))['points']
+    seen[name] = read_file(str(tmp_path / name))['points']
   np.testing.assert_array_equal(seen['same.npy'], seen['same.ply'])
   # Their number is the model's; of more or fewer, the name tells which.
   different = len(np.unique(seen['same.npy'], axis=0))
@@ -151,7 +152,7 @@ def test_hostile_shapes_are_refused_without_being_believed(task, tmp_path):
     else:
       (tmp_path / name).write_bytes(content)
   paths = [str(tmp_path / name) for name in files]
-  read = list(task.read_files(paths))
+  read = list(task.file_reader.read(paths))
   assert [path for path, _ in read] == paths
   assert {path for path, error in read if not isinstance(error, Exception)} == (
     set()

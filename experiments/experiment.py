@@ -21,7 +21,7 @@ from experiments import benchmarks, optimizers, profiling, sharding, storage
 from experiments.errors import DataNotFoundError
 from experiments.task import Batch, Task
 import perceiver
-from perceiver import baselines, cost, ranges
+from perceiver import baselines, cost, modalities, ranges
 from perceiver.ranges import (
   Count,
   CountOrZero,
@@ -154,6 +154,13 @@ def made_once(
   return made
 
 
+def byte_array(
+  task: Task, batch: Batch, mesh: Mesh | None = None
+) -> perceiver.ByteArray:
+  """The model's input; may have parameters (runs inside a transform)."""
+  return modalities.byte_array(task.modalities, batch, mesh=mesh)
+
+
 def transform_model(
   config: ConfigDict, task: Task, mesh: Mesh | None = None
 ) -> hk.TransformedWithState:
@@ -164,7 +171,7 @@ def transform_model(
 
   def forward(batch: Batch, is_training: bool) -> jax.Array:
     model: Any = MODELS[config.model.name](**arguments)
-    return model(task.byte_array(batch, is_training), is_training)
+    return model(byte_array(task, batch, mesh), is_training)
 
   return hk.transform_with_state(forward)
 
@@ -186,7 +193,7 @@ def transform_attention(
     )
 
   def forward(batch: Batch):
-    inputs = task.byte_array(batch, is_training=False)
+    inputs = byte_array(task, batch, mesh)
     model = perceiver.Perceiver(**config.model, mesh=mesh)
     return model.attention_queries(inputs), inputs
 
@@ -211,11 +218,9 @@ def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
 def input_shapes(config: ConfigDict) -> perceiver.ByteArray:
   """As `model_shapes`, of the input alone, which takes less time."""
   task = benchmarks.create(**config.task)
-  inputs = hk.transform(lambda batch: task.byte_array(batch, True))
-  byte_array = lambda key, batch: inputs.apply(
-    inputs.init(key, batch), key, batch
-  )
-  return jax.eval_shape(byte_array, jax.random.key(0), task.batch_spec(1))
+  inputs = hk.transform(lambda batch: byte_array(task, batch))
+  apply = lambda key, batch: inputs.apply(inputs.init(key, batch), key, batch)
+  return jax.eval_shape(apply, jax.random.key(0), task.batch_spec(1))
 
 
 def forward_flops(config: ConfigDict) -> int:
@@ -297,7 +302,6 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     _check_ranges(config)
     if mesh is None:
       mesh = sharding.make_mesh(config.train.model_parallel)
-    task.mesh = mesh
     _check_batch_sizes(config, mesh)
     if config.eval.checkpoint not in ('latest', 'best'):
       raise ValueError(

@@ -8,14 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 import numpy as np
 import optax
 
 from experiments.display import Display
 from experiments.file_reader import FileReader, NO_FILES
-import perceiver
-from perceiver import modalities, ranges
 from perceiver.modalities import Modality
 
 Batch = Mapping[str, Any]  # Arrays [B, ...] by name; 'mask' [B] among them.
@@ -43,19 +40,6 @@ class Task(abc.ABC):
   eval_splits: tuple[str, ...] = ('test',)
   best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
   has_several_labels = False  # An example may have any number of classes.
-
-  # The devices that `byte_array` and `augment_batch` are for, as of the model;
-  # None: JAX's own.
-  mesh: Mesh | None = None
-
-  def __getstate__(self) -> dict[str, Any]:
-    """What processes that decode data are sent: devices cannot be."""
-    return {**vars(self), 'mesh': None}
-
-  @classmethod
-  def check_ranges(cls, settings: Mapping[str, Any]) -> None:
-    """Raises ValueError for a number that the annotations do not allow."""
-    ranges.check(cls, settings, 'task.')
 
   # Records, and the examples that they are decoded to.
 
@@ -93,16 +77,9 @@ class Task(abc.ABC):
   # The model's input.
 
   @property
+  @abc.abstractmethod
   def modalities(self) -> Mapping[str, Modality]:
-    """What the model's input consists of, by name; an export says the same."""
-    raise NotImplementedError(
-      f'{type(self).__name__} does not say what its input consists of.'
-    )
-
-  def byte_array(self, batch: Batch, is_training: bool) -> perceiver.ByteArray:
-    """The model's input; may have parameters (runs inside the transform)."""
-    del is_training
-    return modalities.byte_array(self.modalities, batch, mesh=self.mesh)
+    """The parts of the model's input, by name; an export has them too."""
 
   def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
     """Augments a training batch on the device, where examples meet."""

@@ -1,7 +1,6 @@
 """Training that starts from the weights of an export (`train.init_from`)."""
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import dataclasses
 import logging
 from typing import Any
@@ -88,10 +87,10 @@ def _are_the_same(theirs: Sequence[str], ours: Sequence[str]) -> bool:
 
 def _differences(experiment: Experiment, config: dict[str, Any]) -> list[str]:
   """What has no tensors, and yet differs from how the weights were trained."""
-  inputs: dict[str, dict[str, Any]] = {}
-  with contextlib.suppress(NotImplementedError):  # Not every task says it.
-    for name, modality in experiment.task.modalities.items():
-      inputs[name] = dataclasses.asdict(modality)
+  inputs = {
+    name: dataclasses.asdict(modality)
+    for name, modality in experiment.task.modalities.items()
+  }
   ours = _settings(experiment.config.model, inputs)
   theirs = _settings(config['model'], config['input'])
   return [

@@ -175,7 +175,7 @@ def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
   arrays = jax.device_put(arrays)
 
   def forward(arrays, batch):
-    inputs = run.task.byte_array(batch, False)
+    inputs = experiment.byte_array(run.task, batch, run.mesh)
     method = cross_attention.choose(
       inputs,
       model.num_latents,

@@ -102,15 +102,7 @@ def _check(folder: str) -> None:
 
 
 def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:
-  """What config.json says of a run's model and its input.
-
-  Raises:
-    ValueError: if the task does not say what its input consists of.
-  """
-  try:
-    inputs = run.task.modalities
-  except NotImplementedError as error:
-    raise ValueError(f'{error} So it cannot be exported.') from error
+  """What config.json says of a run's model and its input."""
   choices = {*exports.CHOICES, 'mesh', 'name'}
   model = {
     x.name: run.config.model.get(x.name, x.default)
@@ -119,7 +111,9 @@ def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:
   }
   return {
     'model': model,
-    'input': {name: modalities.to_json(x) for name, x in inputs.items()},
+    'input': {
+      name: modalities.to_json(x) for name, x in run.task.modalities.items()
+    },
     'classes': classes,
     'scores': 'sigmoid' if run.task.has_several_labels else 'softmax',
   }

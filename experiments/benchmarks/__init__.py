@@ -27,8 +27,10 @@ def create(name: str, **settings: Any) -> 'Task':
     ValueError: for an unknown name, or settings out of their range.
     TypeError: for settings that it does not have.
   """
+  from perceiver import ranges  # Which imports JAX.
+
   task = find(name)
-  task.check_ranges(settings)
+  ranges.check(task, settings, 'task.')
   return task(**settings)
 
 

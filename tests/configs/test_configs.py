@@ -138,7 +138,7 @@ def first_batch(config):
 def inputs(config):
   task = benchmarks.create(**config.task)
   batch = {'image': jnp.zeros((1, 8, 8, 1))}
-  return np.asarray(task.byte_array(batch, False).to_array()).tobytes()
+  return np.asarray(experiment.byte_array(task, batch).to_array()).tobytes()
 
 
 def program(config):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from experiments import preemption, sharding, train, warm_start
-from experiments.task import Task
 from perceiver import exports
 from scripts import export
 from tests import quick
@@ -122,11 +121,3 @@ def test_classes_are_the_same_if_half_of_their_names_are():
   assert warm_start._are_the_same(theirs, ours)
   assert not warm_start._are_the_same(theirs[:3], ours)
   assert not warm_start._are_the_same(['a', 'b', 'c', 'crane'], ours)
-
-
-def test_tasks_need_not_say_what_their_input_consists_of(weights, monkeypatch):
-  run = create(**{'train.init_from': weights[0]})
-  monkeypatch.setattr(type(run.task), 'modalities', Task.modalities)
-  assert warm_start.read(run).keys() >= {'perceiver/latents'}
-  with pytest.raises(ValueError, match=r'Digits does not say .* exported'):
-    export.describe(run, [])

@@ -44,7 +44,9 @@ def save(config, workdir, window, targets):
   """
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
   batch = {name: np.asarray(x)[None] for name, x in window.items()}
-  inputs = hk.transform(lambda x: run.task.byte_array(x, False).to_array())
+  inputs = hk.transform(
+    lambda x: experiment.byte_array(run.task, x, run.mesh).to_array()
+  )
 
   @jax.jit
   def init(key, batch):

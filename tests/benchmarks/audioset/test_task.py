@@ -94,7 +94,8 @@ def contents(a_task, batch):
   """Each segment's content."""
   inputs = hk.transform(
     lambda batch: [
-      segment.content for segment in a_task.byte_array(batch, False).segments
+      segment.content
+      for segment in experiment.byte_array(a_task, batch).segments
     ]
   )
   params = jax.eval_shape(inputs.init, jax.random.key(0), batch)

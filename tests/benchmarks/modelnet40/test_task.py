@@ -260,7 +260,7 @@ def test_points_stand_on_the_grid_with_their_positions(data_dir, grid):
   )
   assert (np.abs(one - other).max(axis=1) > 0.05).mean() > 0.9
   batch = jax.tree.map(lambda x: x[None], seen)
-  segment = task.byte_array(batch, False).segments[0]
+  segment = experiment.byte_array(task, batch).segments[0]
   assert segment.content.shape == (1, height, width, 0)
   assert segment.positions.shape == (1, height, width, 3 * (2 * 8 + 1))
   x = segment.positions.reshape(1, height * width, 3, -1)[..., -1]

@@ -1,17 +1,18 @@
 """The training loop: knows no benchmark and no model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 import contextlib
+import functools
 import logging
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import (
   evaluate,
   hold,
+  nonfinite,
   pipeline,
   preemption,
   profiling,
@@ -29,10 +30,6 @@ from experiments.train_step import make_train_step
 log = logging.getLogger(__name__)
 
 
-class NonFiniteError(FloatingPointError):
-  """Losses, gradients or parameters are NaN or infinite."""
-
-
 def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   """Trains to the end, from the workdir's latest checkpoint if there is one.
 
@@ -48,9 +45,9 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
     hold.WorkdirInUseError: likewise, if another launch trains there.
     checkpoint.CheckpointMismatchError: likewise.
     ValueError: likewise, if `train.init_from` does not fit.
-    NonFiniteError: if more than `train.max_skipped_steps` in a row have a loss
-      or a gradient that is not finite, or the parameters are not; the
-      checkpoints are from before.
+    nonfinite.NonFiniteError: if more than `train.max_skipped_steps` in a row
+      have a loss or a gradient that is not finite, or the parameters are not;
+      the checkpoints are from before.
     errors.DamagedDataError: if too many records turn out to be damaged.
     preemption.PreemptedError: after SIGTERM; the same command goes on from
       there. An evaluation that it cut off is done first.
@@ -83,7 +80,7 @@ def _train(
 ) -> evaluate.SplitMetrics:
   """Trains, as `train` does, from data and weights that are there."""
   task, config, mesh = experiment.task, experiment.config, experiment.mesh
-  total_steps, eval_every = experiment.total_steps, config.train.eval_every
+  total_steps = experiment.total_steps
   checkpoints = Checkpoints(
     workdir,
     best_metric=task.best_metric,
@@ -92,18 +89,7 @@ def _train(
   )
   state, position = _restore_or_init(experiment, workdir, checkpoints, weights)
   start_step = int(state.step)
-  batches = pipeline.train_batches(
-    task,
-    train_source,
-    batch_size=config.train.batch_size,
-    seed=config.seed,
-    position=position,
-    num_workers=config.data.num_workers,
-    max_damaged=config.data.max_damaged,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-    on_damaged=telemetry.DamagedRecords(workdir, task.train_split).add,
-  )
+  batches = _batches(experiment, train_source, position, workdir)
   telemetry.record_launch(workdir, config, start_step, experiment.class_names)
   records = telemetry.Telemetry(
     workdir,
@@ -115,59 +101,24 @@ def _train(
   profiler = profiling.Profiler(
     workdir, profiling.parse_steps(config.train.profile_steps, total_steps)
   )
+  guard = nonfinite.Guard(workdir, config.train.max_skipped_steps, checkpoints)
+  step_records = _StepRecords(experiment, guard, records)
   train_step = watchdog.compiles_first(make_train_step(experiment))
-  eval_step = watchdog.compiles_first(evaluate.make_eval_step(experiment))
-  skipped = 0  # Steps in a row.
-
-  def fail(what: str) -> NoReturn:
-    good = checkpoints.step('latest')
-    raise NonFiniteError(
-      f'{what}. The last good checkpoint in {workdir} is'
-      f' {"none" if good is None else f"that of step {good}"}; a lower'
-      ' optimizer.learning_rate may help.'
-    )
-
-  def record(step: int, metrics: dict[str, jax.Array]) -> None:
-    """Reads a step's metrics: waits until the step is done."""
-    nonlocal skipped
-    values = {name: float(x) for name, x in jax.device_get(metrics).items()}
-    if not np.isfinite([values['loss'], values['grad_norm']]).all():
-      skipped += 1
-      said = (
-        f'Step {step} has loss {values["loss"]} and gradient norm'
-        f' {values["grad_norm"]}'
-      )
-      telemetry.record_skipped_step(workdir, step, said)
-      if skipped > config.train.max_skipped_steps:
-        fail(f'{said}, and train.max_skipped_steps={skipped - 1}')
-      log.warning('%s: skipped.', said)
-      return
-    skipped = 0
-    if step % config.train.log_every == 0 or step == total_steps:
-      records.write(step, 'train', values)
-    records.progress(step, values)
-
-  def evaluate_and_record(
-    step: int, state: TrainState
-  ) -> evaluate.SplitMetrics:
-    metrics = evaluate.evaluate_splits(
-      experiment, eval_step, state, eval_sources, workdir
-    )
-    for split, values in metrics.items():
-      records.write(step, split, values)
-      log.info('step %d: %s', step, evaluate.summary(split, values))
-    return metrics
-
-  def is_evaluated(step: int) -> bool:
-    return step == total_steps or (step > 0 and step % eval_every == 0)
-
+  evaluate_splits = functools.partial(
+    evaluate.evaluate_splits,
+    experiment,
+    watchdog.compiles_first(evaluate.make_eval_step(experiment)),
+    sources=eval_sources,
+    workdir=workdir,
+  )
+  is_evaluated = functools.partial(_is_evaluated, experiment)
   scored_split = task.eval_splits[0]
   eval_metrics: evaluate.SplitMetrics = {}
-  pending = None  # The step dispatched last, and its metrics on the device.
   with _closing(workdir, profiler, batches, checkpoints, records):
     if is_evaluated(start_step) and not checkpoints.has_score(start_step):
       log.info('The evaluation of step %d was cut off.', start_step)
-      eval_metrics = evaluate_and_record(start_step, state)
+      eval_metrics = evaluate_splits(state)
+      _record_evaluation(records, start_step, eval_metrics)
       checkpoints.add_score(start_step, eval_metrics[scored_split])
     for step in range(start_step + 1, total_steps + 1):
       profiler.start(step)
@@ -177,34 +128,30 @@ def _train(
       state, metrics = train_step(state, batch)
       profiler.stop(step, metrics)
       position += config.train.batch_size
-      if pending:
-        record(*pending)
-      pending = (step, metrics)
+      step_records.add(step, metrics)
       checkpoints.poll()
 
       is_told_to_stop = preemption.is_told_to_stop()
-      saves = (
+      if not (
         is_told_to_stop
         or is_evaluated(step)
         or step % config.train.checkpoint_every == 0
-      )
+      ):
+        continue
+      # Nothing is evaluated or saved that is not known to be finite.
+      step_records.flush()
+      guard.check_parameters(step, state)
       score = None
-      if saves:
-        # Nothing is evaluated or saved that is not known to be finite.
-        record(*pending)
-        pending = None
-        if not _all_finite((state.params, state.model_state)):
-          fail(f'After step {step} the parameters are not finite')
       if is_evaluated(step) and not is_told_to_stop:
         try:
-          eval_metrics = evaluate_and_record(step, state)
+          eval_metrics = evaluate_splits(state)
+          _record_evaluation(records, step, eval_metrics)
           score = eval_metrics[scored_split]
         except preemption.PreemptedError:
           is_told_to_stop = True
-      if saves:
-        watchdog.begin(f'saving step {step}')
-        records.flush()  # All up to the step that a kill goes back to.
-        checkpoints.save(step, state, position, score)
+      watchdog.begin(f'saving step {step}')
+      records.flush()  # All up to the step that a kill goes back to.
+      checkpoints.save(step, state, position, score)
       if is_told_to_stop:
         raise preemption.PreemptedError(
           f'Told to stop at step {step} of {total_steps}: the checkpoint is'
@@ -212,17 +159,79 @@ def _train(
         )
   if start_step >= total_steps and not eval_metrics:
     log.info('Nothing to train: step %d of %d.', start_step, total_steps)
-    eval_metrics = evaluate.evaluate_splits(
-      experiment, eval_step, state, eval_sources, workdir
-    )
+    eval_metrics = evaluate_splits(state)
   telemetry.record_ending(workdir, telemetry.FINISHED)
   return eval_metrics
 
 
-@jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-  leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
-  return jnp.all(jnp.stack(leaves))
+def _batches(
+  experiment: Experiment, source: Sequence[Any], position: int, workdir: str
+) -> Generator[pipeline.NumpyBatch]:
+  """This process's share of the training data, from a position on."""
+  task, config = experiment.task, experiment.config
+  return pipeline.train_batches(
+    task,
+    source,
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    position=position,
+    num_workers=config.data.num_workers,
+    max_damaged=config.data.max_damaged,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    on_damaged=telemetry.DamagedRecords(workdir, task.train_split).add,
+  )
+
+
+class _StepRecords:
+  """Records the metrics of steps, each while the next one is computed."""
+
+  def __init__(
+    self,
+    experiment: Experiment,
+    guard: nonfinite.Guard,
+    records: telemetry.Telemetry,
+  ):
+    self._log_every = experiment.config.train.log_every
+    self._total_steps = experiment.total_steps
+    self._guard = guard
+    self._records = records
+    self._pending: tuple[int, dict[str, jax.Array]] | None = None
+
+  def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    """Records the step before, and keeps the metrics of this one."""
+    self.flush()
+    self._pending = step, metrics
+
+  def flush(self) -> None:
+    """Waits until the step dispatched last is done, and records it.
+
+    Raises:
+      NonFiniteError: as `Guard.was_skipped`.
+    """
+    if self._pending is None:
+      return
+    (step, metrics), self._pending = self._pending, None
+    values = {name: float(x) for name, x in jax.device_get(metrics).items()}
+    if self._guard.was_skipped(step, values):
+      return
+    if step % self._log_every == 0 or step == self._total_steps:
+      self._records.write(step, 'train', values)
+    self._records.progress(step, values)
+
+
+def _record_evaluation(
+  records: telemetry.Telemetry, step: int, metrics: evaluate.SplitMetrics
+) -> None:
+  for split, values in metrics.items():
+    records.write(step, split, values)
+    log.info('step %d: %s', step, evaluate.summary(split, values))
+
+
+def _is_evaluated(experiment: Experiment, step: int) -> bool:
+  return step == experiment.total_steps or (
+    step > 0 and step % experiment.config.train.eval_every == 0
+  )
 
 
 @contextlib.contextmanager

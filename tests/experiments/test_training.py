@@ -15,6 +15,7 @@ import pytest
 from experiments import (
   checkpoint,
   evaluate,
+  nonfinite,
   pipeline,
   preemption,
   saved,
@@ -366,7 +367,7 @@ def test_too_many_of_them_in_a_row_end_the_run(
   change(spoilt, **{'train.max_skipped_steps': most})
   good = 'none' if last < 5 else r'that of step \d+'
   with pytest.raises(
-    train.NonFiniteError,
+    nonfinite.NonFiniteError,
     match=rf'Step {last} has .*max_skipped_steps={most}\. The .* is {good};',
   ):
     train.train(spoilt, str(tmp_path))
@@ -390,7 +391,9 @@ def test_parameters_that_are_not_finite_are_never_saved(
   change(run, **{'train.checkpoint_every': 1})
   with (
     np.errstate(all='ignore'),
-    pytest.raises(train.NonFiniteError, match='After step 1 the parameters'),
+    pytest.raises(
+      nonfinite.NonFiniteError, match='After step 1 the parameters'
+    ),
   ):
     train.train(run, str(tmp_path))
   assert not list((tmp_path / 'checkpoints').glob('[0-9]*'))

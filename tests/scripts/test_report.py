@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from experiments import telemetry, train
+from experiments import nonfinite, telemetry, train
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DataNotFoundError
 from scripts import report
@@ -162,8 +162,8 @@ def test_a_run_without_evaluation(copy):
 def test_a_run_with_nan(copy):
   (copy / telemetry.ENDINGS).unlink()
   failed = 'Step 21 has loss nan; a lower optimizer.learning_rate may help.'
-  with pytest.raises(train.NonFiniteError), train._closing(str(copy)):
-    raise train.NonFiniteError(failed)
+  with pytest.raises(nonfinite.NonFiniteError), train._closing(str(copy)):
+    raise nonfinite.NonFiniteError(failed)
   telemetry.record_skipped_step(str(copy), 21, 'Step 21 has loss nan')
   text = text_of(report.write([str(copy)], num_maps=0))
   assert text.count('Step 21 has loss nan') >= 2

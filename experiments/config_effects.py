@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from experiments import benchmarks
-from experiments.experiment import MODELS
+from experiments.models import MODELS
 from perceiver import effects
 from perceiver.effects import Effect
 

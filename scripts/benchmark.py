@@ -35,6 +35,7 @@ import numpy as np
 from experiments import (
   experiment,
   host_memory,
+  models,
   path_flags,
   sharding,
   storage,
@@ -128,7 +129,7 @@ def _prepare_model(contender: Contender, config: Any) -> Prepared:
   run = _on_one_device(config)
   batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
   state = jax.jit(run.init_state)(jax.random.key(0))
-  flops = contender.batch_size * experiment.forward_flops(config)
+  flops = contender.batch_size * models.forward_flops(config)
   parameters = cost.count_parameters(state.params)
   if contender.mode == 'train':
     compiled, seconds, planned = _compile(
@@ -154,7 +155,7 @@ def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
   """One cross-attention, from queries and byte array to attended values."""
   run = _on_one_device(config)
   model, dtype = config.model, jnp.dtype(config.model.compute_dtype)
-  _, shapes = experiment.model_shapes(config)
+  _, shapes = models.model_shapes(config)
   c, m = shapes.num_channels, shapes.num_elements
   heads = model.cross_attend_heads
   channels = model.cross_attend_channels or min(c, model.latent_channels)
@@ -175,7 +176,7 @@ def _prepare_cross_attention(contender: Contender, config: Any) -> Prepared:
   arrays = jax.device_put(arrays)
 
   def forward(arrays, batch):
-    inputs = experiment.byte_array(run.task, batch, run.mesh)
+    inputs = models.byte_array(run.task, batch, run.mesh)
     method = cross_attention.choose(
       inputs,
       model.num_latents,

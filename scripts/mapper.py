@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from experiments.display import View
-from experiments.experiment import Experiment, TrainState, transform_attention
+from experiments.experiment import Experiment, TrainState
+from experiments.models import transform_attention
 from experiments.task import Batch
 from perceiver import attention_maps
 from scripts import drawing

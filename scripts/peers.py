@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import experiment
+from experiments import models
 from perceiver import cost
 
 PACKAGES = ('torch', 'transformers', 'perceiver_pytorch')
@@ -48,7 +48,7 @@ def size_of(config: ConfigDict) -> Size:
   """The size of a config's Perceiver. Raises ValueError if no peer has it."""
   if config.model.name != 'perceiver' or 'num_bands' not in config.task:
     raise ValueError('--peers are for Perceivers on images.')
-  _, inputs = experiment.model_shapes(config)
+  _, inputs = models.model_shapes(config)
   segment = inputs.segments[0]
   if len(inputs.segments) > 1 or len(segment.grid) != 2:
     raise ValueError('--peers are for Perceivers on images.')

@@ -27,7 +27,14 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from experiments import benchmarks, experiment, path_flags, saved, telemetry
+from experiments import (
+  benchmarks,
+  experiment,
+  models,
+  path_flags,
+  saved,
+  telemetry,
+)
 from perceiver import cost
 from scripts import command, table_formats
 from scripts.paper_tables import COST_TABLES, DIGITS, METRICS, Row, TABLES
@@ -55,9 +62,9 @@ COMPUTED = (
 
 def costs(config: ConfigDict) -> dict[str, float]:
   """FLOPs and parameters of a config's model."""
-  params, _ = experiment.model_shapes(config)
+  params, _ = models.model_shapes(config)
   return {
-    'GFLOPs': experiment.forward_flops(config),
+    'GFLOPs': models.forward_flops(config),
     'M parameters': cost.count_parameters(params),
   }
 
@@ -122,7 +129,7 @@ def _identity(config: ConfigDict) -> tuple[Any, Any]:
     # Its clips vanish from the web: nobody has as many as another.
     other |= {'num_train', 'num_eval'}
   task_class = type(benchmarks.create(**task))
-  model_class = experiment.MODELS[model['name']]
+  model_class = models.MODELS[model['name']]
   return (
     {k: v for k, v in _with_defaults(task_class, task) if k not in other},
     {k: v for k, v in _with_defaults(model_class, model) if k not in COMPUTED},

@@ -7,7 +7,7 @@ import sys
 
 from ml_collections import ConfigDict
 
-from experiments import benchmarks, experiment
+from experiments import benchmarks, config_checks
 from experiments.errors import DataNotFoundError
 from scripts.sweeping.plan import Variant
 
@@ -22,7 +22,7 @@ def make(variants: Sequence[Variant]) -> None:
   seen = set()
   for variant in variants:
     config = variant.trials()[0].config()
-    experiment.resolve_paths(config)
+    config_checks.resolve_paths(config)
     data_dir = config.data.get('dir')
     place = (variant.config_name, data_dir)
     if place in seen:

@@ -7,7 +7,7 @@ from PIL import Image
 import pytest
 
 from configs import digits, fashion_mnist
-from experiments import benchmarks, experiment
+from experiments import benchmarks, models
 from experiments.benchmarks.digits import read_file
 
 
@@ -54,6 +54,4 @@ def test_a_model_of_clothes_fits_the_digits():
   config = digits.get_config('as_fashion')
   clothes = fashion_mnist.get_config()
   assert config.model == clothes.model
-  assert str(experiment.model_shapes(config)) == str(
-    experiment.model_shapes(clothes)
-  )
+  assert str(models.model_shapes(config)) == str(models.model_shapes(clothes))

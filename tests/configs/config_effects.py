@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from configs import audioset, fashion_mnist, imagenet, modelnet40
-from experiments import benchmarks, experiment
+from experiments import benchmarks, models
 from tests.benchmarks.audioset.clips import clip, SMALL
 
 
@@ -67,7 +67,7 @@ def clip_examples(config):
 
 def input_shapes(config):
   """The byte array's."""
-  return str(jax.tree.map(jnp.shape, experiment.model_shapes(config)[1]))
+  return str(jax.tree.map(jnp.shape, models.model_shapes(config)[1]))
 
 
 def train_size(config):

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 from configs import base, imagenet
-from experiments import experiment
+from experiments import models
 import perceiver
 from tests.conftest import CONFIGS
 
@@ -37,7 +37,7 @@ def test_the_models_keys_are_the_arguments_of_the_perceiver():
 
 def test_the_baselines_keys_are_their_arguments():
   for name, keys in base.MODELS.items():
-    arguments = fields(experiment.MODELS[name]).keys()
+    arguments = fields(models.MODELS[name]).keys()
     assert {'name', 'num_classes', *keys} == arguments
 
 

@@ -13,6 +13,7 @@ from experiments import (
   benchmarks,
   config_effects,
   experiment,
+  models,
   optimizers,
   pipeline,
   sharding,
@@ -138,7 +139,7 @@ def first_batch(config):
 def inputs(config):
   task = benchmarks.create(**config.task)
   batch = {'image': jnp.zeros((1, 8, 8, 1))}
-  return np.asarray(experiment.byte_array(task, batch).to_array()).tobytes()
+  return np.asarray(models.byte_array(task, batch).to_array()).tobytes()
 
 
 def program(config):

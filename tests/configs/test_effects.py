@@ -14,6 +14,7 @@ from experiments import (
   benchmarks,
   config_effects,
   experiment,
+  models,
   sharding,
 )
 from perceiver.effects import Effect
@@ -84,7 +85,7 @@ def model_input(module, **overrides):
   config.update_from_flattened_dict(overrides)
   task = benchmarks.create(**config.task)
   batch = batch_of(task, module)
-  inputs = hk.transform(lambda: experiment.byte_array(task, batch).to_array())
+  inputs = hk.transform(lambda: models.byte_array(task, batch).to_array())
   params = jax.eval_shape(inputs.init, jax.random.key(0))
   return task.num_classes, Outcome(lambda p: inputs.apply(p, None), params)
 

@@ -17,6 +17,7 @@ from configs import audioset as audioset_configs
 from configs import fashion_mnist, imagenet, modelnet40
 from experiments import (
   benchmarks,
+  config_checks,
   experiment,
   logs,
   path_flags,
@@ -90,7 +91,7 @@ def test_each_key_of_text_is_a_path_or_known_to_be_none():
           found |= {
             f'{section}.{key}' for key in values if values.get_type(key) is str
           }
-  assert found == TEXT_KEYS | set(experiment.PATHS)
+  assert found == TEXT_KEYS | set(config_checks.PATHS)
 
 
 @pytest.fixture
@@ -162,12 +163,12 @@ def test_arguments_of_commands(monkeypatch):
     report.main(['scripts.report', 'runs/x', ''])
 
 
-@pytest.mark.parametrize('key', experiment.PATHS)
+@pytest.mark.parametrize('key', config_checks.PATHS)
 def test_paths_of_configs(home, key):
   def resolved(value):
     config = fashion_mnist.get_config()
     config.update_from_flattened_dict({key: value})
-    experiment.resolve_paths(config)
+    config_checks.resolve_paths(config)
     return saved.flat(config.to_dict())[key]
 
   assert resolved('~/x') == f'{home}/x'
@@ -206,7 +207,7 @@ def test_an_empty_data_dir_is_not_the_current_folder(
   task = benchmarks.create(**config.task)
   for empty in ('', 'None'):
     config.data.dir = empty
-    experiment.resolve_paths(config)
+    config_checks.resolve_paths(config)
     for split in (task.train_split, *task.eval_splits):
       with pytest.raises(DataNotFoundError, match=r"data\.dir=(''|None)"):
         task.source(split, config.data.dir)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import imagenet
-from experiments.experiment import model_shapes
+from experiments.models import model_shapes
 import perceiver
 from perceiver import baselines, cost
 

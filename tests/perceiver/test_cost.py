@@ -8,7 +8,7 @@ import pytest
 
 from configs import audioset, digits, imagenet, modelnet40
 from experiments import benchmarks, telemetry
-from experiments.experiment import model_shapes, transform_model
+from experiments.models import model_shapes, transform_model
 from perceiver import cost
 from scripts import table_formats, tables
 from scripts.sweeping import results

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from configs import audioset, digits, modelnet40
-from experiments import experiment, sharding
+from experiments import experiment, models, sharding
 from experiments.benchmarks.audioset import standin
 from perceiver.ops import attention
 from tests.scripts import untrained
@@ -45,7 +45,7 @@ def save(config, workdir, window, targets):
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
   batch = {name: np.asarray(x)[None] for name, x in window.items()}
   inputs = hk.transform(
-    lambda x: experiment.byte_array(run.task, x, run.mesh).to_array()
+    lambda x: models.byte_array(run.task, x, run.mesh).to_array()
   )
 
   @jax.jit

@@ -12,7 +12,7 @@ import types
 import pytest
 
 from configs import fashion_mnist, imagenet, modelnet40
-from experiments import experiment
+from experiments import models
 from perceiver import cost
 from scripts import peers
 from tests import commands, quick
@@ -120,9 +120,9 @@ def test_the_peer_of_perceiver_io_is_the_same_model():
   config.model.update(small)
   config.task.image_size = 16
   prepared = peers.prepare('transformers', 'forward', 1, peers.size_of(config))
-  parameters = cost.count_parameters(experiment.model_shapes(config)[0])
+  parameters = cost.count_parameters(models.model_shapes(config)[0])
   assert prepared['parameters'] == parameters
-  assert prepared['flops'] == experiment.forward_flops(config)
+  assert prepared['flops'] == models.forward_flops(config)
   assert not prepared['note']
 
 

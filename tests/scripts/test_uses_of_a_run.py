@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import evaluate, experiment, saved, train
+from experiments import evaluate, models, saved, train
 import perceiver
 from scripts import attention_maps, export, report
 from tests.experiments.smoke import create
@@ -101,7 +101,7 @@ def mapped(run, workdir, tmp_path):
   state = saved.restore(run, str(workdir))
   batch = run.task.eval_example(run.source('test')[EXAMPLE])
   batch = {name: np.asarray(x)[None] for name, x in batch.items()}
-  attention = experiment.transform_attention(run.config, run.task)
+  attention = models.transform_attention(run.config, run.task)
   (queries, inputs), _ = jax.eval_shape(
     attention.apply, state.params, state.model_state, None, batch
   )

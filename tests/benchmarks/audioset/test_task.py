@@ -12,7 +12,15 @@ import optax
 import pytest
 
 from configs import audioset as configs
-from experiments import evaluate, experiment, pipeline, saved, sharding, train
+from experiments import (
+  evaluate,
+  experiment,
+  models,
+  pipeline,
+  saved,
+  sharding,
+  train,
+)
 from experiments.benchmarks.audioset import source
 from experiments.benchmarks.audioset.average_precision import average_precision
 from perceiver.modalities import spectrogram
@@ -40,7 +48,7 @@ COUNTS = {
 )
 def test_every_variant_has_the_papers_elements_and_channels(variant):
   full = configs.get_config(variant)
-  inputs = experiment.input_shapes(full)
+  inputs = models.input_shapes(full)
   assert (inputs.num_elements, inputs.num_channels) == COUNTS[variant]
   model = full.model
   assert (model.num_latent_transformers, model.num_self_attends) == (2, 8)
@@ -50,7 +58,7 @@ def test_every_variant_has_the_papers_elements_and_channels(variant):
 
 
 def test_the_second_iteration_has_weights_of_its_own():
-  params, _ = experiment.model_shapes(configs.get_config())
+  params, _ = models.model_shapes(configs.get_config())
   for name in ('cross_attend_1', 'latent_transformer_1/self_attend_7'):
     assert any(path.startswith(f'perceiver/~/{name}') for path in params)
   assert params['perceiver']['latents'].shape == (512, 1024)
@@ -94,8 +102,7 @@ def contents(a_task, batch):
   """Each segment's content."""
   inputs = hk.transform(
     lambda batch: [
-      segment.content
-      for segment in experiment.byte_array(a_task, batch).segments
+      segment.content for segment in models.byte_array(a_task, batch).segments
     ]
   )
   params = jax.eval_shape(inputs.init, jax.random.key(0), batch)

@@ -12,6 +12,7 @@ from configs import modelnet40 as configs
 from experiments import (
   benchmarks,
   experiment,
+  models,
   pipeline,
   saved,
   sharding,
@@ -260,7 +261,7 @@ def test_points_stand_on_the_grid_with_their_positions(data_dir, grid):
   )
   assert (np.abs(one - other).max(axis=1) > 0.05).mean() > 0.9
   batch = jax.tree.map(lambda x: x[None], seen)
-  segment = experiment.byte_array(task, batch).segments[0]
+  segment = models.byte_array(task, batch).segments[0]
   assert segment.content.shape == (1, height, width, 0)
   assert segment.positions.shape == (1, height, width, 3 * (2 * 8 + 1))
   x = segment.positions.reshape(1, height * width, 3, -1)[..., -1]
@@ -280,7 +281,7 @@ def test_the_top_band_is_ten_times_that_of_imagenet():
 
 
 def test_the_full_model_takes_387_channels_of_2048_points():
-  inputs = experiment.input_shapes(configs.get_config())
+  inputs = models.input_shapes(configs.get_config())
   assert (inputs.num_elements, inputs.num_channels) == (2048, 387)
 
 

@@ -1,0 +1,125 @@
+"""Checks of a config's values, before anything is made of them."""
+
+from typing import Annotated, TypedDict
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from experiments import optimizers, storage
+from experiments.models import MODELS
+from experiments.task import Task
+from perceiver import ranges
+from perceiver.ranges import (
+  Count,
+  CountOrZero,
+  Fraction,
+  Positive,
+  PositiveOrZero,
+  Range,
+)
+
+# Keys whose values are paths.
+PATHS = ('data.dir', 'train.init_from', 'train.compilation_cache')
+
+
+class Data(TypedDict):
+  """Numbers of a config's `data` section."""
+
+  num_workers: CountOrZero
+  max_damaged: Fraction
+
+
+class Train(TypedDict):
+  """Numbers of a config's `train` section."""
+
+  batch_size: Count
+  epochs: Positive | None
+  steps: Count | None
+  accumulate: Count
+  log_every: Count
+  eval_every: Count
+  checkpoint_every: Count
+  keep_checkpoints: Count
+  model_parallel: Count
+  max_skipped_steps: CountOrZero
+  watchdog_seconds: PositiveOrZero
+  watchdog_compile_seconds: PositiveOrZero
+  watchdog_restore_seconds: PositiveOrZero
+
+
+class Eval(TypedDict):
+  """Numbers of a config's `eval` section."""
+
+  batch_size: Count
+
+
+class Seed(TypedDict):
+  """What a config has beside its sections."""
+
+  seed: Annotated[int, Range('[0, 4294967295]')]  # 32 bits.
+
+
+def check(config: ConfigDict, task: Task) -> None:
+  """Raises ValueError for a value that is wrong on any devices."""
+  if config.model.name not in MODELS:
+    raise ValueError(
+      f'model.name={config.model.name!r} is none of {sorted(MODELS)}.'
+    )
+  if config.model.num_classes != task.num_classes:
+    raise ValueError(
+      f'model.num_classes={config.model.num_classes}, but the task'
+      f' {config.task.name!r} has {task.num_classes} classes.'
+    )
+  _check_ranges(config)
+  if config.eval.checkpoint not in ('latest', 'best'):
+    raise ValueError(
+      f'eval.checkpoint={config.eval.checkpoint!r} is neither'
+      " 'latest' nor 'best'."
+    )
+
+
+def resolve_paths(config: ConfigDict) -> None:
+  """Expands the `~` of a config's paths, in place.
+
+  An empty data.dir is left: it fails when data is read.
+
+  Raises:
+    ValueError: if another path is empty, or there is no such user.
+  """
+  for key in PATHS:
+    section, _, name = key.partition('.')
+    path = config[section].get(name)
+    if path == 'None':  # As a command line says it.
+      config[section][name] = None
+    elif path is not None and (path or key != 'data.dir'):
+      config[section][name] = storage.expand(path, key)
+
+
+def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
+  """Raises ValueError for a batch that cannot be split over the devices."""
+  devices = mesh.shape['data']
+  for key, size, parts, what in (
+    (
+      'train.batch_size',
+      config.train.batch_size,
+      devices * config.train.accumulate,
+      f'{devices} device(s) x train.accumulate={config.train.accumulate}',
+    ),
+    ('eval.batch_size', config.eval.batch_size, devices, f'{devices} devices'),
+  ):
+    if size % parts:
+      raise ValueError(f'{key}={size} is not divisible by {what}.')
+
+
+def _check_ranges(config: ConfigDict) -> None:
+  """All but the task's, which it checks itself."""
+  ranges.check(Seed, {'seed': config.seed})
+  for section, annotated in (
+    ('data', Data),
+    ('model', MODELS[config.model.name]),
+    ('optimizer', optimizers.create),
+    ('optimizer', optimizers.learning_rate_schedule),
+    ('train', Train),
+    ('eval', Eval),
+  ):
+    ranges.check(annotated, config[section], f'{section}.')

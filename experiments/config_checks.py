@@ -18,8 +18,7 @@ from perceiver.ranges import (
   Range,
 )
 
-# Keys whose values are paths.
-PATHS = ('data.dir', 'train.init_from', 'train.compilation_cache')
+PATHS = ('data.dir', 'train.init_from', 'train.compilation_cache')  # Keys.
 
 
 class Data(TypedDict):
@@ -54,7 +53,7 @@ class Eval(TypedDict):
 
 
 class Seed(TypedDict):
-  """What a config has beside its sections."""
+  """The number of a config that is in no section."""
 
   seed: Annotated[int, Range('[0, 4294967295]')]  # 32 bits.
 
@@ -89,7 +88,7 @@ def resolve_paths(config: ConfigDict) -> None:
   for key in PATHS:
     section, _, name = key.partition('.')
     path = config[section].get(name)
-    if path == 'None':  # As a command line says it.
+    if path == 'None':  # None, as a command line writes it.
       config[section][name] = None
     elif path is not None and (path or key != 'data.dir'):
       config[section][name] = storage.expand(path, key)
@@ -112,7 +111,7 @@ def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
 
 
 def _check_ranges(config: ConfigDict) -> None:
-  """All but the task's, which it checks itself."""
+  """Checks all sections but `task`, which `benchmarks.create` checks."""
   ranges.check(Seed, {'seed': config.seed})
   for section, annotated in (
     ('data', Data),

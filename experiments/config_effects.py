@@ -1,7 +1,7 @@
-"""Effects of a config's keys, and so which of them a run may change.
+"""Effects of a config's keys, which tell what a run may change.
 
-The keys of `model` and `task` say it where they are defined, as fields of a
-class: see `perceiver.effects`. Those of the other sections change no function.
+Keys of `model` and `task` are fields of a class, whose annotations say their
+effects: see `perceiver.effects`. Keys of other sections change no function.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SECTIONS = {
   'train': Effect.TRAINING,
   'eval': Effect.EVALUATION,
 }
-NAMES = ('task.name', 'model.name')  # Of the classes that have the other keys.
+NAMES = ('task.name', 'model.name')  # They name those classes.
 
 
 def effect(key: str, config: Mapping[str, Any]) -> Effect:
@@ -36,7 +36,7 @@ def effect(key: str, config: Mapping[str, Any]) -> Effect:
   section, _, name = key.partition('.')
   if section not in ('task', 'model'):
     return SECTIONS[section]
-  # A name, and a key that the class does not have, are not marked.
+  # A name, and a key that the class lacks, have no annotation.
   return effects.of_fields(_owner(section, config)).get(name, Effect.FUNCTION)
 
 

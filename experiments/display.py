@@ -16,7 +16,7 @@ Kind = Literal['image', 'video', 'spectrogram', 'sound', 'points']
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """A segment of the byte array of one example, to be looked at.
+  """A segment of the byte array of one example, for people to look at.
 
   The content is by kind:
     image: [H, W, 1 or 3] from 0 to 1.
@@ -29,10 +29,10 @@ class View:
   kind: Kind
   content: np.ndarray
   grid: tuple[int, ...]
-  order: np.ndarray | None = None  # Of elements: i is at order[i] of the grid.
+  order: np.ndarray | None = None  # Element i is at order[i] of the grid.
 
   def at_layout(self, values: np.ndarray) -> np.ndarray:
-    """Values of the elements, [..., M], where they belong: [..., *grid]."""
+    """Puts values of the elements, [..., M], in their places: [..., *grid]."""
     if self.order is not None:
       placed = np.empty_like(values)
       placed[..., self.order] = values

@@ -27,7 +27,7 @@ TOP = 5  # Classes that are kept of each prediction.
 
 
 class UnwrittenError(OSError):
-  """Files of an evaluation could not be written; its metrics are here."""
+  """Files of an evaluation cannot be written; carries its metrics."""
 
   def __init__(self, message: str, metrics: SplitMetrics):
     super().__init__(message)
@@ -35,7 +35,7 @@ class UnwrittenError(OSError):
 
 
 class BatchResult(NamedTuple):
-  """Of a global batch; each process has all of it."""
+  """Results of a global batch; each process has all of them."""
 
   totals: Any  # Sums over unmasked examples by metric, and 'count'.
   mask: Any  # [B] bool
@@ -44,20 +44,20 @@ class BatchResult(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-  """Of a split."""
+  """Evaluation results of one split."""
 
   metrics: dict[str, float]  # Means, 'loss' and 'count', and the task's own.
   files: dict[str, str]  # The task's, by name.
-  # Of all examples that could be read: 'record' (its index in the split),
+  # Arrays of all examples that can be read: 'record' (the index in the split),
   # 'loss', 'classes' and 'scores' [examples, TOP], the best first; and 'label',
-  # where there is just one.
+  # if there is just one.
   predictions: dict[str, np.ndarray]
 
 
 def predict(
   experiment: Experiment, params: Any, model_state: Any, batch: Any
 ) -> jax.Array:
-  """The logits of an evaluation batch, as the task has them."""
+  """Logits of an evaluation batch, as `Task.predict` returns them."""
 
   def apply(batch: Any) -> jax.Array:
     forward = experiment.forward.apply
@@ -180,7 +180,7 @@ def evaluate(
   means = {name: float(value / count) for name, value in sums.items()}
   mask = np.concatenate([r.mask for r in results])
   record = np.concatenate([r.predictions['record'] for r in results])
-  # Several processes have them in another order.
+  # With several processes they are in another order.
   kept = np.argsort(record, kind='stable')
   kept = kept[mask[kept]]
   outputs, predictions = jax.tree.map(
@@ -208,11 +208,11 @@ def evaluate_splits(
 ) -> SplitMetrics:
   """Metrics of each of the splits.
 
-  The task's files go to the workdir, and predictions_SPLIT.npz: what
-  `Evaluation` has of them, and 'step'.
+  Writes to the workdir the task's files and predictions_SPLIT.npz, which has
+  `Evaluation.predictions` and 'step'.
 
   Raises:
-    UnwrittenError: if they cannot be written; all has been evaluated.
+    UnwrittenError: if a file cannot be written; all splits are evaluated first.
     preemption.PreemptedError: as `evaluate`.
   """
   metrics = {}
@@ -246,7 +246,7 @@ def _record_damaged(
   record: int,
   reason: str,
 ) -> int:
-  """Adds one; returns how many there are, also if it cannot be written."""
+  """Records one; returns how many there are, even if writing fails."""
   with _collecting(problems):
     records.add(record, reason)
   return len(records)

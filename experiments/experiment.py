@@ -40,9 +40,9 @@ class TrainState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What training and evaluation share."""
+  """Everything that training and evaluation share."""
 
-  config: ConfigDict  # As `resolve_paths` leaves it.
+  config: ConfigDict  # Its paths are resolved.
   task: Task
   forward: hk.TransformedWithState  # (batch, is_training) -> [B, classes]
   mesh: Mesh
@@ -51,7 +51,7 @@ class Experiment:
   optimizer: optax.GradientTransformation
   init_state: Callable[[jax.Array], TrainState]  # From a random key.
   state_shapes: TrainState
-  # What `made_once` has made for it.
+  # What `made_once` keeps, by the function that made it.
   programs: dict[Any, Any] = dataclasses.field(
     default_factory=dict, repr=False, compare=False
   )
@@ -72,7 +72,7 @@ class Experiment:
 
   @functools.cached_property
   def class_names(self) -> Sequence[str]:
-    """What people call the classes; numbers where no data tells."""
+    """Names of the classes; their numbers if the data does not name them."""
     try:
       names = self.task.class_names(self._data_dir)
     except DataNotFoundError:
@@ -88,10 +88,10 @@ _Program = TypeVar('_Program')
 def made_once(
   make: Callable[[Experiment], _Program],
 ) -> Callable[[Experiment], _Program]:
-  """Lets a function of an experiment return the same jitted function again.
+  """Makes a function of an experiment return the same jitted function again.
 
-  So a run that is trained, gone on with and evaluated in one process, as in a
-  notebook, is traced and compiled once.
+  A run that is trained, resumed and evaluated in one process, as in a notebook,
+  is then traced and compiled once.
   """
 
   @functools.wraps(make)
@@ -144,7 +144,7 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
 
   Raises:
     OSError: if JAX has no device.
-    ValueError: what is wrong with the config, and which key it is.
+    ValueError: if the config is wrong; names the key.
   """
   config_checks.resolve_paths(config)
   try:

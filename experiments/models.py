@@ -24,7 +24,7 @@ MODELS: dict[str, Callable[..., hk.Module]] = {
 def byte_array(
   task: Task, batch: Batch, mesh: Mesh | None = None
 ) -> perceiver.ByteArray:
-  """The model's input; may have parameters (runs inside a transform)."""
+  """The model's input; may have parameters, so call it in a transform."""
   return modalities.byte_array(task.modalities, batch, mesh=mesh)
 
 
@@ -48,11 +48,11 @@ def transform_attention(
 ) -> hk.TransformedWithState:
   """The Perceiver's attention, as a pair of functions of a batch.
 
-  It has the parameters of `transform_model`, and gives each cross-attend's
-  queries and the byte array: what `perceiver.attention_maps` takes.
+  They have the parameters of `transform_model`. They return each cross-attend's
+  queries and the byte array, which `perceiver.attention_maps` takes.
 
   Raises:
-    ValueError: if the model is no Perceiver.
+    ValueError: if the model is not a Perceiver.
   """
   if config.model.name != 'perceiver':
     raise ValueError(
@@ -83,7 +83,7 @@ def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
 
 
 def input_shapes(config: ConfigDict) -> perceiver.ByteArray:
-  """As `model_shapes`, of the input alone, which takes less time."""
+  """Shapes of the byte array of one example; faster than `model_shapes`."""
   task = benchmarks.create(**config.task)
   inputs = hk.transform(lambda batch: byte_array(task, batch))
   apply = lambda key, batch: inputs.apply(inputs.init(key, batch), key, batch)
@@ -93,8 +93,8 @@ def input_shapes(config: ConfigDict) -> perceiver.ByteArray:
 def forward_flops(config: ConfigDict) -> int:
   """FLOPs of a forward pass of one example, by the paper's rule.
 
-  The Perceiver's follow from its config, whatever the form of its
-  cross-attention; a baseline's from its traced program.
+  A Perceiver's are computed from its config, whatever the form of its
+  cross-attention; a baseline's are counted in its traced program.
   """
   if config.model.name == 'perceiver':
     inputs = input_shapes(config)

@@ -75,9 +75,9 @@ def learning_rate_schedule(
 
 
 def num_updates(opt_state: optax.OptState) -> jax.Array:
-  """How many updates an optimizer of `create` has made: its schedule's step.
+  """Number of updates an optimizer of `create` has made: its schedule's step.
 
-  Skipped training steps are no updates. The result is a scalar int32.
+  Skipped training steps do not count. The result is a scalar int32.
   """
   return optax.tree.get(opt_state, 'ScaleByScheduleState').count
 
@@ -116,7 +116,7 @@ def create(
     The optimizer, and the schedule of its learning rate.
 
   Raises:
-    ValueError: for an unknown name, or what the schedule does not take.
+    ValueError: for an unknown name, or as `learning_rate_schedule`.
   """
   if name not in OPTIMIZERS:
     raise ValueError(f'optimizer.name={name!r} is none of {OPTIMIZERS}.')

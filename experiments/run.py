@@ -49,14 +49,14 @@ _MODE = flags.DEFINE_enum(
 _COORDINATOR = flags.DEFINE_string(
   'coordinator',
   None,
-  'HOST:PORT of process 0, where no scheduler tells the processes of each'
+  'HOST:PORT of process 0, if no scheduler tells the processes about each'
   ' other; the same for all.',
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'How many there are, with --coordinator.', 1
+  'num_processes', None, 'Number of processes, with --coordinator.', 1
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Which one this is, from 0, with --coordinator.', 0
+  'process_id', None, 'Index of this process, from 0, with --coordinator.', 0
 )
 
 
@@ -83,10 +83,10 @@ def _are_complete(values: dict[str, Any]) -> bool:
 
 
 def initialize_distributed() -> None:
-  """Joins the processes that the flags or the cluster's environment tell of.
+  """Joins the processes that the flags or the cluster's environment name.
 
-  A single process joins too, by itself: only so does SIGTERM end a run with a
-  checkpoint instead of killing it.
+  A single process joins alone: otherwise SIGTERM would kill the run instead of
+  ending it with a checkpoint.
 
   Raises:
     OSError: if they do not find each other within JAX's five minutes.
@@ -124,8 +124,8 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
   """
   host, _, port = coordinator.rpartition(':')
   bind = None
-  # It listens there alone, unless the name is not of this machine, as behind
-  # another's address: then on all interfaces.
+  # Process 0 listens on that interface alone. If the address is another
+  # machine's, which forwards to this one, it listens on all interfaces.
   with contextlib.suppress(OSError), socket.socket() as s:
     s.bind((host, 0))
     bind = f'{s.getsockname()[0]}:{port}'
@@ -141,7 +141,7 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def _take_for_sigterm(number: int, frame: FrameType | None) -> None:
-  """Ctrl-C stops a run as a scheduler does; the second time at once."""
+  """Takes Ctrl-C for SIGTERM; a second one ends the run at once."""
   del frame
   print('Stopping with a checkpoint. Ctrl-C again: at once.', file=sys.stderr)
   signal.signal(number, signal.default_int_handler)
@@ -174,8 +174,8 @@ def _watched() -> Iterator[None]:
       yield
     finally:
       watchdog.begin('the end')
-      with contextlib.suppress(RuntimeError):  # They may have ended otherwise.
-        jax.distributed.shutdown()  # It waits for the other processes.
+      with contextlib.suppress(RuntimeError):  # The others may have failed.
+        jax.distributed.shutdown()  # Waits for the other processes.
 
 
 def _run() -> None:
@@ -196,7 +196,7 @@ def _run() -> None:
     print(f'Error: {error}', file=sys.stderr, flush=True)
     sys.exit(1)
   except (ValueError, FloatingPointError, OSError) as error:
-    # Now: where one of several processes fails, JAX may end it before its time.
+    # Flushed: if one of several processes fails, JAX may soon kill this one.
     print(f'Error: {error}', file=sys.stderr, flush=True)
     sys.exit(1)
   _print_scores(run, metrics)
@@ -211,18 +211,18 @@ def _print_scores(
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags and config; says in one line what is wrong with them."""
+  """Parses flags and config; exits with one line if they are wrong."""
   flags.mark_flag_as_required('config')
   try:
     arguments = flags.FLAGS(argv)
     _ = _CONFIG.value.task  # A file that cannot be read fails only here.
     return arguments
   except (AttributeError, KeyError) as error:
-    # The nearest key stands behind the quoted line break of a KeyError.
+    # A KeyError names the nearest key after a quoted line break.
     hint = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
     sys.exit(f'Error: the config has no such key: {hint}')
   except (flags.Error, OSError) as error:
-    # What a config file raised is the last line of a traceback.
+    # The last line of a traceback is the error that a config file raised.
     sys.exit(f'Error: {str(error).strip().splitlines()[-1].strip()}')
 
 

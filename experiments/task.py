@@ -1,4 +1,4 @@
-"""What a benchmark is: the only thing that differs between experiments."""
+"""A benchmark as a task: the only thing that differs between experiments."""
 
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ Batch = Mapping[str, Any]  # Arrays [B, ...] by name; 'mask' [B] among them.
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What an evaluation tells."""
+  """Results of an evaluation beside the averages over examples."""
 
   metrics: dict[str, float]
   # Texts by name, for the run's directory.
@@ -38,7 +38,7 @@ class Task(abc.ABC):
   num_classes: int
   train_split = 'train'
   eval_splits: tuple[str, ...] = ('test',)
-  best_metric = 'top1'  # Of the first of them; the best checkpoint has most.
+  best_metric = 'top1'  # The best checkpoint has most of it, on the first one.
   has_several_labels = False  # An example may have any number of classes.
 
   # Records, and the examples that they are decoded to.
@@ -52,7 +52,7 @@ class Task(abc.ABC):
     """Records by index. Raises DataNotFoundError where there is no data."""
 
   def class_names(self, data_dir: str | None) -> Sequence[str]:
-    """What people call the classes. Raises what `source` raises."""
+    """Names of the classes. Raises what `source` raises."""
     del data_dir
     return [str(i) for i in range(self.num_classes)]
 
@@ -91,9 +91,11 @@ class Task(abc.ABC):
   def predict(
     self, apply: Callable[[Batch], jax.Array], batch: Batch
   ) -> jax.Array:
-    """Logits of an evaluation batch, from what gives those of a training one.
+    """Logits of an evaluation batch, for `scores`, `loss` and all that follow.
 
-    The loss, the metrics and the outputs take them as they are.
+    Args:
+      apply: the model; returns the logits of a batch shaped as in training.
+      batch: of evaluation examples.
     """
     return apply(batch)
 
@@ -120,7 +122,7 @@ class Task(abc.ABC):
   def summarize(
     self, outputs: Mapping[str, np.ndarray], class_names: Sequence[str]
   ) -> Summary:
-    """Metrics that are no averages over examples, from the outputs of all."""
+    """Metrics that are not averages, from the outputs of all examples."""
     del outputs, class_names
     return Summary({})
 
@@ -140,9 +142,9 @@ class Task(abc.ABC):
     return _batch_spec(self.example_spec(), batch_size)
 
   def eval_batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of an evaluation batch, as the pipeline makes it.
+    """Shapes and dtypes of an evaluation batch, with the pipeline's additions.
 
-    It has a 'record', which tells which examples of the split they are.
+    These are the mask and 'record', the index of each example in the split.
     """
     record = jax.ShapeDtypeStruct((), jnp.int32)
     return _batch_spec(self.eval_spec() | {'record': record}, batch_size)

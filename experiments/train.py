@@ -1,4 +1,4 @@
-"""The training loop: knows no benchmark and no model."""
+"""The training loop, which knows no benchmark and no model."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 import contextlib
@@ -55,7 +55,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   config = experiment.config
   train_source = experiment.source(experiment.task.train_split)
   eval_sources = evaluate.open_sources(experiment)
-  # Those who decode for training wait while others do for an evaluation.
+  # The workers of the training keep theirs during an evaluation.
   shared_memory.check(
     pipeline.shared_bytes(
       experiment.task.example_spec(),
@@ -78,7 +78,7 @@ def _train(
   eval_sources: Mapping[str, Sequence[Any]],
   weights: dict[str, np.ndarray] | None,
 ) -> evaluate.SplitMetrics:
-  """Trains, as `train` does, from data and weights that are there."""
+  """Trains as `train` does, on data and weights that have been opened."""
   task, config, mesh = experiment.task, experiment.config, experiment.mesh
   total_steps = experiment.total_steps
   checkpoints = Checkpoints(
@@ -150,7 +150,7 @@ def _train(
         except preemption.PreemptedError:
           is_told_to_stop = True
       watchdog.begin(f'saving step {step}')
-      records.flush()  # All up to the step that a kill goes back to.
+      records.flush()  # A run that is killed later goes back to this step.
       checkpoints.save(step, state, position, score)
       if is_told_to_stop:
         raise preemption.PreemptedError(
@@ -236,7 +236,7 @@ def _is_evaluated(experiment: Experiment, step: int) -> bool:
 
 @contextlib.contextmanager
 def _closing(workdir: str, *some: Any) -> Iterator[None]:
-  """Closes each, whichever of them fails; records what ended the run early."""
+  """Closes all, even if one fails; records why a run ended early."""
   try:
     with contextlib.ExitStack() as stack:
       for x in reversed(some):
@@ -267,7 +267,7 @@ def _restore_or_init(
   init = jax.jit(experiment.init_state, out_shardings=shardings)
   state = init(jax.random.key(experiment.config.seed))
   if experiment.config.train.init_from:
-    if weights is None:  # No checkpoint was intact.
+    if weights is None:  # There are checkpoints, but none is intact.
       weights = warm_start.read(experiment)
     state = state._replace(params=warm_start.put(state.params, weights))
   return state, 0

@@ -1,4 +1,4 @@
-"""The training step: what is compiled, and what is skipped."""
+"""The training step, compiled; it skips gradients that are not finite."""
 
 from collections.abc import Callable
 import functools
@@ -45,7 +45,7 @@ def make_train_step(
     return (params, model_state, grads, sums), None
 
   def gradient(state: TrainState, batch: Any, key: jax.Array):
-    """Sums over the batch, of gradients and metrics."""
+    """Sums of gradients and metrics over the batch."""
     if accumulate == 1:
       grads, (model_state, sums) = jax.grad(loss, has_aux=True)(
         state.params, state.model_state, batch, key

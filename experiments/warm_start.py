@@ -13,7 +13,7 @@ from perceiver import exports
 
 log = logging.getLogger(__name__)
 
-HEAD = 'perceiver/head/'  # The classifier: fresh, if its classes are others.
+HEAD = 'perceiver/head/'  # The classifier: fresh if the classes differ.
 
 
 def read(experiment: Experiment) -> dict[str, np.ndarray]:
@@ -24,7 +24,7 @@ def read(experiment: Experiment) -> dict[str, np.ndarray]:
       `perceiver.exports`.
 
   Returns:
-    Parameters by 'module/name'; those that are not among them start fresh.
+    Parameters by 'module/name'; all others start fresh.
 
   Raises:
     FileNotFoundError: if there is no such folder, or a file is missing in it.
@@ -64,7 +64,7 @@ def read(experiment: Experiment) -> dict[str, np.ndarray]:
 
 
 def put(params: Any, weights: dict[str, np.ndarray]) -> Any:
-  """Parameters with the weights in their place, on the devices as they were."""
+  """Replaces parameters by weights of their names, on the same devices."""
   flat = exports.as_tensors(params)
   for name, tensor in weights.items():
     # Each process has all of it, and puts what its devices hold.
@@ -75,9 +75,10 @@ def put(params: Any, weights: dict[str, np.ndarray]) -> Any:
 
 
 def _are_the_same(theirs: Sequence[str], ours: Sequence[str]) -> bool:
-  """Whether classes are: half of the names will do, or their first synonyms.
+  """Whether two lists name the same classes: at least half of the names agree.
 
-  ImageNet's are 'tench, Tinca tinca' in one place and 'tench' in another.
+  Only first synonyms are compared: ImageNet has 'tench, Tinca tinca' in one
+  place and 'tench' in another.
   """
   first = lambda name: name.partition(',')[0].casefold()
   pairs = zip(theirs, ours, strict=False)
@@ -86,7 +87,7 @@ def _are_the_same(theirs: Sequence[str], ours: Sequence[str]) -> bool:
 
 
 def _differences(experiment: Experiment, config: dict[str, Any]) -> list[str]:
-  """What has no tensors, and yet differs from how the weights were trained."""
+  """Settings without tensors that differ from those of the weights."""
   inputs = {
     name: dataclasses.asdict(modality)
     for name, modality in experiment.task.modalities.items()
@@ -111,5 +112,5 @@ def _settings(
 
 
 def _plain(value: Any) -> Any:
-  """Tuples as the lists that JSON has."""
+  """Converts tuples to lists, which JSON has."""
   return list(map(_plain, value)) if isinstance(value, tuple | list) else value

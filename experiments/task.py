@@ -38,7 +38,7 @@ class Task(abc.ABC):
   num_classes: int
   train_split = 'train'
   eval_splits: tuple[str, ...] = ('test',)
-  best_metric = 'top1'  # The best checkpoint has most of it, on the first one.
+  best_metric = 'top1'  # The best checkpoint has most of it on eval_splits[0].
   has_several_labels = False  # An example may have any number of classes.
 
   # Records, and the examples that they are decoded to.

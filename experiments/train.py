@@ -33,29 +33,32 @@ log = logging.getLogger(__name__)
 def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   """Trains to the end, from the workdir's latest checkpoint if there is one.
 
+  Nothing is written if the data is missing, another launch trains in the
+  workdir, or its checkpoint or the weights to start from do not fit.
+
   Args:
-    experiment: what to train, on what.
+    experiment: what to train, and on which data.
     workdir: checkpoints, metrics.jsonl and TensorBoard events go there.
 
   Returns:
     The metrics of the last evaluation, by split.
 
   Raises:
-    errors.DataNotFoundError: before anything is written.
-    hold.WorkdirInUseError: likewise, if another launch trains there.
-    checkpoint.CheckpointMismatchError: likewise.
-    ValueError: likewise, if `train.init_from` does not fit.
+    errors.DataNotFoundError: if the data is missing.
+    hold.WorkdirInUseError: if another launch trains there.
+    checkpoint.CheckpointMismatchError: if the checkpoint is of another model.
+    ValueError: if `train.init_from` does not fit.
     nonfinite.NonFiniteError: if more than `train.max_skipped_steps` in a row
       have a loss or a gradient that is not finite, or the parameters are not;
       the checkpoints are from before.
     errors.DamagedDataError: if too many records turn out to be damaged.
     preemption.PreemptedError: after SIGTERM; the same command goes on from
-      there. An evaluation that it cut off is done first.
+      there, and first repeats an evaluation that was cut off.
   """
   config = experiment.config
   train_source = experiment.source(experiment.task.train_split)
   eval_sources = evaluate.open_sources(experiment)
-  # The workers of the training keep theirs during an evaluation.
+  # The training's workers keep their shared memory during an evaluation.
   shared_memory.check(
     pipeline.shared_bytes(
       experiment.task.example_spec(),

@@ -75,7 +75,9 @@ def test_all_equations_are_mathml(site):
 def test_arguments_have_the_comments_of_their_fields(site):
   text = html.unescape((site / 'api.html').read_text())
   assert "Or 'at_start' (Table 6)." in text
-  assert 'Kernels for all attention, where the hardware has one for' in text
+  assert (
+    'Whether attention uses kernels, where the hardware has one for' in text
+  )
 
 
 @pytest.mark.slow

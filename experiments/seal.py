@@ -76,7 +76,7 @@ def write(directory: epath.Path, part: str = '') -> None:
   storage.write(directory / MANIFEST, json.dumps(sealed, indent=1))
 
 
-def damage(directory: epath.Path) -> str | None:
+def find_damage(directory: epath.Path) -> str | None:
   """Says what is wrong with a checkpoint; None if it is as it was sealed.
 
   Only files that the manifest names can be damaged: others may come and go.
@@ -117,7 +117,7 @@ def sound_steps(directory: epath.Path, *, set_aside: bool) -> list[int]:
   )
   sound = []
   for step in steps:
-    problem = damage(directory / str(step))
+    problem = find_damage(directory / str(step))
     if problem is None:
       sound.append(step)
       continue

@@ -117,7 +117,7 @@ def _tell_batches(log: str) -> None:
 def _tell_activities(log: str, ending: _Ending) -> None:
   begin = watchdog.begin
   restore = checkpoint.Checkpoints.restore
-  damage, write = seal.damage, seal.write
+  find_damage, write = seal.find_damage, seal.write
 
   def told(activity: str) -> None:
     begin(activity)
@@ -132,7 +132,7 @@ def _tell_activities(log: str, ending: _Ending) -> None:
 
   def looked_at(*arguments: Any) -> Any:
     ending.at('restore')
-    return damage(*arguments)
+    return find_damage(*arguments)
 
   def sealed(directory: Any, **settings: Any) -> None:
     write(directory, **settings)
@@ -140,7 +140,7 @@ def _tell_activities(log: str, ending: _Ending) -> None:
 
   _replace(watchdog, 'begin', told)
   _replace(checkpoint.Checkpoints, 'restore', restored)
-  _replace(seal, 'damage', looked_at)
+  _replace(seal, 'find_damage', looked_at)
   _replace(seal, 'write', sealed)
 
 

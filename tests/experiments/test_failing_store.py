@@ -98,5 +98,5 @@ def test_a_run_outlasts_a_store_that_fails(store):
   assert process.returncode == 0, errors
   assert 'Traceback' not in errors
   folder = launches.parent
-  assert seal.damage(folder / 'checkpoints' / '4') is None
+  assert seal.find_damage(folder / 'checkpoints' / '4') is None
   assert not (ROOT / 'gs:').exists()

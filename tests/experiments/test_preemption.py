@@ -92,12 +92,12 @@ def test_a_score_that_was_half_written_spoils_no_checkpoint(copy):
   directory = copy / 'checkpoints' / '20'
   (directory / 'metrics.orbax-checkpoint-tmp-1').mkdir()
   (directory / 'metrics.orbax-checkpoint-tmp-1' / 'metrics').write_text('{')
-  assert seal.damage(epath.Path(directory)) is None
+  assert seal.find_damage(epath.Path(directory)) is None
   # Neither does a file that the seal does not name; one that it names does.
   (directory / 'other').write_text('')
-  assert seal.damage(epath.Path(directory)) is None
+  assert seal.find_damage(epath.Path(directory)) is None
   (directory / '_CHECKPOINT_METADATA').write_text('')
-  assert seal.damage(epath.Path(directory)) == (
+  assert seal.find_damage(epath.Path(directory)) == (
     '_CHECKPOINT_METADATA changed since it was written'
   )
 

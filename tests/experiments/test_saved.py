@@ -177,11 +177,11 @@ def test_strays_are_never_sealed(copy):
   seal.write(directory)
   for path in strays:
     path.unlink()
-  assert seal.damage(directory) is None
+  assert seal.find_damage(directory) is None
   # A score that comes later is added; the rest stays as it was sealed.
   (directory / 'state' / '_METADATA').write_text('spoilt')
   seal.write(directory, part=seal.SCORE)
-  assert seal.damage(directory) == (
+  assert seal.find_damage(directory) == (
     'state/_METADATA changed since it was written'
   )
 
@@ -192,4 +192,4 @@ def test_what_cannot_be_read_is_not_sealed(copy):
   (copy / 'checkpoints' / '20' / 'state' / 'x').symlink_to('/proc/self/mem')
   with pytest.raises(OSError, match='Input/output error'):
     seal.write(directory)
-  assert seal.damage(directory) == 'it was never finished'
+  assert seal.find_damage(directory) == 'it was never finished'

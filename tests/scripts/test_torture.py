@@ -60,7 +60,7 @@ def left(trained, monkeypatch):
 
 @pytest.mark.slow
 def test_damage_that_goes_unseen_is_lost(left, tmp_path, monkeypatch):
-  monkeypatch.setattr('experiments.seal.damage', lambda directory: None)
+  monkeypatch.setattr('experiments.seal.find_damage', lambda directory: None)
   # Of a bit that spoils no restore: where one fails, Orbax leaves coroutines
   # behind, which are warned of whenever they are collected.
   flip = lambda path, rng: f'a bit of {path.name} flipped'

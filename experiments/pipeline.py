@@ -29,7 +29,7 @@ from absl import flags
 import grain
 import numpy as np
 
-from experiments import shared_memory
+from experiments import data_workers
 from experiments.errors import (
   DamagedDataError,
   DamagedRecordError,
@@ -154,7 +154,7 @@ def shared_bytes(
   sizes = [math.prod(x.shape) * x.dtype.itemsize for x in spec.values()]
   sizes += [1, 8, 4, MAX_REASON]  # 'mask', 'damaged', 'record', 'reason'.
   arrays = [batch_size * size for size in sizes]
-  return shared_memory.bytes_of_batches(arrays, num_workers)
+  return data_workers.bytes_of_batches(arrays, num_workers)
 
 
 def _example(
@@ -213,8 +213,8 @@ def _restarted(
       if deaths == MAX_DEATHS:
         raise WorkersDiedError(
           f'Processes that decode data have died {deaths} times at the same'
-          f' place. Is memory short, or {shared_memory.FOLDER} full? Fewer'
-          f' data.num_workers need less. {error}'
+          f' place. Is memory short, or {data_workers.SHARED_MEMORY} full?'
+          f' Fewer data.num_workers need less. {error}'
         ) from error
       log.warning('%s They are started again.', error)
     except OSError as error:
@@ -222,8 +222,8 @@ def _restarted(
         raise
       # Other processes of the machine share it, of this run or not.
       raise OSError(
-        f'{shared_memory.FOLDER}, which hands batches over, is full.'
-        f' {shared_memory.remedies("N")}'
+        f'{data_workers.SHARED_MEMORY}, which hands batches over, is full.'
+        f' {data_workers.remedies("N")}'
       ) from error
     finally:
       batches.close()  # Ends the worker processes.

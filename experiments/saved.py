@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 
 from experiments import (
   config_effects,
+  data_workers,
   evaluate,
   experiment,
   sharding,
-  shared_memory,
   storage,
   telemetry,
   watchdog,
@@ -188,7 +188,7 @@ def evaluate_checkpoint(
 ) -> evaluate.SplitMetrics:
   """Evaluates what `restore` restores; raises what both may raise."""
   sources = evaluate.open_sources(experiment)
-  shared_memory.check(evaluate.shared_bytes(experiment))
+  data_workers.check_shared_memory(evaluate.shared_bytes(experiment))
   state = restore(experiment, workdir)
   eval_step = watchdog.compiles_first(evaluate.make_eval_step(experiment))
   return evaluate.evaluate_splits(

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments import (
+  data_workers,
   evaluate,
   hold,
   nonfinite,
@@ -18,7 +19,6 @@ from experiments import (
   profiling,
   saved,
   sharding,
-  shared_memory,
   telemetry,
   warm_start,
   watchdog,
@@ -59,7 +59,7 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   train_source = experiment.source(experiment.task.train_split)
   eval_sources = evaluate.open_sources(experiment)
   # The training's workers keep their shared memory during an evaluation.
-  shared_memory.check(
+  data_workers.check_shared_memory(
     pipeline.shared_bytes(
       experiment.task.example_spec(),
       config.train.batch_size // jax.process_count(),

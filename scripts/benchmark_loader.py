@@ -27,9 +27,9 @@ from PIL import Image, ImageDraw
 from configs import imagenet
 from experiments import (
   benchmarks,
+  data_workers,
   path_flags,
   pipeline,
-  shared_memory,
   storage,
   telemetry,
 )
@@ -175,7 +175,7 @@ def _measure_and_tell() -> None:
   if _JSON.value:
     storage.check(storage.path(storage.local(_JSON.value)))
   spec = benchmarks.create(**imagenet.get_config().task).example_spec()
-  shared_memory.check(
+  data_workers.check_shared_memory(
     pipeline.shared_bytes(spec, BATCH_SIZE, max(workers, default=0))
   )
   records = photographs(_IMAGES.value)

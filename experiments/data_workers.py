@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import mmap
 import shutil
 
-FOLDER = '/dev/shm'  # Where Linux has it.
+SHARED_MEMORY = '/dev/shm'  # Where Linux has it.
 SEMAPHORES = 32  # Pages that the queues and events of a worker take.
 
 
@@ -31,17 +31,17 @@ def bytes_of_batches(arrays: Iterable[int], num_workers: int) -> int:
   return (batches * pages + SEMAPHORES * num_workers) * mmap.PAGESIZE
 
 
-def check(needed: int) -> None:
+def check_shared_memory(needed: int) -> None:
   """Raises OSError if so many bytes are not free."""
   try:
-    usage = shutil.disk_usage(FOLDER)
+    usage = shutil.disk_usage(SHARED_MEMORY)
   except FileNotFoundError:  # It is not Linux.
     return
   if needed > usage.free:
     gigabytes = -(-(usage.used + needed) // 2**30)
     raise OSError(
       'The batches that data.num_workers processes hand over need'
-      f' {needed / 1e6:,.1f} MB of shared memory, but {FOLDER} has'
+      f' {needed / 1e6:,.1f} MB of shared memory, but {SHARED_MEMORY} has'
       f' {usage.free / 1e6:,.1f} MB free of {usage.total / 1e6:,.1f} MB.'
       f' {remedies(gigabytes)}'
     )

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments import evaluate, pipeline, saved, shared_memory, train
+from experiments import data_workers, evaluate, pipeline, saved, train
 from tests.conftest import ROOT
 from tests.experiments.smoke import create
 
@@ -38,8 +38,8 @@ def test_imagenets_batches_do_not_fit_into_dockers_default(docker):
     r' 64\.0 MB\..*--shm-size=1g.*--config\.data\.num_workers=0'
   )
   with pytest.raises(OSError, match=message):
-    shared_memory.check(needed)
-  shared_memory.check(pipeline.shared_bytes(images, 256, 0))
+    data_workers.check_shared_memory(needed)
+  data_workers.check_shared_memory(pipeline.shared_bytes(images, 256, 0))
 
 
 def test_a_run_says_so_before_it_starts(docker, copy, tmp_path):

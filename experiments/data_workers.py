@@ -1,15 +1,40 @@
-"""The memory in which worker processes hand batches over.
+"""Worker processes that decode data, and the memory they hand batches over in.
 
-On Linux it is a file system of its own, which in containers may have 64 MB,
-whatever the machine has.
+On Linux this memory is a file system of its own, which in containers may have
+64 MB, whatever the machine has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent import futures
+import errno
+import itertools
+import logging
 import mmap
+import multiprocessing
+from multiprocessing import resource_tracker
+import os
 import shutil
+import signal
+import sys
+import threading
+from typing import Any
+
+from absl import flags
+import grain
+
+from experiments.errors import WorkersDiedError
+
+log = logging.getLogger(__name__)
 
 SHARED_MEMORY = '/dev/shm'  # Where Linux has it.
 SEMAPHORES = 32  # Pages that the queues and events of a worker take.
+MAX_DEATHS = 3  # Of workers, in a row.
+_NO_LEAK = 'ignore:resource_tracker'  # A filter of warnings.
+_DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
+# Schedulers and terminals send them to all processes of a run. The main one
+# decides what happens: it still needs batches up to the step it stops after.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
 
 
 def bytes_of_batches(arrays: Iterable[int], num_workers: int) -> int:
@@ -53,3 +78,113 @@ def remedies(gigabytes: int | str) -> str:
     f'Start the container with more (docker run --shm-size={gigabytes}g), or do'
     ' without: --config.data.num_workers=0.'
   )
+
+
+def restarted(
+  start: Callable[[int], grain.DatasetIterator],
+) -> Generator[NumpyBatch]:
+  """Batches of workers that, if they die, are started again where they were.
+
+  Args:
+    start: starts them, to go on after so many batches.
+
+  Returns:
+    The batches, none lost and none twice.
+
+  Raises:
+    WorkersDiedError: if they die `MAX_DEATHS` times without a batch between.
+  """
+  done = deaths = 0
+  while True:
+    batches = start(done)
+    try:
+      for batch in _start(batches):
+        yield batch
+        done += 1
+        deaths = 0
+      return
+    except RuntimeError as error:
+      if _DEATH not in str(error):
+        raise
+      deaths += 1
+      if deaths == MAX_DEATHS:
+        raise WorkersDiedError(
+          f'Processes that decode data have died {deaths} times at the same'
+          f' place. Is memory short, or {SHARED_MEMORY} full? Fewer'
+          f' data.num_workers need less. {error}'
+        ) from error
+      log.warning('%s They are started again.', error)
+    except OSError as error:
+      if error.errno != errno.ENOSPC:
+        raise
+      # Other processes of the machine share it, of this run or not.
+      raise OSError(
+        f'{SHARED_MEMORY}, which hands batches over, is full. {remedies("N")}'
+      ) from error
+    finally:
+      batches.close()  # Ends the worker processes.
+
+
+def iterate(
+  batches: grain.MapDataset, num_workers: int
+) -> grain.DatasetIterator:
+  if num_workers == 0:
+    read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return iter(batches.to_iter_dataset(read_options))
+  if not flags.FLAGS.is_parsed():
+    # In a notebook, or with another library of flags. Grain reads flags of its
+    # own to start workers: they have their defaults.
+    flags.FLAGS.mark_as_parsed()
+  # One thread a worker, and one finished batch waiting: Grain's own defaults
+  # are 16 threads and 500 batches in each worker.
+  read_options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+  options = grain.MultiprocessingOptions(num_workers=num_workers)
+  return iter(
+    batches.to_iter_dataset(read_options).mp_prefetch(
+      options, worker_init_fn=_live_with_the_run
+    )
+  )
+
+
+def _live_with_the_run(worker_index: int, num_workers: int) -> None:
+  """Makes a worker deaf to signals, and end when the run's process does."""
+  del worker_index, num_workers
+  for number in _SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
+  run = multiprocessing.parent_process()
+  assert run is not None
+
+  def end_with_it() -> None:
+    run.join()
+    os._exit(1)
+
+  threading.Thread(target=end_with_it, daemon=True).start()
+
+
+def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:
+  """The batches, from workers that no signal reaches as they start.
+
+  One that dies before it has read what to do makes Grain wait for ever. Grain
+  starts its threads, and they the workers, as the first batch is asked for: a
+  thread asks for it in which the signals are blocked, as they then are in all
+  that comes of it until a worker ignores them.
+  """
+  first: futures.Future[list[NumpyBatch]] = futures.Future()
+
+  def ask() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+      first.set_result(list(itertools.islice(batches, 1)))
+    except Exception as error:
+      first.set_exception(error)
+
+  # Grain leaves the batches that workers had ready to Python's tracker, which
+  # frees them but warns of a leak.
+  if _NO_LEAK not in sys.warnoptions:
+    sys.warnoptions.append(_NO_LEAK)
+  # Its own start, in one of those threads, would unblock the signals there.
+  resource_tracker.ensure_running()
+  threading.Thread(target=ask, daemon=True).start()
+  if first.result():
+    yield first.result().pop()  # Not kept here.
+  yield from batches

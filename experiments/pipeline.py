@@ -11,40 +11,23 @@ A damaged record becomes an example that is masked out; it is named and counted,
 and too many of them end the run.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent import futures
-import errno
-import itertools
+from collections.abc import Callable, Generator, Mapping, Sequence
 import logging
 import math
-import multiprocessing
-from multiprocessing import resource_tracker
-import os
-import signal
-import sys
-import threading
 from typing import Any
 
-from absl import flags
 import grain
 import numpy as np
 
 from experiments import data_workers
-from experiments.errors import (
-  DamagedDataError,
-  DamagedRecordError,
-  WorkersDiedError,
-)
+from experiments.data_workers import NumpyBatch
+from experiments.errors import DamagedDataError, DamagedRecordError
 from experiments.task import Task
 
 log = logging.getLogger(__name__)
 
-MAX_DEATHS = 3  # Of workers, in a row.
-_NO_LEAK = 'ignore:resource_tracker'  # A filter of warnings.
-_DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
 ENDLESS = 2**31  # Epochs. Without a number, batches of one overflow a length.
 MAX_REASON = 1000  # Bytes of the reason why a record is damaged.
-NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
 # Told a record's index, and why; returns how many are known to be damaged, over
 # all processes and launches.
 OnDamaged = Callable[[int, str], int]
@@ -98,9 +81,11 @@ def train_batches(
   def start(done: int) -> grain.DatasetIterator:
     first = position + done * batch_size + process_index
     share = examples[first::process_count]
-    return _iterate(share.batch(batch_size // process_count), num_workers)
+    return data_workers.iterate(
+      share.batch(batch_size // process_count), num_workers
+    )
 
-  batches = _restarted(start)
+  batches = data_workers.restarted(start)
   return _report_damaged(batches, len(source), max_damaged, on_damaged)
 
 
@@ -135,9 +120,11 @@ def eval_batches(
 
   def start(done: int) -> grain.DatasetIterator:
     share = examples[done * batch_size + process_index :: process_count]
-    return _iterate(share.batch(batch_size // process_count), num_workers)
+    return data_workers.iterate(
+      share.batch(batch_size // process_count), num_workers
+    )
 
-  batches = _restarted(start)
+  batches = data_workers.restarted(start)
   return _report_damaged(batches, len(source), max_damaged, on_damaged)
 
 
@@ -183,52 +170,6 @@ def _example(
   }
 
 
-def _restarted(
-  start: Callable[[int], grain.DatasetIterator],
-) -> Generator[NumpyBatch]:
-  """Batches of workers that, if they die, are started again where they were.
-
-  Args:
-    start: starts them, to go on after so many batches.
-
-  Returns:
-    The batches, none lost and none twice.
-
-  Raises:
-    WorkersDiedError: if they die `MAX_DEATHS` times without a batch between.
-  """
-  done = deaths = 0
-  while True:
-    batches = start(done)
-    try:
-      for batch in _start(batches):
-        yield batch
-        done += 1
-        deaths = 0
-      return
-    except RuntimeError as error:
-      if _DEATH not in str(error):
-        raise
-      deaths += 1
-      if deaths == MAX_DEATHS:
-        raise WorkersDiedError(
-          f'Processes that decode data have died {deaths} times at the same'
-          f' place. Is memory short, or {data_workers.SHARED_MEMORY} full?'
-          f' Fewer data.num_workers need less. {error}'
-        ) from error
-      log.warning('%s They are started again.', error)
-    except OSError as error:
-      if error.errno != errno.ENOSPC:
-        raise
-      # Other processes of the machine share it, of this run or not.
-      raise OSError(
-        f'{data_workers.SHARED_MEMORY}, which hands batches over, is full.'
-        f' {data_workers.remedies("N")}'
-      ) from error
-    finally:
-      batches.close()  # Ends the worker processes.
-
-
 def _report_damaged(
   batches: Generator[NumpyBatch],
   count: int,
@@ -264,73 +205,3 @@ def _report_damaged(
       yield batch
   finally:
     batches.close()
-
-
-def _iterate(
-  batches: grain.MapDataset, num_workers: int
-) -> grain.DatasetIterator:
-  if num_workers == 0:
-    read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-    return iter(batches.to_iter_dataset(read_options))
-  if not flags.FLAGS.is_parsed():
-    # In a notebook, or with another library of flags. Grain reads flags of its
-    # own to start workers: they have their defaults.
-    flags.FLAGS.mark_as_parsed()
-  # One thread a worker, and one finished batch waiting: Grain's own defaults
-  # are 16 threads and 500 batches in each worker.
-  read_options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-  options = grain.MultiprocessingOptions(num_workers=num_workers)
-  return iter(
-    batches.to_iter_dataset(read_options).mp_prefetch(
-      options, worker_init_fn=_live_with_the_run
-    )
-  )
-
-
-# Schedulers and terminals send them to all processes of a run. The main one
-# decides what happens: it still needs batches up to the step it stops after.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-def _live_with_the_run(worker_index: int, num_workers: int) -> None:
-  """Makes a worker deaf to signals, and end when the run's process does."""
-  del worker_index, num_workers
-  for number in _SIGNALS:
-    signal.signal(number, signal.SIG_IGN)
-  run = multiprocessing.parent_process()
-  assert run is not None
-
-  def end_with_it() -> None:
-    run.join()
-    os._exit(1)
-
-  threading.Thread(target=end_with_it, daemon=True).start()
-
-
-def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:
-  """The batches, from workers that no signal reaches as they start.
-
-  One that dies before it has read what to do makes Grain wait for ever. Grain
-  starts its threads, and they the workers, as the first batch is asked for: a
-  thread asks for it in which the signals are blocked, as they then are in all
-  that comes of it until a worker ignores them.
-  """
-  first: futures.Future[list[NumpyBatch]] = futures.Future()
-
-  def ask() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-      first.set_result(list(itertools.islice(batches, 1)))
-    except Exception as error:
-      first.set_exception(error)
-
-  # Grain leaves the batches that workers had ready to Python's tracker, which
-  # frees them but warns of a leak.
-  if _NO_LEAK not in sys.warnoptions:
-    sys.warnoptions.append(_NO_LEAK)
-  # Its own start, in one of those threads, would unblock the signals there.
-  resource_tracker.ensure_running()
-  threading.Thread(target=ask, daemon=True).start()
-  if first.result():
-    yield first.result().pop()  # Not kept here.
-  yield from batches

@@ -66,7 +66,7 @@ def test_memory_that_fills_up_later_is_named(monkeypatch):
   def fail(batches):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr(pipeline, '_start', fail)
+  monkeypatch.setattr(data_workers, '_start', fail)
   run = create()
   batches = evaluate.batches(run, run.source('test'))
   with pytest.raises(OSError, match=r'/dev/shm.* is full.*num_workers=0'):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import listing, splits
+from experiments.benchmarks import listing, splits
 from experiments.benchmarks.images import files, pictures
 from experiments.benchmarks.images.task import image_reader, ImageTask
 from experiments.errors import DataNotFoundError

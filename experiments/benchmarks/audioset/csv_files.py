@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 
-from experiments import listing
+from experiments.benchmarks import listing
 from experiments.benchmarks.audioset.source import MAX_SECONDS
 
 CLASSES = 'class_labels_indices.csv'

@@ -17,7 +17,8 @@ import shutil
 
 import tqdm
 
-from experiments import listing, storage
+from experiments import storage
+from experiments.benchmarks import listing
 from experiments.benchmarks.audioset import csv_files, parts, source
 from experiments.benchmarks.audioset.clips import (
   Clip,

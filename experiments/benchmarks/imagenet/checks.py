@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 import os
 
-from experiments import listing
+from experiments.benchmarks import listing
 from experiments.benchmarks.imagenet import labels
 from experiments.benchmarks.imagenet.known import known_wnids, NUM_CLASSES
 

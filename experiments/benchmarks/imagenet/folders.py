@@ -27,8 +27,8 @@ from experiments.benchmarks.imagenet.known import (
   NUM_CLASSES,
   NUM_VALIDATION,
 )
+from experiments.benchmarks.listing import shown
 from experiments.errors import DataNotFoundError
-from experiments.listing import shown
 
 FOLDERS = {'train': ('train',), 'validation': ('val', 'validation')}
 KAGGLE = 'ILSVRC/Data/CLS-LOC'

@@ -15,7 +15,7 @@ from experiments.benchmarks.imagenet.known import (
   known_validation_labels,
   known_wnids,
 )
-from experiments.listing import shown
+from experiments.benchmarks.listing import shown
 
 FILES = ('LOC_val_solution.csv', 'val.txt')
 # 'name.JPEG class', where both may have spaces in them; or 'name class'.

@@ -13,7 +13,8 @@ import tarfile
 import tempfile
 import venv
 
-from experiments import listing, storage
+from experiments import storage
+from experiments.benchmarks import listing
 from experiments.benchmarks.imagenet.source import (
   open_source,
   prepared_folder,

@@ -5,7 +5,8 @@ import dataclasses
 import re
 from typing import Any
 
-from experiments import listing, storage
+from experiments import storage
+from experiments.benchmarks import listing
 from experiments.benchmarks.imagenet.checks import (
   check_classes,
   check_examples,

@@ -6,7 +6,8 @@ import stat
 import zipfile
 import zlib
 
-from experiments import errors, listing
+from experiments import errors
+from experiments.benchmarks import listing
 
 MAX_BYTES = 512 * 2**20  # Of one entry, unpacked.
 MAX_RATIO = 200  # Unpacked to packed; meshes in text reach about 10.

@@ -13,7 +13,8 @@ import zipfile
 
 import numpy as np
 
-from experiments import errors, listing
+from experiments import errors
+from experiments.benchmarks import listing
 from experiments.benchmarks.modelnet40 import archives, off
 from experiments.benchmarks.modelnet40.archives import ArchiveError
 from experiments.benchmarks.modelnet40.source import NUM_POINTS

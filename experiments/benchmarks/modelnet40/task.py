@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import splits
+from experiments.benchmarks import splits
 from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.display import Display, View

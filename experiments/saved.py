@@ -19,7 +19,7 @@ from experiments import (
   watchdog,
 )
 from experiments.checkpoint import CheckpointMismatchError, Checkpoints
-from experiments.devices import explained
+from experiments.errors import explaining_no_device
 from experiments.experiment import Experiment, TrainState
 from perceiver.effects import Effect
 
@@ -127,7 +127,7 @@ def open_run(
   if checkpoint is not None:
     config.eval.checkpoint = checkpoint
   config.train.model_parallel = 1
-  with explained():
+  with explaining_no_device():
     devices = jax.local_devices()[:1]
   mesh = sharding.make_mesh(1, devices)
   return experiment.create(config, mesh)

@@ -11,7 +11,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from experiments.devices import explained
+from experiments.errors import explaining_no_device
 
 
 def make_mesh(
@@ -25,7 +25,7 @@ def make_mesh(
       `model_parallel`.
   """
   if devices is None:
-    with explained():
+    with explaining_no_device():
       devices = jax.devices()
   local = len(devices) // jax.process_count()
   if model_parallel < 1 or local % model_parallel:

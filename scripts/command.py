@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import sys
 
-from experiments import devices, logs
+from experiments import errors, logs
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def running(
   """
   logs.initialize()
   try:
-    with devices.explained():
+    with errors.explaining_no_device():
       yield
   except ImportError as error:
     sys.exit(f"Error: {error}: pip install -e '.[{extra}]' brings it.")

@@ -7,7 +7,6 @@ by itself.
 """
 
 import asyncio
-import io
 import logging
 import random
 import re
@@ -52,15 +51,14 @@ class FileSystem(gcsfs.core.GCSFileSystem):
   async def _request(
     self, method: str, path: str, *parts: str, **options: Any
   ) -> Any:
-    data = options.get('data')
-    if not isinstance(data, bytes | memoryview):
-      data = None
+    if isinstance(options.get('data'), bytes | memoryview):
+      # aiohttp warns about a large body that is not a stream. This one can be
+      # read again by the next try.
+      options['data'] = gcsfs.core.UnclosableBytesIO(options['data'])
     start, pause, tries = time.monotonic(), FIRST_PAUSE, 0
     while True:
       tries += 1
       try:
-        if data is not None:  # As a stream, of which each try has its own.
-          options['data'] = io.BytesIO(data)
         answer = await _request_once(self, method, path, *parts, **options)
         break
       except FileNotFoundError:

@@ -1,10 +1,7 @@
 """Files on a local disk, and in a store of objects such as gs://.
 
-A disk can append to a file and rename it. An object in a store is written
-whole, which replaces it at once or not at all; to append to it is to read it
-and to write all of it again. So what is appended there is kept until `flush`,
-and whoever appends says when that is: `mirror.Pace` keeps it to a small share
-of the time.
+A disk can rename a file. An object in a store is written whole, which replaces
+it at once or not at all.
 """
 
 from collections.abc import Iterator
@@ -38,7 +35,6 @@ for _name in ('gs', 'gcs'):  # Imported when it is first asked for.
   fsspec.register_implementation(
     _name, 'experiments.google_storage.FileSystem', clobber=True
   )
-_pending: dict[epath.Path, list[str]] = {}  # Appended, and not yet written.
 
 
 def expand(path: str, name: str) -> str:
@@ -193,7 +189,6 @@ def write(path: epath.Path, content: str | bytes) -> None:
       temporary.replace(path)
     else:
       path.write_bytes(content)
-  _pending.pop(path, None)
 
 
 def check(path: epath.Path) -> None:
@@ -250,30 +245,6 @@ def create(path: epath.Path, text: str) -> bool:
       return False
     raise
   return True
-
-
-def append(path: epath.Path, text: str) -> None:
-  """Adds to a file: now on a disk, with the next `flush` in a store.
-
-  Raises:
-    OSError: as `writing`; of a store, `flush` does.
-  """
-  if is_local(path):
-    with writing(path), open(path, 'ab+') as file:
-      if file.tell():
-        file.seek(-1, os.SEEK_END)
-        if file.read() != b'\n':
-          text = f'\n{text}'  # The last line was cut off.
-      file.write(text.encode())
-  else:
-    _pending.setdefault(path, []).append(text)
-
-
-def flush() -> None:
-  """Writes what was appended to objects in stores."""
-  for path, texts in list(_pending.items()):
-    there = path.read_text() if path.exists() else ''
-    write(path, there + ''.join(texts))  # Takes it from `_pending`.
 
 
 def files(folder: epath.Path) -> list[epath.Path]:

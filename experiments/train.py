@@ -25,6 +25,7 @@ from experiments import (
 )
 from experiments.checkpoint import Checkpoints
 from experiments.experiment import Experiment, TrainState
+from experiments.metrics import MetricsWriter
 from experiments.train_step import make_train_step
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def _train(
   start_step = int(state.step)
   batches = _batches(experiment, train_source, position, workdir)
   telemetry.record_launch(workdir, config, start_step, experiment.class_names)
-  records = telemetry.Telemetry(
+  records = MetricsWriter(
     workdir,
     start_step=start_step,
     total_steps=total_steps,
@@ -193,7 +194,7 @@ class _StepRecords:
     self,
     experiment: Experiment,
     guard: nonfinite.Guard,
-    records: telemetry.Telemetry,
+    records: MetricsWriter,
   ):
     self._log_every = experiment.config.train.log_every
     self._total_steps = experiment.total_steps
@@ -224,7 +225,7 @@ class _StepRecords:
 
 
 def _record_evaluation(
-  records: telemetry.Telemetry, step: int, metrics: evaluate.SplitMetrics
+  records: MetricsWriter, step: int, metrics: evaluate.SplitMetrics
 ) -> None:
   for split, values in metrics.items():
     records.write(step, split, values)

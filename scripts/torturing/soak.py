@@ -29,7 +29,7 @@ from unittest import mock
 
 from absl import app
 
-from experiments import checkpoint, telemetry
+from experiments import checkpoint, metrics, telemetry
 from scripts.torturing.outcome import Outcome
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -249,7 +249,7 @@ def count(settings: Settings) -> None:
   """Lets this process count its steps, and what its saves take of them."""
   file = os.open(settings.steps, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   checkpoints = checkpoint.Checkpoints
-  records = telemetry.Telemetry
+  records = metrics.MetricsWriter
   told = {'seconds': 0.0, 'held_up': 0.0, 'saves': 0, 'steps': 0}
   begun: list[float] = []  # The first step's end: it took its time to compile.
   held_up = 0.0

@@ -11,7 +11,7 @@ import sys
 import jax
 import pytest
 
-from experiments import compilation_cache, storage, telemetry, train
+from experiments import compilation_cache, metrics, storage, telemetry, train
 from experiments.benchmarks.imagenet import preparation as imagenet
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
@@ -109,7 +109,7 @@ def test_a_full_disk_is_one_line(trained, small_disk, unfinished):
 
 
 def records_of(workdir):
-  return telemetry.Telemetry(
+  return metrics.MetricsWriter(
     str(workdir), start_step=0, total_steps=9, batch_size=1, num_examples=1
   )
 

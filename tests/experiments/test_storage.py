@@ -131,12 +131,12 @@ def test_what_is_appended_waits_for_a_flush(store, monkeypatch):
     storage, 'write', lambda *x: (writes.append(x), write(*x))
   )
   for i in range(3):
-    storage.append(path, f'{i}\n')
+    telemetry.append(path, f'{i}\n')
   assert not path.exists()
-  storage.flush()
-  storage.append(path, '3\n')
-  storage.flush()
-  storage.flush()
+  telemetry.flush()
+  telemetry.append(path, '3\n')
+  telemetry.flush()
+  telemetry.flush()
   assert path.read_text() == '0\n1\n2\n3\n'
   assert len(writes) == 2
 
@@ -165,7 +165,7 @@ def test_rewriting_takes_its_share_of_the_time(monkeypatch):
 def test_a_line_that_was_cut_off_spoils_no_other(tmp_path, there, records):
   path = storage.path(tmp_path / 'a.jsonl')
   path.write_text(there)
-  storage.append(path, '{"a": 2}\n')
+  telemetry.append(path, '{"a": 2}\n')
   assert telemetry.read_records(str(tmp_path), 'a.jsonl') == records
 
 

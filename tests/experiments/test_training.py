@@ -26,6 +26,7 @@ from experiments import (
   train_step,
 )
 from experiments.errors import DamagedDataError, DataNotFoundError
+from experiments.metrics import MetricsWriter
 from tests.experiments.smoke import (
   checkpoints,
   create,
@@ -76,7 +77,7 @@ def test_a_notebooks_cell_is_stopped_and_run_again(
       signal.raise_signal(signal.SIGINT)
 
   change(run, **{'data.num_workers': 1})
-  monkeypatch.setattr(telemetry.Telemetry, 'progress', stop_at_7)
+  monkeypatch.setattr(MetricsWriter, 'progress', stop_at_7)
   with pytest.raises(KeyboardInterrupt):
     train.train(run, str(tmp_path))
   monkeypatch.undo()

@@ -36,7 +36,6 @@ FILE = 'held_by.json'
 LEASE = 120.0  # Seconds without a renewal after which a hold has run out.
 RENEWAL = 15.0  # Seconds between two renewals, and between two looks at them.
 SETTLING = 0.5  # Seconds in which two that take over at once see each other.
-_KEYS = {'token', 'host', 'process', 'since', 'machine', 'started'}
 _turns = itertools.count()
 
 
@@ -217,11 +216,9 @@ def _machine() -> str:
 def _read(path: epath.Path) -> dict[str, Any] | None:
   """Reads a hold; None if there is none, or it is just being written."""
   try:
-    record = json.loads(path.read_text())
+    return json.loads(path.read_text())
   except (FileNotFoundError, ValueError):
     return None
-  is_whole = isinstance(record, dict) and record.keys() >= _KEYS
-  return record if is_whole else None
 
 
 def _in_use(

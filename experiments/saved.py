@@ -137,9 +137,7 @@ def class_names(run: Experiment, workdir: str) -> Sequence[str]:
   """What people call the classes: as the run stored it, or as its data says."""
   path = storage.path(workdir) / telemetry.CLASSES
   if path.exists():
-    names = json.loads(path.read_text())
-    if len(names) == run.task.num_classes:
-      return [str(name) for name in names]
+    return json.loads(path.read_text())
   return run.class_names
 
 

@@ -104,7 +104,7 @@ def test_all_processes_of_a_launch_are_told_who_trains(tmp_path, monkeypatch):
         enter(process).__enter__()
 
 
-@pytest.mark.parametrize('text', ['', '{"token": "cut off', '[1]', '{}'])
+@pytest.mark.parametrize('text', ['', '{"token": "cut off'])
 def test_a_hold_that_cannot_be_read_is_no_obstacle(text, tmp_path):
   (tmp_path / hold.FILE).write_text(text)
   with hold.holding(str(tmp_path)):

@@ -1,9 +1,10 @@
-"""gs:// for all that goes through fsspec: gcsfs, but patient.
+"""The file system for gs://: gcsfs, which here waits for a store that is down.
 
-gcsfs tries a request six times, in half a minute. A store that is down, slow or
-asks for patience (429, 503) holds a run up for as long as `PATIENCE` and does
-not end it. tensorstore, which writes the arrays of checkpoints, tries as long
-by itself.
+gcsfs alone gives a request six tries, in half a minute, and its errors do not
+name the object. Here a store that is down, slow or asks for patience (429, 503)
+delays a run for up to `PATIENCE` and does not end it, which
+tests/experiments/test_failing_store.py shows. tensorstore, which writes the
+arrays of checkpoints, waits as long by itself.
 """
 
 import asyncio
@@ -22,28 +23,28 @@ import requests
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 900.0  # Seconds that a request is tried for.
+PATIENCE = 900.0  # Seconds for which a request is tried.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 32.0  # Seconds between two tries.
-# Of one try, seconds: without an answer, and in all.
+# Seconds of one try: to connect, without an answer, and in all.
 TIMEOUT = aiohttp.ClientTimeout(sock_connect=30, sock_read=60, total=300)
-TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # HTTP's.
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # HTTP statuses.
 
 _request_once = gcsfs.core.GCSFileSystem._request.__wrapped__
 
 
 class FileSystem(gcsfs.core.GCSFileSystem):
-  """Google's store, as fsspec has file systems.
+  """Google's object store as a file system of fsspec.
 
-  What cannot be had, raises an OSError that names it. This is gcsfs's own class
-  without what it adds for zonal buckets, which asks Google what kind of bucket
-  each is.
+  A request that fails raises an OSError that names the object. The base class
+  is gcsfs's own without its additions for zonal buckets, which ask Google for
+  the kind of each bucket.
   """
 
-  # Of each try; gcsfs would set what it is given.
+  # Of each try. gcsfs sets it to its own argument, which is ignored.
   requests_timeout = property(lambda self: TIMEOUT, lambda self, value: None)
 
   def __init__(self, **options: Any):
-    # A listing that was kept would hide what other processes write.
+    # A cached listing would hide what other processes write.
     super().__init__(**options | {'use_listings_cache': False})
     self._is_waiting = False
     self._has_given_up = False
@@ -62,7 +63,7 @@ class FileSystem(gcsfs.core.GCSFileSystem):
         answer = await _request_once(self, method, path, *parts, **options)
         break
       except FileNotFoundError:
-        if method == 'DELETE' and tries > 1:  # Its first answer was lost.
+        if method == 'DELETE' and tries > 1:  # An earlier answer was lost.
           return 204, {}, None, b''
         raise
       except Exception as error:
@@ -73,7 +74,7 @@ class FileSystem(gcsfs.core.GCSFileSystem):
           raise
         waited = time.monotonic() - start
         if self._has_given_up or waited + pause > PATIENCE:
-          self._has_given_up = True  # What is left to write is not waited for.
+          self._has_given_up = True  # Later requests do not wait again.
           raise OSError(
             f'{_name(path, parts)}: no answer in {waited:.0f} s; the last'
             f' of {tries} tries: {_told(error)}'
@@ -95,7 +96,7 @@ class FileSystem(gcsfs.core.GCSFileSystem):
   async def _isdir(self, path: str) -> bool:
     try:
       return (await self._info(path))['type'] == 'directory'
-    except FileNotFoundError:  # Not, as in gcsfs, whenever there is no answer.
+    except FileNotFoundError:  # gcsfs takes no answer for a no.
       return False
 
   async def _isfile(self, path: str) -> bool:
@@ -105,7 +106,7 @@ class FileSystem(gcsfs.core.GCSFileSystem):
       return False
 
   async def _delete_files(self, files: list[str], batchsize: int) -> list[Any]:
-    """One by one: in a batch each has a status, which has five tries."""
+    """Deletes files one by one: gcsfs gives a batch only five tries."""
     del batchsize
     return await gcsfs.core.asyn._run_coros_in_chunks(
       [self._rm_file(file) for file in files],
@@ -114,12 +115,12 @@ class FileSystem(gcsfs.core.GCSFileSystem):
     )
 
   def check(self, bucket: str) -> None:
-    """Raises OSError if there is no such bucket, or we may not list it."""
+    """Raises OSError if a bucket does not exist or may not be listed."""
     self.call('GET', 'b/{}/o', bucket, maxResults=1)
 
 
 def _may_pass(error: Exception) -> bool:
-  """Whether the same request may succeed later."""
+  """Returns whether the same request may succeed later."""
   if isinstance(error, gcsfs.retry.HttpError):
     return int(error.code or 0) in TRANSIENT
   if isinstance(error, google.auth.exceptions.GoogleAuthError):
@@ -139,7 +140,7 @@ def _told(error: Exception) -> str:
 
 
 def _name(path: str, parts: tuple[str, ...]) -> str:
-  """What a request is about: gs://BUCKET/OBJECT, or as much as it says."""
+  """Returns the gs://BUCKET/OBJECT of a request, or as much as it says."""
   if path.startswith('b/') and parts:
     return f'gs://{"/".join(map(str, parts))}'
   bucket = re.search('/b/([^/]+)/o', path)

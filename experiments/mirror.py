@@ -1,4 +1,7 @@
-"""Folders in stores for those who write to disks alone, and when to copy."""
+"""Folders in stores for libraries that write to disks only, and when to copy.
+
+TensorBoard's writer and JAX's profiler cannot write to a store.
+"""
 
 import os
 import tempfile
@@ -10,10 +13,10 @@ from experiments import storage
 
 
 class Mirror:
-  """A folder for those who write to disks alone.
+  """A local folder to write to, in place of one that may be in a store.
 
-  It is the folder itself, or, where that is in a store, a temporary one whose
-  files are copied to it, each over the one that is there.
+  On a disk it is the folder itself. For one in a store it is a temporary
+  folder, whose files are copied there and replace those that exist.
   """
 
   def __init__(self, folder: epath.Path):
@@ -25,14 +28,14 @@ class Mirror:
       self.local = self._temporary.name
 
   def flush(self) -> None:
-    """Copies what there is; raises OSError as `storage.writing`."""
+    """Copies the files to the store. Raises OSError as `storage.writing`."""
     if self._temporary:
       for path in storage.files(storage.path(self.local)):
         target = self._folder / path.relative_to(self.local)
         storage.write(target, path.read_bytes())
 
   def close(self) -> None:
-    """Copies what there is, and removes the temporary folder."""
+    """Copies the files to the store, and removes the temporary folder."""
     try:
       self.flush()
     finally:
@@ -41,10 +44,10 @@ class Mirror:
 
 
 class Pace:
-  """Says when to do again what takes time, so that it takes little of it."""
+  """Says when to repeat a task so that it takes a small share of the time."""
 
-  SHARE = 0.01  # Of the time.
-  SECONDS = 10.0  # Between two times, at least.
+  SHARE = 0.01  # Of the time, for the task.
+  SECONDS = 10.0  # Between two repetitions, at least.
 
   def __init__(self) -> None:
     self._next = time.monotonic() + self.SECONDS
@@ -53,6 +56,6 @@ class Pace:
     return time.monotonic() >= self._next
 
   def took(self, seconds: float) -> None:
-    """Tells how long it took this time."""
+    """Records how long the task took this time."""
     wait = max(self.SECONDS, seconds / self.SHARE)
     self._next = time.monotonic() + wait

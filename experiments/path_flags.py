@@ -1,7 +1,7 @@
 """Flags whose values are paths.
 
-A shell expands `~` at the start of a word only, not in --workdir=~/runs, and
-makes --workdir= of a variable that is not set.
+A shell expands `~` at the start of a word only, not in --workdir=~/runs, and an
+unset variable leaves --workdir= empty.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ml_collections.config_flags import config_flags as config_parsing
 
 from experiments import storage
 
-# Flags are of the modules that call this one, as for absl's --help.
+# absl's --help lists the flags with the modules that call this one.
 flags.disclaim_key_flags()
 
 
@@ -50,7 +50,7 @@ def _expand_flag(path: str, name: str) -> str:
   try:
     return storage.expand(path, f'--{name}')
   except ValueError as error:
-    # absl would put the flag before the text of a ValueError once more.
+    # absl would repeat the flag before the text of a ValueError.
     raise flags.IllegalFlagValueError(str(error)) from error
 
 
@@ -71,7 +71,7 @@ def define_path(
 def define_paths(
   name: str, default: Sequence[str], help_text: str
 ) -> flags.FlagHolder:
-  """Defines a flag whose value is a list of paths, as `define_path`."""
+  """Defines a flag whose value is a list of paths, expanded likewise."""
   return flags.DEFINE(
     _PathsParser(name),
     name,

@@ -2,6 +2,12 @@
 
 A disk can rename a file. An object in a store is written whole, which replaces
 it at once or not at all.
+
+This adds to epath what tests/experiments/test_storage.py, test_disk.py and
+test_paths.py show it to lack: files that are written whole or not at all,
+errors that say in one line what to do, names with brackets, and, in stores,
+lists of files (epath leaves out `gs://`) and folders that are moved into a new
+one.
 """
 
 from collections.abc import Iterator
@@ -41,14 +47,14 @@ def expand(path: str, name: str) -> str:
   """Replaces a leading `~` or `~user` by the folder that it stands for.
 
   Args:
-    path: what was given. A URL stays as it is.
-    name: of the flag, argument or key that gave it, for errors.
+    path: the path as it was given. A URL stays as it is.
+    name: the flag, argument or key that gave it, for errors.
 
   Returns:
     The path, which is not empty.
 
   Raises:
-    ValueError: if it is empty, or there is no such user.
+    ValueError: if the path is empty, or there is no such user.
   """
   if not path:
     raise ValueError(
@@ -76,12 +82,15 @@ class _Path(gpath.PosixGPath):
 
 
 def path(name: str | os.PathLike[str]) -> epath.Path:
-  """A file or a folder: a path, also from `~` on, or a URL in a store.
+  """Returns the path of a file or a folder on a disk or in a store.
+
+  Args:
+    name: a path, which may begin with `~`, or a URL.
 
   Raises:
-    ValueError: if it is empty.
-    OSError: if a store cannot be used: a package is not installed, there is no
-      such bucket, or no right to list it; or for a name that it does not take.
+    ValueError: if the name is empty.
+    OSError: if the store cannot be used (a package is not installed, the bucket
+      does not exist or may not be listed), or does not take the name.
   """
   name = os.path.expanduser(os.fspath(name))
   if not name:
@@ -98,10 +107,10 @@ def path(name: str | os.PathLike[str]) -> epath.Path:
 
 
 def local(name: str) -> str:
-  """The path of what only a disk can hold, while it is made.
+  """Returns a path that has to be on a disk, unchanged.
 
   Raises:
-    OSError: if it is in a store.
+    OSError: if the path is in a store.
   """
   if '://' in name:
     raise OSError(
@@ -112,22 +121,22 @@ def local(name: str) -> str:
 
 
 def is_local(path: epath.Path) -> bool:
-  """Whether it is on a disk, and not in a store."""
+  """Returns whether a path is on a disk, not in a store."""
   return '://' not in str(path)
 
 
 def absolute(path: epath.Path) -> epath.Path:
-  """The same from whatever directory."""
+  """Returns an absolute path; a URL stays as it is."""
   return path.absolute() if is_local(path) else path
 
 
 @functools.cache
 def _open_store(scheme: str, bucket: str) -> None:
-  """Raises OSError if it cannot be used."""
+  """Raises OSError if a bucket cannot be used."""
   place = f'{scheme}://{bucket}'
   if scheme not in STORES:
     raise OSError(
-      f'{place}: of stores, only {"://, ".join(STORES)}:// is read.'
+      f'{place}: only stores at {"://, ".join(STORES)}:// are read.'
     )
   try:
     system = fsspec.filesystem(scheme)
@@ -146,14 +155,14 @@ def _open_store(scheme: str, bucket: str) -> None:
 def writing(
   path: str | os.PathLike[str], *others: type[Exception]
 ) -> Iterator[None]:
-  """Errors of writing inside say where it was, and what may be done.
+  """Makes errors of writing say in one line where, why and what to do.
 
   Args:
-    path: of what is written.
-    others: what else the writer raises for want of an OSError.
+    path: the file or folder that is written.
+    others: exceptions that the writer raises instead of an OSError.
 
   Raises:
-    OSError: instead of another, or of those.
+    OSError: in place of each OSError and each of `others`.
   """
   errors: tuple[type[Exception], ...] = (OSError, *others)
   try:
@@ -171,11 +180,11 @@ def writing(
 
 
 class _WriteError(OSError):
-  """Says all there is to say."""
+  """An error that says where, why and what to do."""
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
-  """Writes a file whole or not at all, over one that is there.
+  """Writes a file whole or not at all, replacing one that exists.
 
   Raises:
     OSError: as `writing`.
@@ -195,11 +204,11 @@ def check(path: epath.Path) -> None:
   """Checks before long work that a file can be written.
 
   Raises:
-    OSError: as `writing`, if it could not.
+    OSError: as `writing`, if it cannot.
   """
   with writing(path):
     if is_local(path) and path.exists() and not path.is_file():
-      open(path, 'ab').close()  # A device, as /dev/stdout; or a folder.
+      open(path, 'ab').close()  # A device such as /dev/stdout, or a folder.
       return
     if is_local(path):
       path = path.resolve()
@@ -225,7 +234,7 @@ def _probe(path: epath.Path) -> None:
 
 
 def create(path: epath.Path, text: str) -> bool:
-  """Writes a file, if there is none; returns whether it did.
+  """Writes a file unless it exists; returns whether it was written.
 
   Raises:
     OSError: as `writing`.
@@ -237,7 +246,7 @@ def create(path: epath.Path, text: str) -> bool:
           file.write(text)
       else:
         _, system = _system(path)
-        if system.exists(str(path)):  # Not every store knows the condition.
+        if system.exists(str(path)):  # Some stores ignore the mode.
           return False
         system.pipe_file(str(path), text.encode(), mode='create')
   except OSError as error:
@@ -248,7 +257,7 @@ def create(path: epath.Path, text: str) -> bool:
 
 
 def files(folder: epath.Path) -> list[epath.Path]:
-  """All files below a folder, in the order of their names."""
+  """Returns all files below a folder, sorted by name."""
   if is_local(folder):
     found = sorted(x for x in pathlib.Path(folder).rglob('*') if x.is_file())
     return list(map(_Path, found))
@@ -262,7 +271,7 @@ def _system(path: epath.Path) -> tuple[str, Any]:
 
 
 def move(folder: epath.Path, target: epath.Path) -> None:
-  """Moves a folder, over one that is there; not at once in a store."""
+  """Moves a folder, replacing one that exists; in a store file by file."""
   if target.exists():
     target.rmtree()
   if is_local(folder):

@@ -202,7 +202,7 @@ def test_programs_and_runs_need_not_be_together(
   ('name', 'message'),
   [
     ('gs://nobodys/run', 'There is no bucket gs://nobodys'),
-    ('ftp://runs/run', 'ftp://runs: of stores, only'),
+    ('ftp://runs/run', 'ftp://runs: only stores at'),
     ('s3://runs/run', 's3://runs is read with a package'),
   ],
 )

@@ -1,7 +1,7 @@
 """Checkpoints of the state and of the position in the data.
 
-Orbax writes them, and `seal` tells those that are as they were written: none
-without a seal, or with a broken one, is ever restored, but the one before it.
+Orbax writes them, and `seal` tells which are intact. A checkpoint without a
+seal, or with a broken one, is never restored: the one before it is.
 """
 
 from concurrent import futures
@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from experiments import seal, storage
 
-DELETING = 'deleting'  # Where Orbax moves what is to be deleted.
+DELETING = 'deleting'  # Where Orbax moves a checkpoint to delete it.
 
 
 class CheckpointMismatchError(ValueError):
@@ -24,12 +24,12 @@ class CheckpointMismatchError(ValueError):
 
 
 class _Manager(ocp.CheckpointManager):
-  """Orbax's manager, for runs that may be damaged or told to stop."""
+  """Orbax's manager, for runs that are damaged or told to stop."""
 
   def metrics(self, step: int) -> Any:
-    """Scores of a checkpoint; None, too, where they cannot be read.
+    """Returns a checkpoint's scores; None also if they cannot be read.
 
-    The manager asks for those of all checkpoints when it opens.
+    The manager reads those of all checkpoints when it opens.
     """
     try:
       return super().metrics(step)
@@ -37,11 +37,11 @@ class _Manager(ocp.CheckpointManager):
       return None
 
   def reached_preemption(self, step: int) -> bool:
-    """Returns False: `preemption` alone asks whether the run is to stop.
+    """Returns False: `preemption` alone asks JAX whether the run is to stop.
 
-    Orbax would ask JAX with training steps, before, during and after a save.
-    JAX says yes to a single number, the next after the largest that anybody
-    has asked, so such a question makes the run's own miss it.
+    JAX says yes to one number only, the next after the largest that anybody has
+    asked with. Orbax would ask with training steps, before, during and after a
+    save, and so make the run's own questions miss that number.
     """
     del step
     return False
@@ -57,9 +57,10 @@ class Checkpoints:
 
     Args:
       workdir: the run's directory, the same for all processes.
-      best_metric: the metric that the best checkpoint has the most of.
+      best_metric: the metric that is highest for the best checkpoint.
       keep: how many of the latest checkpoints to keep, beside the best one.
-      read_only: write nothing (evaluation, perhaps beside a running training).
+      read_only: whether to write nothing, as for an evaluation, which may run
+        beside a training.
     """
     self._directory = _directory(workdir)
     is_main = jax.process_index() == 0
@@ -72,7 +73,7 @@ class Checkpoints:
     self._is_main = is_main
 
     def metric(metrics: dict[str, float]) -> float:
-      # Orbax sorts by it, which NaN would spoil.
+      # Orbax sorts by it; NaN has no place in an order.
       value = metrics[best_metric]
       return value if math.isfinite(value) else -math.inf
 
@@ -107,14 +108,14 @@ class Checkpoints:
 
   @staticmethod
   def exist(workdir: str) -> bool:
-    """Whether the workdir has any, intact or not."""
+    """Returns whether a workdir has checkpoints, intact or not."""
     return _directory(workdir).exists()
 
   def step(self, which: str) -> int | None:
-    """The step of the 'latest' or the 'best' intact checkpoint, if any.
+    """Returns the step of the 'latest' or the 'best' intact checkpoint, if any.
 
-    Of several that are equally good, the best is the latest; where none has a
-    finite score, it is the latest of all.
+    The best one is the latest of those with the highest score, or the latest of
+    all if no score is finite.
     """
     there = set(self._manager.all_steps())
     sound = [step for step in self._sound_steps if step in there]
@@ -130,14 +131,15 @@ class Checkpoints:
     """Reads a checkpoint.
 
     Args:
-      step: one that `step` returned.
+      step: a step that the method `step` has returned.
       state: the tree of shapes, dtypes and shardings to restore to.
 
     Returns:
       The state and the position in the data, in examples.
 
     Raises:
-      CheckpointMismatchError: if the checkpoint has other arrays.
+      CheckpointMismatchError: if the checkpoint has arrays of other names,
+        shapes or dtypes.
     """
     self._check_shapes(step, state)
     restored = self._manager.restore(
@@ -173,11 +175,11 @@ class Checkpoints:
     position: int,
     metrics: dict[str, float] | None = None,
   ) -> None:
-    """Starts to write a checkpoint and to seal it, after the one before.
+    """Starts to write and seal a checkpoint, once the one before is sealed.
 
     Raises:
-      OSError: if it cannot be written, or the one before could not; the sealed
-        ones are as they were.
+      OSError: if this one or the one before cannot be written; sealed ones are
+        unchanged.
     """
     self._finish()
     with storage.writing(self._directory / str(step), ValueError):
@@ -192,7 +194,7 @@ class Checkpoints:
     self._sealing = step, self._sealer.submit(self._seal, step)
 
   def poll(self) -> None:
-    """Looks whether the checkpoint being written is sealed. Never waits.
+    """Checks whether the checkpoint being written is sealed. Never waits.
 
     Raises:
       OSError: if it could not be written.
@@ -201,14 +203,14 @@ class Checkpoints:
       self._finish()
 
   def has_score(self, step: int) -> bool:
-    """Whether a checkpoint was saved with metrics."""
+    """Returns whether a checkpoint has metrics."""
     return self._manager.metrics(step) is not None
 
   def add_score(self, step: int, metrics: dict[str, float]) -> None:
-    """Gives a sealed checkpoint the metrics that it was saved without.
+    """Adds metrics to a sealed checkpoint that was saved without them.
 
-    They stand beside what the seal covers until they are added to it: a kill
-    spoils nothing.
+    The seal does not cover them until all are written, so a kill damages
+    nothing.
     """
     path = self._directory / str(step) / seal.SCORE
     with (
@@ -223,7 +225,7 @@ class Checkpoints:
     self._manager.reload()
 
   def close(self) -> None:
-    """Waits for the checkpoint being written, and for its seal.
+    """Waits until the checkpoint being written is sealed.
 
     Raises:
       OSError: if it could not be written.
@@ -235,11 +237,11 @@ class Checkpoints:
       self._manager.close()
 
   def _seal(self, step: int) -> None:
-    """Seals what is being written; beside the training, it takes a while."""
+    """Seals the checkpoint being written, in a thread beside the training."""
     self._manager.wait_until_finished()
     if self._is_main:
       seal.write(self._directory / str(step))
-      # Moved there at once, so that no kill leaves half a checkpoint.
+      # Orbax moves old ones here, so that no kill leaves half of one.
       if (self._directory / DELETING).exists():
         (self._directory / DELETING).rmtree()
 
@@ -248,13 +250,13 @@ class Checkpoints:
       return
     (step, sealed), self._sealing = self._sealing, None
     with storage.writing(self._directory / str(step), ValueError):
-      self._manager.wait_until_finished()  # Raises once in each thread.
+      self._manager.wait_until_finished()  # It raises once in each thread.
       sealed.result()
     self._sound_steps.append(step)
 
 
 def _shapes_by_name(tree: Any) -> dict[str, str]:
-  """'float32[2, 3]' by path; the parameters come first."""
+  """Returns 'float32[2, 3]' by an array's path, the parameters first."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   shapes = {
     jax.tree_util.keystr(path, simple=True, separator='/'): (
@@ -266,7 +268,7 @@ def _shapes_by_name(tree: Any) -> dict[str, str]:
 
 
 def _broadcast_list(values: list[int]) -> list[int]:
-  """What process 0 has, at all processes."""
+  """Returns process 0's values in all processes."""
   if jax.process_count() == 1:
     return values
   length = int(multihost_utils.broadcast_one_to_all(np.int32(len(values))))

@@ -1,4 +1,4 @@
-"""What was compiled is kept, so that a run that goes on compiles nothing."""
+"""Keeps compiled programs, so that a run that goes on compiles nothing."""
 
 import logging
 import os
@@ -11,22 +11,22 @@ import jax
 from experiments import storage
 
 log = logging.getLogger(__name__)
-_ZLIB = b'\x78'  # What JAX compresses with, if it has nothing better.
+_ZLIB = b'\x78'  # JAX compresses with zlib if it has no zstandard.
 
 
 def use(workdir: str, place: str | None) -> None:
-  """Lets JAX keep all that it compiles from now on, and look there first.
+  """Makes JAX keep what it compiles from now on, and look there first.
 
-  JAX makes the directory when it first writes to it; where it cannot, it warns
-  and compiles. What the user told JAX of a cache, by JAX_COMPILATION_CACHE_DIR,
-  holds instead.
+  JAX creates the directory when it first writes to it. If it cannot, it warns
+  and goes on. A cache that the user has set by JAX_COMPILATION_CACHE_DIR takes
+  precedence.
 
   Args:
     workdir: the run's directory.
-    place: a directory, within the workdir if it is not absolute; None for none.
+    place: a directory, in the workdir if it is not absolute; None for no cache.
 
   Raises:
-    OSError: if it is in a store that cannot be used.
+    OSError: if the directory is in a store that cannot be used.
   """
   if not place or jax.config.values['jax_compilation_cache_dir']:
     return
@@ -36,19 +36,19 @@ def use(workdir: str, place: str | None) -> None:
   if jax.process_index() == 0:
     _remove_damaged(directory)
   jax.config.update('jax_compilation_cache_dir', str(directory))
-  # All of it, however small and soon compiled.
+  # All programs, however small and quickly compiled.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
 def _directory(workdir: str, place: str) -> epath.Path:
-  # Neither can be joined with a path in a store.
+  # Neither can be appended to a path in a store.
   stands_alone = '://' in place or os.path.isabs(place)
   return storage.path(place) if stands_alone else storage.path(workdir) / place
 
 
 def _cpu() -> str:
-  """Names the CPU's instruction set: no other can run what is for it."""
+  """Names the CPU's instruction set, which a program is compiled for."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
   except OSError:  # Not Linux.
@@ -58,7 +58,7 @@ def _cpu() -> str:
 
 
 def _remove_damaged(directory: epath.Path) -> None:
-  """Removes what a kill cut off: JAX would neither read nor replace it."""
+  """Removes files that a kill cut off: JAX neither reads nor replaces them."""
   if not storage.is_local(directory) or not directory.exists():
     return  # Objects in a store are whole.
   for path in directory.glob('*-cache'):
@@ -68,4 +68,4 @@ def _remove_damaged(directory: epath.Path) -> None:
         zlib.decompress(content)
     except zlib.error:
       log.warning('%s is damaged, and removed.', path)
-      path.unlink(missing_ok=True)  # Another run may have been faster.
+      path.unlink(missing_ok=True)  # Another run may have removed it.

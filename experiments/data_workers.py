@@ -1,6 +1,6 @@
-"""Worker processes that decode data, and the memory they hand batches over in.
+"""Worker processes that decode data, and the shared memory for their batches.
 
-On Linux this memory is a file system of its own, which in containers may have
+On Linux shared memory is a file system of its own. In a container it may have
 64 MB, whatever the machine has.
 """
 
@@ -26,28 +26,28 @@ from experiments.errors import WorkersDiedError
 
 log = logging.getLogger(__name__)
 
-SHARED_MEMORY = '/dev/shm'  # Where Linux has it.
-SEMAPHORES = 32  # Pages that the queues and events of a worker take.
+SHARED_MEMORY = '/dev/shm'  # Linux only.
+SEMAPHORES = 32  # Pages for the queues and events of one worker.
 MAX_DEATHS = 3  # Of workers, in a row.
-_NO_LEAK = 'ignore:resource_tracker'  # A filter of warnings.
-_DEATH = 'process was terminated unexpectedly'  # As Grain tells of one.
-# Schedulers and terminals send them to all processes of a run. The main one
+_NO_LEAK = 'ignore:resource_tracker'  # A filter for warnings.
+_DEATH = 'process was terminated unexpectedly'  # Part of Grain's message.
+# Schedulers and terminals send these to all processes of a run. The main one
 # decides what happens: it still needs batches up to the step it stops after.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 NumpyBatch = dict[str, Any]  # NumPy arrays [batch, ...] by name.
 
 
 def bytes_of_batches(arrays: Iterable[int], num_workers: int) -> int:
-  """Bytes that the batches of Grain's workers take at most.
+  """Returns the most bytes that the batches of Grain's workers take.
 
-  Each array is handed over in a piece of its own, of whole pages. Of each
-  worker's batches one is being made and one waits in its queue, and in the
-  run's process one waits and one is being read; the run works on another one
-  while it takes the next.
+  Each array takes a piece of shared memory of its own, of whole pages. Each
+  worker has four batches: one is being made, one waits in the worker's queue,
+  one waits in the run's process and one is being read there. The run itself
+  holds two more: one to work on while it takes the next.
 
   Args:
     arrays: bytes of each array of a batch.
-    num_workers: the processes; with 0 nothing is handed over.
+    num_workers: number of worker processes; 0: they take no shared memory.
   """
   if num_workers == 0:
     return 0
@@ -57,10 +57,10 @@ def bytes_of_batches(arrays: Iterable[int], num_workers: int) -> int:
 
 
 def check_shared_memory(needed: int) -> None:
-  """Raises OSError if so many bytes are not free."""
+  """Raises OSError if so many bytes of shared memory are not free."""
   try:
     usage = shutil.disk_usage(SHARED_MEMORY)
-  except FileNotFoundError:  # It is not Linux.
+  except FileNotFoundError:  # This is not Linux.
     return
   if needed > usage.free:
     gigabytes = -(-(usage.used + needed) // 2**30)
@@ -73,7 +73,7 @@ def check_shared_memory(needed: int) -> None:
 
 
 def remedies(gigabytes: int | str) -> str:
-  """Says what to do where it is too small."""
+  """Returns what to do if shared memory is too small."""
   return (
     f'Start the container with more (docker run --shm-size={gigabytes}g), or do'
     ' without: --config.data.num_workers=0.'
@@ -83,16 +83,16 @@ def remedies(gigabytes: int | str) -> str:
 def restarted(
   start: Callable[[int], grain.DatasetIterator],
 ) -> Generator[NumpyBatch]:
-  """Batches of workers that, if they die, are started again where they were.
+  """Yields batches from workers, and restarts workers that have died.
 
   Args:
-    start: starts them, to go on after so many batches.
+    start: starts the workers, after the given number of batches.
 
   Returns:
-    The batches, none lost and none twice.
+    The batches: none is lost and none comes twice.
 
   Raises:
-    WorkersDiedError: if they die `MAX_DEATHS` times without a batch between.
+    WorkersDiedError: if workers die `MAX_DEATHS` times without any batch.
   """
   done = deaths = 0
   while True:
@@ -117,7 +117,7 @@ def restarted(
     except OSError as error:
       if error.errno != errno.ENOSPC:
         raise
-      # Other processes of the machine share it, of this run or not.
+      # Other processes of the machine, of this run or not, use it, too.
       raise OSError(
         f'{SHARED_MEMORY}, which hands batches over, is full. {remedies("N")}'
       ) from error
@@ -132,11 +132,11 @@ def iterate(
     read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return iter(batches.to_iter_dataset(read_options))
   if not flags.FLAGS.is_parsed():
-    # In a notebook, or with another library of flags. Grain reads flags of its
-    # own to start workers: they have their defaults.
+    # In a notebook, or with another library for flags. Grain reads its own
+    # flags to start workers; they have their defaults.
     flags.FLAGS.mark_as_parsed()
-  # One thread a worker, and one finished batch waiting: Grain's own defaults
-  # are 16 threads and 500 batches in each worker.
+  # One thread per worker, and one finished batch waiting: Grain's defaults are
+  # 16 threads and 500 batches in each worker.
   read_options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
   options = grain.MultiprocessingOptions(num_workers=num_workers)
   return iter(
@@ -147,7 +147,7 @@ def iterate(
 
 
 def _live_with_the_run(worker_index: int, num_workers: int) -> None:
-  """Makes a worker deaf to signals, and end when the run's process does."""
+  """Makes a worker ignore signals, and end when the run's process ends."""
   del worker_index, num_workers
   for number in _SIGNALS:
     signal.signal(number, signal.SIG_IGN)
@@ -162,12 +162,12 @@ def _live_with_the_run(worker_index: int, num_workers: int) -> None:
 
 
 def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:
-  """The batches, from workers that no signal reaches as they start.
+  """Yields batches from workers that no signal can reach while they start.
 
-  One that dies before it has read what to do makes Grain wait for ever. Grain
-  starts its threads, and they the workers, as the first batch is asked for: a
-  thread asks for it in which the signals are blocked, as they then are in all
-  that comes of it until a worker ignores them.
+  A worker that dies before it has read its task makes Grain wait for ever.
+  Grain starts its threads, and they start the workers, when the first batch is
+  asked for. So a thread with the signals blocked asks for it: all that it
+  starts inherits this, until each worker ignores the signals.
   """
   first: futures.Future[list[NumpyBatch]] = futures.Future()
 
@@ -179,12 +179,12 @@ def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:
       first.set_exception(error)
 
   # Grain leaves the batches that workers had ready to Python's tracker, which
-  # frees them but warns of a leak.
+  # frees them but warns about a leak.
   if _NO_LEAK not in sys.warnoptions:
     sys.warnoptions.append(_NO_LEAK)
-  # Its own start, in one of those threads, would unblock the signals there.
+  # If it started in one of those threads, it would unblock the signals there.
   resource_tracker.ensure_running()
   threading.Thread(target=ask, daemon=True).start()
   if first.result():
-    yield first.result().pop()  # Not kept here.
+    yield first.result().pop()  # The future would keep it in memory.
   yield from batches

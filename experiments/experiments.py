@@ -1,7 +1,8 @@
-"""Says how to start what was started as a file: `python experiments/run.py`.
+"""Says how to start a module that was started as a file.
 
-Python then looks for the packages of the checkout beside that file, and finds
-this one in their stead. Nothing else imports it.
+After `python experiments/run.py`, Python looks for the checkout's packages
+beside that file, and finds this module in place of the package `experiments`.
+Nothing else imports it.
 """
 
 import pathlib

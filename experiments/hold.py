@@ -1,11 +1,11 @@
 """The hold on a workdir: one launch at a time trains there.
 
-The hold is a small file in the workdir, or an object where that is in a store.
-Its holder renews it. A launch that finds one takes it over if the holder is
-dead: at once where both are on the same machine, which knows its processes, and
-elsewhere when the file has stayed the same for `LEASE` seconds. Nothing but
-creating, reading and replacing a file is asked of the file system, so that it
-works on NFS and Lustre, too, where locks may be missing.
+The hold is a small file in the workdir, or an object if that is in a store. Its
+holder renews it. A launch that finds one takes it over if the holder is dead:
+at once if both are on the same machine, which knows its processes, and
+otherwise when the file has not changed for `LEASE` seconds. The file system
+only has to create, read and replace a file, so this works on NFS and Lustre,
+too, where locks may be missing.
 """
 
 from collections.abc import Iterator
@@ -33,28 +33,28 @@ from experiments import storage
 log = logging.getLogger(__name__)
 
 FILE = 'held_by.json'
-LEASE = 120.0  # Seconds without a renewal after which a hold has run out.
-RENEWAL = 15.0  # Seconds between two renewals, and between two looks at them.
-SETTLING = 0.5  # Seconds in which two that take over at once see each other.
+LEASE = 120.0  # Seconds without a renewal after which a hold expires.
+RENEWAL = 15.0  # Seconds between two renewals, and between two checks for one.
+SETTLING = 0.5  # Seconds after which two launches that take over see who did.
 _turns = itertools.count()
 
 
 class WorkdirInUseError(OSError):
-  """Another launch trains in the workdir; says which."""
+  """Another launch trains in the workdir; the message says which."""
 
 
 @contextlib.contextmanager
 def holding(workdir: str) -> Iterator[None]:
   """Keeps other launches out of a workdir, for as long as the context lasts.
 
-  All processes of a run enter it together; process 0 has the hold.
+  All processes of a run enter the context together; process 0 has the hold.
 
   Args:
-    workdir: the run's directory, which is made if it is not there.
+    workdir: the run's directory, which is created if it does not exist.
 
   Raises:
-    WorkdirInUseError: in all processes, if another launch has it.
-    OSError: likewise, if the hold cannot be written.
+    WorkdirInUseError: in all processes, if another launch trains there.
+    OSError: in all processes, if the hold cannot be written.
   """
   path = storage.absolute(storage.path(workdir)) / FILE
   hold, problem = None, None
@@ -74,10 +74,10 @@ def holding(workdir: str) -> Iterator[None]:
 
 
 def _told_by_the_first(problem: OSError | None) -> OSError | None:
-  """Gives all processes the problem that process 0 has met, if any.
+  """Returns in all processes the error that process 0 has met, if any.
 
-  It is told through the coordinator: the others may have to wait for longer
-  than a collective operation lasts.
+  The coordinator passes it on, because the others may have to wait for longer
+  than a collective operation allows.
   """
   if jax.process_count() == 1:
     return problem
@@ -91,10 +91,10 @@ def _told_by_the_first(problem: OSError | None) -> OSError | None:
 
 
 class _Hold:
-  """The hold of this process, which a thread renews until it is released."""
+  """The hold of this process, renewed by a thread until it is released."""
 
   def __init__(self, path: epath.Path):
-    """Takes it. Raises WorkdirInUseError if another launch has it."""
+    """Takes the hold. Raises WorkdirInUseError if another launch has it."""
     self._path = path
     self._token = uuid.uuid4().hex
     self._renewals = 0
@@ -112,7 +112,7 @@ class _Hold:
       _wait_until_free(path)
       storage.write(path, self._text())
       time.sleep(SETTLING)
-    # Two may have taken it over at once: who wrote last has it.
+    # Two may have taken it over at once: the last to write has it.
     found = _read(path)
     if found is None or found['token'] != self._token:
       raise _in_use(path, found)
@@ -126,7 +126,7 @@ class _Hold:
     try:
       if self._is_ours():
         self._path.unlink(missing_ok=True)
-    except OSError as error:  # It runs out by itself.
+    except OSError as error:  # The hold expires by itself.
       log.warning('%s cannot be removed: %s', self._path, error)
 
   def _text(self) -> str:
@@ -137,7 +137,7 @@ class _Hold:
     return found is None or found['token'] == self._token
 
   def _keep(self) -> None:
-    """Renews it; ends the process if another launch has taken it over."""
+    """Renews the hold; ends the process if another launch has taken it."""
     was_renewed = True
     while not self._released.wait(RENEWAL):
       try:
@@ -150,7 +150,7 @@ class _Hold:
         self._renewals += 1
         storage.write(self._path, self._text())
         was_renewed = True
-      except OSError as error:  # It ends the run where more than this fails.
+      except OSError as error:  # If the run cannot write either, it ends.
         if was_renewed:
           log.warning('The hold cannot be renewed: %s', error)
         was_renewed = False
@@ -162,11 +162,11 @@ def _end(reason: str) -> None:
 
 
 def _wait_until_free(path: epath.Path) -> None:
-  """Returns when the hold is of nobody who lives.
+  """Waits until it is clear that the holder is dead.
 
   Raises:
-    WorkdirInUseError: if its holder lives: on this machine, or elsewhere, where
-      it renews it.
+    WorkdirInUseError: if the holder lives: on this machine, or elsewhere, where
+      it renews the hold.
   """
   seen = _read(path)
   if _lives_here(seen):
@@ -175,10 +175,10 @@ def _wait_until_free(path: epath.Path) -> None:
     log.info('%s was left by a process that is gone.', path)
     return
   log.info(
-    '%s Looking for %.0f s whether it still lives.', _in_use(path, seen), LEASE
+    '%s Checking for %.0f s whether it still runs.', _in_use(path, seen), LEASE
   )
-  # By the number of looks, not the clock: a disk or a store that does not
-  # answer holds up the holder, too.
+  # This counts checks, not time: a disk or a store that does not answer delays
+  # the holder, too.
   for _ in range(round(LEASE / RENEWAL)):
     time.sleep(RENEWAL)
     found = _read(path)
@@ -190,14 +190,14 @@ def _wait_until_free(path: epath.Path) -> None:
 
 
 def _lives_here(record: dict[str, Any] | None) -> bool:
-  """Whether its process is one of this machine, and has not ended."""
+  """Returns whether the holder is a live process of this machine."""
   if record is None or record['machine'] != _machine():
     return False
   try:
     process = psutil.Process(record['process'])
     return (
       process.status() != psutil.STATUS_ZOMBIE
-      # Clocks are set right now and then; numbers are not used again so soon.
+      # Clocks are corrected; process numbers are not reused within seconds.
       and abs(process.create_time() - record['started']) < 2
     )
   except psutil.NoSuchProcess:
@@ -205,7 +205,7 @@ def _lives_here(record: dict[str, Any] | None) -> bool:
 
 
 def _machine() -> str:
-  """Names where process numbers hold: a boot, and a container in it."""
+  """Names what process numbers are unique in: a boot and a container."""
   parts = [socket.gethostname()]
   with contextlib.suppress(OSError):  # Not Linux.
     boot = pathlib.Path('/proc/sys/kernel/random/boot_id')
@@ -214,7 +214,7 @@ def _machine() -> str:
 
 
 def _read(path: epath.Path) -> dict[str, Any] | None:
-  """Reads a hold; None if there is none, or it is just being written."""
+  """Reads a hold; None if there is none, or it is being written."""
   try:
     return json.loads(path.read_text())
   except (FileNotFoundError, ValueError):
@@ -229,5 +229,5 @@ def _in_use(
     f'{path.parent} is in use: process {record.get("process", "?")} on'
     f' {record.get("host", "another machine")} has trained there since'
     f' {record.get("since", "just now")}. Wait for its end, or give another'
-    f' --workdir. If it was killed, its hold runs out within {LEASE:.0f} s.'
+    f' --workdir. If it was killed, its hold expires within {LEASE:.0f} s.'
   )

@@ -1,9 +1,9 @@
-"""Large pages for what a CPU computes with.
+"""Large pages of memory for computing on a CPU.
 
-XLA takes a step's temporaries from malloc and gives them back at its end, and
-Linux then zeroes each page of 4 kB once more: 90,000 of them in a step of a
-third of a second, a third of its time. glibc can ask for pages of 2 MB instead,
-but only of a process that starts with this in its environment.
+XLA takes a step's temporaries from malloc and frees them at its end, and Linux
+then zeroes each page of 4 kB again: 90,000 of them in a step of a third of a
+second, a third of its time. glibc can ask for pages of 2 MB instead, but only
+in a process that starts with this setting in its environment.
 """
 
 import os
@@ -14,11 +14,12 @@ _VALUE = 'glibc.malloc.hugetlb=1'
 
 
 def ask_for_large_pages() -> bool:
-  """Asks for them in all processes started from now on.
+  """Asks for large pages in all processes started from now on.
+
+  The user's own settings of glibc stay as they are.
 
   Returns:
-    Whether this process itself has to be started anew to have them. The user's
-    own settings of glibc are left as they are.
+    Whether this process itself has to be restarted to have them.
   """
   if sys.platform != 'linux' or _VARIABLE in os.environ:
     return False
@@ -27,7 +28,7 @@ def ask_for_large_pages() -> bool:
 
 
 def restart_with_large_pages() -> None:
-  """Starts this process anew, as it was started, if that makes a difference."""
+  """Restarts this process with the same arguments, if it has no large pages."""
   if ask_for_large_pages():
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,6 +1,7 @@
-"""What a process says, to whoever started it.
+"""Sets up the log of a process.
 
-Without JAX: processes that decode clips import the command that started them.
+This does not import JAX, because processes that decode clips import the command
+that started them.
 """
 
 import logging
@@ -11,9 +12,9 @@ from absl import logging as absl_logging
 
 
 def initialize() -> None:
-  """Shows what this project says, and of its libraries only the errors.
+  """Shows this project's messages, and only the errors of other libraries.
 
-  A second call changes nothing: a notebook's cell may run again.
+  A second call changes nothing, because a notebook's cell may run again.
   """
   if logging.getLogger('experiments').handlers:
     return
@@ -25,7 +26,7 @@ def initialize() -> None:
       logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
     )
     if name == 'perceiver':
-      # A model is traced several times: to initialise, to train, to evaluate.
+      # A model is traced several times: to initialise, train and evaluate it.
       handler.addFilter(_NotSaidBefore())
     logger = logging.getLogger(name)
     logger.addHandler(handler)
@@ -34,9 +35,9 @@ def initialize() -> None:
 
 
 def _be_brief_of_failed_saves() -> None:
-  """What Orbax says of one it raises too; that will do.
+  """Hides what libraries say of a failed save, which Orbax raises as well.
 
-  tensorstore tells besides, of each write that was under way, that nobody waits
+  tensorstore also says, for each write that was under way, that nothing waits
   for it any more.
   """
   absl_logging.get_absl_handler().addFilter(

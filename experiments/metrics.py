@@ -1,4 +1,4 @@
-"""Metrics as a run goes on: metrics.jsonl, TensorBoard, lines of progress."""
+"""Writes a run's metrics: metrics.jsonl, TensorBoard, lines of progress."""
 
 from collections.abc import Mapping
 import datetime
@@ -34,9 +34,9 @@ class MetricsWriter:
 
     Args:
       workdir: the run's directory.
-      start_step: the step of the checkpoint that the run goes on from; what
-        was recorded later is forgotten, because it will be recorded again.
-      total_steps: of the run.
+      start_step: the step of the checkpoint that the run goes on from. Later
+        metrics are removed, because they will be recorded again.
+      total_steps: steps of the whole run.
       batch_size: examples in a step.
       num_examples: examples in an epoch.
     """
@@ -55,7 +55,7 @@ class MetricsWriter:
     self._events = _Events(self._mirror.local, start_step + 1)
 
   def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-    """Records metrics, as they stand after a step."""
+    """Records the metrics after a step."""
     if not self._enabled:
       return
     record = {'step': step, 'split': split, **metrics}
@@ -69,8 +69,8 @@ class MetricsWriter:
   def flush(self) -> None:
     """Writes what waits to be written to a store; a disk has it already.
 
-    Before a checkpoint is sealed, so that it never has steps that the records
-    lack. In between `write` does it, for `mirror.Pace`'s share of the time.
+    Called before each save, so that no checkpoint has steps that the records
+    lack. In between, `write` calls it for `mirror.Pace`'s share of the time.
     All processes call it: each has a file of the records that it skipped.
     """
     begin = time.monotonic()
@@ -83,7 +83,7 @@ class MetricsWriter:
   def progress(self, step: int, metrics: Mapping[str, float]) -> None:
     """Logs rate and remaining time, at most every few seconds."""
     now = time.monotonic()
-    if self._last is None:  # The first step took its time to compile.
+    if self._last is None:  # The first step includes the compilation.
       self._last = (now, step)
       return
     then, step_then = self._last
@@ -107,7 +107,7 @@ class MetricsWriter:
     )
 
   def close(self) -> None:
-    """Writes what waits, also where the run has failed."""
+    """Writes what waits, also if the run has failed."""
     try:
       telemetry.flush()
     finally:
@@ -117,14 +117,14 @@ class MetricsWriter:
 
 
 class _Events:
-  """TensorBoard's events, in a file of their own for each launch.
+  """TensorBoard's events, in one file per launch.
 
-  They are written here and now: tensorboardX's own writer does it in a thread,
-  and once that thread has failed, on a full disk, waits for it for ever.
+  They are written at once. tensorboardX's own writer uses a thread, and waits
+  for ever once that thread has failed on a full disk.
   """
 
   def __init__(self, folder: str, first_step: int):
-    """Steps from the first on that are in earlier files hold no more."""
+    """Makes TensorBoard ignore these steps in the files of earlier launches."""
     self._folder = folder
     with storage.writing(folder):
       os.makedirs(folder, exist_ok=True)

@@ -1,13 +1,13 @@
 """The Grain pipeline: from records to batches, in a reproducible order.
 
 Training reads one endless stream: the examples of epoch 0 in a random order,
-then those of epoch 1 in another, and so on. Its order and its augmentation
-depend on the seed alone. Batches are consecutive runs of the stream, dealt to
-the processes in turn, so the position in the stream, in examples, is all that
-a checkpoint needs; it holds for any number of processes, workers and any batch
+then those of epoch 1 in another, and so on. The order and the augmentation
+depend on the seed alone. Batches are consecutive parts of the stream, dealt to
+the processes in turn. So a checkpoint only needs the position in the stream, in
+examples, which is valid for any number of processes and workers and any batch
 size.
 
-A damaged record becomes an example that is masked out; it is named and counted,
+A damaged record becomes an example that is masked out. It is named and counted,
 and too many of them end the run.
 """
 
@@ -26,9 +26,9 @@ from experiments.task import Task
 
 log = logging.getLogger(__name__)
 
-ENDLESS = 2**31  # Epochs. Without a number, batches of one overflow a length.
+ENDLESS = 2**31  # Epochs. With None, a length overflows for batches of one.
 MAX_REASON = 1000  # Bytes of the reason why a record is damaged.
-# Told a record's index, and why; returns how many are known to be damaged, over
+# Takes a damaged record's index and the reason; returns how many are known over
 # all processes and launches.
 OnDamaged = Callable[[int, str], int]
 
@@ -46,26 +46,27 @@ def train_batches(
   process_count: int = 1,
   on_damaged: OnDamaged | None = None,
 ) -> Generator[NumpyBatch]:
-  """This process's share of each global batch, from `position` on, endless.
+  """Yields this process's share of each global batch, without an end.
 
   Args:
     task: decodes and augments.
     source: the training split's records.
-    batch_size: of the global batch, divisible by `process_count`.
-    seed: of order and augmentation.
-    position: examples of the stream, over all processes, that came before.
-    num_workers: processes that decode; 0: threads of this one.
+    batch_size: examples in a global batch, divisible by `process_count`.
+    seed: seed of the order and the augmentation.
+    position: where to begin in the stream: examples, over all processes, that
+      came before.
+    num_workers: number of processes that decode; 0: a thread decodes.
     max_damaged: the largest fraction of damaged records to go on with.
-    process_index: of this process.
-    process_count: of all processes.
+    process_index: index of this process.
+    process_count: number of processes.
     on_damaged: called once for each record that turns out to be damaged.
 
   Returns:
-    Batches of batch_size / process_count examples; to be closed when done.
+    Batches of batch_size / process_count examples; close it when done.
 
   Raises:
     DamagedDataError: from `next`, for too many damaged records.
-    WorkersDiedError: from `next`, if workers die again and again.
+    WorkersDiedError: from `next`, if workers die repeatedly.
   """
 
   def example(index: int, rng: np.random.Generator) -> NumpyBatch:
@@ -100,10 +101,11 @@ def eval_batches(
   process_count: int = 1,
   on_damaged: OnDamaged | None = None,
 ) -> Generator[NumpyBatch]:
-  """Every example once, in order; the last batch is filled up, mask False.
+  """Yields every example once, in order.
 
-  'record' [batch] tells which of the split they are. Raises what
-  `train_batches` raises.
+  The last batch is padded; its mask is False there. 'record' [batch] has the
+  indices of the examples in the split. Arguments and errors are those of
+  `train_batches`.
   """
   count = len(source)
   padded = -(-count // batch_size) * batch_size
@@ -131,12 +133,12 @@ def eval_batches(
 def shared_bytes(
   spec: Mapping[str, Any], batch_size: int, num_workers: int
 ) -> int:
-  """Bytes of shared memory that the batches of a pipeline take.
+  """Returns the bytes of shared memory that a pipeline's batches take.
 
   Args:
-    spec: the examples' arrays.
-    batch_size: of this process's share.
-    num_workers: its workers.
+    spec: the arrays of an example.
+    batch_size: examples in this process's share of a batch.
+    num_workers: number of this process's workers.
   """
   sizes = [math.prod(x.shape) * x.dtype.itemsize for x in spec.values()]
   sizes += [1, 8, 4, MAX_REASON]  # 'mask', 'damaged', 'record', 'reason'.
@@ -150,10 +152,10 @@ def _example(
   exists: bool,
   decode: Callable[[], NumpyBatch],
 ) -> NumpyBatch:
-  """A record's example, with its mask; if it is damaged, its index and why.
+  """Returns a record's example with its mask, and the damage if there is any.
 
-  The reason travels as bytes: workers hand over arrays, not errors, and another
-  try to decode may not fail where augmentation is random.
+  The reason travels as bytes, because workers hand over arrays only, and
+  decoding again may not fail, since augmentation is random.
   """
   damaged, reason = -1, b''
   try:
@@ -176,7 +178,7 @@ def _report_damaged(
   max_damaged: float,
   on_damaged: OnDamaged | None,
 ) -> Generator[NumpyBatch]:
-  """Names each damaged record once; stops when they are too many of `count`."""
+  """Names each damaged record once; raises if too many of `count` are."""
   damaged: set[int] = set()
   try:
     for batch in batches:

@@ -1,4 +1,4 @@
-"""SIGTERM: how a scheduler tells a run to stop, and how the run takes it."""
+"""SIGTERM, by which a scheduler tells a run to stop."""
 
 import itertools
 
@@ -13,13 +13,13 @@ class PreemptedError(RuntimeError):
 
 
 def is_told_to_stop() -> bool:
-  """Whether all processes are to stop here.
+  """Returns whether all processes are to stop here.
 
-  They agree on one of their next questions, so each has to ask as often as the
-  others, at the same places: after each step and each batch of an evaluation.
-  Nobody else may ask JAX, see `checkpoint`: it says yes to one number alone.
+  They agree on one of their next calls. So all have to call this equally often,
+  at the same places: after each step and each batch of an evaluation. Nothing
+  else may ask JAX, because it says yes to one number only; see `checkpoint`.
   """
-  # Before `jax.distributed` runs, SIGTERM ends the process without further ado.
+  # Before `jax.distributed` runs, SIGTERM just ends the process.
   return jax.distributed.is_initialized() and (
     multihost_utils.reached_preemption_sync_point(next(_questions))
   )

@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 def parse_steps(text: str | None, total_steps: int) -> range:
-  """The steps that 'START:COUNT' names; none for None.
+  """Returns the steps that 'START:COUNT' names; none for None.
 
   Raises:
-    ValueError: if it is not of this form, or the run has no such steps.
+    ValueError: if the text has another form, or the run has no such steps.
   """
   if text is None:
     return range(0)
@@ -35,17 +35,17 @@ def parse_steps(text: str | None, total_steps: int) -> range:
 
 
 class Profiler:
-  """Traces a run's steps: of all devices, and of the host beside them."""
+  """Traces steps of a run, on all devices and on the host."""
 
   def __init__(self, workdir: str, steps: range):
     """Writes to the workdir's plugins/profile, where TensorBoard looks."""
     self._workdir = workdir
-    self._mirror: mirror.Mirror | None = None  # What a trace is written to.
+    self._mirror: mirror.Mirror | None = None  # Where the trace is written.
     self._steps = steps
-    self._annotation: Any = None  # Of the step that is traced at the moment.
+    self._annotation: Any = None  # Of the step being traced.
 
   def start(self, step: int) -> None:
-    """Before a step, and before its data is asked for."""
+    """Begins a step, before its data is read."""
     if step not in self._steps:
       return
     if self._mirror is None:
@@ -55,7 +55,7 @@ class Profiler:
     self._annotation.__enter__()
 
   def stop(self, step: int, metrics: Any) -> None:
-    """After a step was dispatched; waits for the last one that is traced."""
+    """Ends a step, once it is dispatched; waits for the last traced one."""
     if self._annotation is not None:
       self._annotation.__exit__(None, None, None)
       self._annotation = None

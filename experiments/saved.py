@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def read_config(workdir: str) -> ConfigDict:
-  """The config that a run was launched with, last.
+  """Returns the config of a run's last launch.
 
   Raises:
     FileNotFoundError: if the directory is not a run's.
-    ValueError: if the file is no config.
+    ValueError: if the file is not a config.
   """
   path = storage.path(workdir) / telemetry.CONFIG
   if not path.exists():
@@ -48,7 +48,7 @@ def read_config(workdir: str) -> ConfigDict:
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A config's values, or those of a part of it, by 'section.key'."""
+  """Returns the values of a config, or of a part of it, by 'section.key'."""
   values: dict[str, Any] = {}
   for key, value in config.items():
     if isinstance(value, Mapping):
@@ -59,13 +59,11 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_config(experiment: Experiment, workdir: str) -> None:
-  """Compares a config with the one that a run was launched with, last.
-
-  What they differ in is logged.
+  """Compares a config with that of a run's last launch; logs differences.
 
   Raises:
     CheckpointMismatchError: if the run's weights mean something else with this
-      config, though they may have the same shapes.
+      config, even if their shapes are the same.
     ValueError: if the run's config cannot be read.
   """
   if not (storage.path(workdir) / telemetry.CONFIG).exists():
@@ -75,7 +73,7 @@ def check_config(experiment: Experiment, workdir: str) -> None:
     )
     return
   config = experiment.config.to_dict()
-  # What an older version left out has its default.
+  # Keys that an older version did not have take their defaults.
   before, now = (
     json.loads(
       json.dumps(config_effects.defaults(config) | flat(x), default=str)
@@ -95,7 +93,7 @@ def check_config(experiment: Experiment, workdir: str) -> None:
     for key in changed
     if config_effects.effect(key, config) == Effect.FUNCTION
   ]
-  # The keys of another class differ anyhow.
+  # With another class, its keys differ anyway.
   wrong = [key for key in wrong if key in config_effects.NAMES] or wrong
   if wrong:
     raise CheckpointMismatchError(
@@ -109,17 +107,17 @@ def check_config(experiment: Experiment, workdir: str) -> None:
 def open_run(
   workdir: str, data_dir: str | None = None, checkpoint: str | None = None
 ) -> Experiment:
-  """A run's experiment on one device of this machine, wherever it was trained.
+  """Opens a run, wherever it was trained, on one device of this machine.
 
   Args:
-    workdir: of the run.
-    data_dir: where its data is here; None: where it was.
-    checkpoint: to `restore`, 'latest' or 'best'; None: as its config says.
+    workdir: the run's directory.
+    data_dir: where its data is on this machine; None: as its config says.
+    checkpoint: what to `restore`, 'latest' or 'best'; None: as its config says.
 
   Raises:
     FileNotFoundError: if the directory is not a run's.
     OSError: if JAX has no device.
-    ValueError: if its config is none, or none of this version.
+    ValueError: if its config cannot be read, or does not fit this version.
   """
   config = read_config(workdir)
   if data_dir is not None:
@@ -134,7 +132,7 @@ def open_run(
 
 
 def class_names(run: Experiment, workdir: str) -> Sequence[str]:
-  """What people call the classes: as the run stored it, or as its data says."""
+  """Returns the classes' names, from the run's directory or from its data."""
   path = storage.path(workdir) / telemetry.CLASSES
   if path.exists():
     return json.loads(path.read_text())
@@ -142,11 +140,11 @@ def class_names(run: Experiment, workdir: str) -> Sequence[str]:
 
 
 def restore(experiment: Experiment, workdir: str) -> TrainState:
-  """A run's latest or best checkpoint, as `eval.checkpoint` says.
+  """Restores a run's latest or best checkpoint, as `eval.checkpoint` says.
 
   Raises:
     FileNotFoundError: if the workdir has no intact checkpoint.
-    checkpoint.CheckpointMismatchError: if it is of another model.
+    checkpoint.CheckpointMismatchError: if it belongs to another model.
   """
   task, config = experiment.task, experiment.config
   watchdog.begin('restoring')
@@ -172,10 +170,10 @@ def restore(experiment: Experiment, workdir: str) -> TrainState:
 def restore_step(
   experiment: Experiment, workdir: str, checkpoints: Checkpoints, step: int
 ) -> tuple[TrainState, int]:
-  """The state of a checkpoint, and its position in the data.
+  """Restores a checkpoint: the state, and the position in the data.
 
   Raises:
-    checkpoint.CheckpointMismatchError: if it is of another model.
+    checkpoint.CheckpointMismatchError: if it belongs to another model.
   """
   check_config(experiment, workdir)
   return checkpoints.restore(step, abstract_state(experiment))
@@ -184,7 +182,7 @@ def restore_step(
 def evaluate_checkpoint(
   experiment: Experiment, workdir: str
 ) -> evaluate.SplitMetrics:
-  """Evaluates what `restore` restores; raises what both may raise."""
+  """Evaluates what `restore` returns; raises what either may raise."""
   sources = evaluate.open_sources(experiment)
   data_workers.check_shared_memory(evaluate.shared_bytes(experiment))
   state = restore(experiment, workdir)
@@ -195,7 +193,7 @@ def evaluate_checkpoint(
 
 
 def abstract_state(experiment: Experiment) -> TrainState:
-  """The state's shapes, dtypes and shardings."""
+  """Returns the state's shapes, dtypes and shardings."""
   shapes = experiment.state_shapes
   shardings = sharding.state_shardings(experiment.mesh, shapes)
   return jax.tree.map(
@@ -206,7 +204,7 @@ def abstract_state(experiment: Experiment) -> TrainState:
 
 
 def _with_tuples(value: Any) -> Any:
-  """JSON's lists as the tuples that configs have."""
+  """Replaces JSON's lists by tuples, which configs have."""
   if isinstance(value, dict):
     return {key: _with_tuples(x) for key, x in value.items()}
   if isinstance(value, list):

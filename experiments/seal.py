@@ -1,7 +1,7 @@
-"""Seals of checkpoints, which tell those that are as they were written.
+"""Seals of checkpoints, which tell whether their files are intact.
 
 Orbax commits a checkpoint by renaming it, but does not notice later damage to
-its files. So each finished one gets a manifest of their SHA-256 sums.
+its files. So each finished checkpoint gets a manifest of their SHA-256 sums.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 MANIFEST = 'manifest.json'
 DAMAGED = 'damaged'  # Where damaged checkpoints are moved to.
-SCORE = 'metrics'  # Orbax's name for the item that has the metrics.
+SCORE = 'metrics'  # Orbax's name for a checkpoint's metrics.
 READERS = 8  # Files that are read at once for their sums.
-# Files that desktops, editors and NFS leave where they look. They are never
-# sealed, since they go as they came.
+# Files that desktops, editors and NFS add to folders and remove again. They are
+# never sealed.
 STRAYS = (
   *('.DS_Store', '._*', 'Thumbs.db', 'desktop.ini'),
   *('.nfs*', '*~', '.#*', '#*#', '.*.sw?'),
@@ -30,13 +30,13 @@ STRAYS = (
 
 
 def _sum(path: epath.Path) -> str:
-  """SHA-256 of a file. Raises OSError if it cannot be read."""
+  """Returns a file's SHA-256. Raises OSError if it cannot be read."""
   with path.open('rb') as f:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
 def _sum_or_problem(path: epath.Path) -> str:
-  """SHA-256 of a file, or why there is none: 'missing' or 'unreadable (…)'."""
+  """Returns a file's SHA-256, or 'missing' or 'unreadable (…)'."""
   try:
     return _sum(path)
   except FileNotFoundError:
@@ -48,17 +48,17 @@ def _sum_or_problem(path: epath.Path) -> str:
 def _of_each(
   function: Callable[[epath.Path], str], paths: Iterable[epath.Path]
 ) -> list[str]:
-  """Results side by side: an object in a store takes several round trips."""
+  """Maps a function over paths in threads, since stores answer slowly."""
   with futures.ThreadPoolExecutor(READERS) as readers:
     return list(readers.map(function, paths))
 
 
 def write(directory: epath.Path, part: str = '') -> None:
-  """Writes the manifest of a finished checkpoint, which is read for it.
+  """Reads a finished checkpoint and writes its manifest.
 
   Args:
-    directory: of the checkpoint.
-    part: a folder that was added to a sealed one; '': nothing is sealed yet.
+    directory: the checkpoint's folder.
+    part: a folder that was added to a sealed checkpoint; '' to seal all of one.
 
   Raises:
     OSError: if a file cannot be read; nothing is sealed then.
@@ -77,9 +77,9 @@ def write(directory: epath.Path, part: str = '') -> None:
 
 
 def find_damage(directory: epath.Path) -> str | None:
-  """Says what is wrong with a checkpoint; None if it is as it was sealed.
+  """Returns what is wrong with a checkpoint; None if it is intact.
 
-  Only files that the manifest names can be damaged: others may come and go.
+  Only files that the manifest names count: others may come and go.
   """
   manifest = directory / MANIFEST
   if not manifest.exists():
@@ -99,15 +99,12 @@ def find_damage(directory: epath.Path) -> str | None:
 
 
 def sound_steps(directory: epath.Path, *, set_aside: bool) -> list[int]:
-  """Steps with an intact checkpoint, the newest first.
+  """Returns the steps of intact checkpoints, the newest first.
 
   Args:
-    directory: of all checkpoints.
-    set_aside: whether to move the others out of the way, so that training can
-      write their steps again.
-
-  Returns:
-    The steps; only what process 0 sees counts.
+    directory: the folder of all checkpoints.
+    set_aside: whether to move damaged ones away, so that training can write
+      their steps again.
   """
   if not directory.exists():
     return []

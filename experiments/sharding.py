@@ -1,7 +1,7 @@
 """One code path from one CPU to a TPU pod: a mesh and named shardings.
 
-The mesh has two axes: `data`, which the batch is split over, and `model`, which
-the weights are split over where a config asks for it.
+The mesh has two axes: the batch is split over `data`, and the weights are split
+over `model` if a config asks for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from experiments.errors import explaining_no_device
 def make_mesh(
   model_parallel: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """A mesh [data, model] of all devices, or of those given.
+  """Returns a mesh [data, model] of all devices, or of the given ones.
 
   Raises:
-    OSError: if JAX has none.
+    OSError: if JAX has no device.
     ValueError: if the devices of a process cannot be dealt into groups of
       `model_parallel`.
   """
@@ -47,7 +47,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Splits the leading axis over `data`."""
+  """Returns a sharding that splits the leading axis over `data`."""
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
@@ -55,7 +55,7 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
   """Splits the last axis of matrices over `model`; replicates the rest.
 
   Args:
-    mesh: as from `make_mesh`.
+    mesh: a mesh [data, model].
     state: a tree of shapes; optimizer moments are split as their weights are.
 
   Returns:
@@ -73,7 +73,7 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
-  """This process's share of a batch, as part of the global array [B, ...]."""
+  """Puts this process's share of a batch into global arrays [B, ...]."""
   sharding = batch_sharding(mesh)
   return {
     name: jax.make_array_from_process_local_data(sharding, x)

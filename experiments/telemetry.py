@@ -1,8 +1,8 @@
-"""What a run leaves on record: metrics, launches, endings, what was skipped.
+"""Records that a run leaves: metrics, launches, endings, what was skipped.
 
-An object in a store is written whole: to append to it is to read it and to
-write all of it again. So what is appended there is kept until `flush`, and
-whoever appends says when that is.
+An object in a store is written whole: to append to it, all of it is read and
+written again. So lines for a store are kept in memory until `flush`, and the
+caller decides when that is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ METRICS = 'metrics.jsonl'
 CONFIG = 'config.json'
 CLASSES = 'classes.json'
 LAUNCHES = 'launches.jsonl'
-ENDINGS = 'endings.jsonl'  # Of launches, but those that were killed.
+ENDINGS = 'endings.jsonl'  # Of launches that were not killed.
 SKIPPED_STEPS = 'nonfinite_steps.jsonl'
 FINISHED = 'finished'
 PACKAGES = (
@@ -43,10 +43,10 @@ _pending: dict[epath.Path, list[str]] = {}  # Appended, and not yet written.
 
 
 def append(path: epath.Path, text: str) -> None:
-  """Adds to a file: now on a disk, with the next `flush` in a store.
+  """Adds to a file: at once on a disk, with the next `flush` in a store.
 
   Raises:
-    OSError: as `storage.writing`; of a store, `flush` does.
+    OSError: as `storage.writing`; for a store, `flush` raises it.
   """
   if storage.is_local(path):
     with storage.writing(path), open(path, 'ab+') as file:
@@ -60,7 +60,7 @@ def append(path: epath.Path, text: str) -> None:
 
 
 def flush() -> None:
-  """Writes what was appended to objects in stores."""
+  """Writes what has been appended to objects in stores."""
   for path, texts in list(_pending.items()):
     there = path.read_text() if path.exists() else ''
     storage.write(path, there + ''.join(texts))
@@ -68,12 +68,12 @@ def flush() -> None:
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-  """The metrics of a run, in the order of the steps."""
+  """Returns a run's metrics, in the order of the steps."""
   return read_records(workdir, METRICS)
 
 
 def forget_metrics(workdir: str, after: int) -> None:
-  """Removes what was recorded after a step, where a launch goes on from it."""
+  """Removes the metrics after the step that a launch goes on from."""
   path = storage.path(workdir) / METRICS
   if path.exists():
     records = [r for r in read_metrics(workdir) if r['step'] <= after]
@@ -82,7 +82,7 @@ def forget_metrics(workdir: str, after: int) -> None:
 
 
 def read_records(workdir: str, name: str) -> list[dict[str, Any]]:
-  """A file's lines of JSON, without a last one that a kill cut off."""
+  """Returns a file's lines of JSON, without one that a kill cut off."""
   records = []
   for line in (storage.path(workdir) / name).read_text().splitlines():
     try:
@@ -93,8 +93,8 @@ def read_records(workdir: str, name: str) -> list[dict[str, Any]]:
 
 
 def write_files(workdir: str, files: Mapping[str, str | bytes]) -> None:
-  """Writes files by name, each whole or not at all; only process 0 does."""
-  flush()  # What was skipped on the way.
+  """Writes files by name in process 0, each whole or not at all."""
+  flush()  # Of all processes: each has records of what it skipped.
   if jax.process_index() != 0:
     return
   for name, content in files.items():
@@ -108,15 +108,15 @@ def _append_record(workdir: str, name: str, record: Mapping[str, Any]) -> None:
 
 
 def record_skipped(workdir: str, split: str, record: int, reason: str) -> None:
-  """Adds a line on a damaged record to this process's file of them."""
+  """Adds a line on a damaged record to this process's file."""
   line = {'split': split, 'record': record, 'reason': reason}
   _append_record(workdir, f'skipped_{jax.process_index()}.jsonl', line)
 
 
 class DamagedRecords:
-  """The damaged records of a split, over all processes and launches.
+  """Damaged records of one split, over all processes and launches.
 
-  Each process has a file of those that it met first, which the others read.
+  Each process has a file of the ones that it met first; the others read it.
   """
 
   def __init__(self, workdir: str, split: str):
@@ -125,7 +125,7 @@ class DamagedRecords:
     self._known: set[int] | None = None  # Read when the first one is met.
 
   def add(self, record: int, reason: str) -> int:
-    """Records one, unless it is on record; returns how many there are."""
+    """Records a damaged record, if new; returns how many are known."""
     if self._known is None or jax.process_count() > 1:
       on_record = read_skipped(self._workdir)
       self._known = {x for split, x in on_record if split == self._split}
@@ -136,12 +136,12 @@ class DamagedRecords:
     return len(self)
 
   def __len__(self) -> int:
-    """How many were on record at the last look."""
+    """Returns how many were known at the last `add`."""
     return len(self._known or ())
 
 
 def read_skipped(workdir: str) -> dict[tuple[str, int], str]:
-  """Why records were skipped, by split and index, in all launches."""
+  """Returns why records were skipped in all launches, by split and index."""
   skipped = {}
   for path in sorted(storage.path(workdir).glob('skipped_*.jsonl')):
     for line in read_records(workdir, path.name):
@@ -150,13 +150,13 @@ def read_skipped(workdir: str) -> dict[tuple[str, int], str]:
 
 
 def record_skipped_step(workdir: str, step: int, reason: str) -> None:
-  """Adds a line on a step that changed nothing, as it was not finite."""
+  """Adds a line on a step that changed nothing because it was not finite."""
   if jax.process_index() == 0:
     _append_record(workdir, SKIPPED_STEPS, {'step': step, 'reason': reason})
 
 
 def read_skipped_steps(workdir: str) -> dict[int, str]:
-  """Why steps changed nothing, in all launches."""
+  """Returns why steps changed nothing in all launches, by step."""
   if not (storage.path(workdir) / SKIPPED_STEPS).exists():
     return {}
   lines = read_records(workdir, SKIPPED_STEPS)
@@ -169,14 +169,14 @@ def record_ending(workdir: str, reason: str) -> None:
     try:
       _append_record(workdir, ENDINGS, {'reason': reason})
       flush()
-    except OSError as error:  # Which may be what ended it.
+    except OSError as error:  # The same error may have ended the launch.
       log.warning('%s', error)
 
 
 def record_launch(
   workdir: str, config: Any, start_step: int, class_names: Sequence[str]
 ) -> None:
-  """Stores the resolved config, and a line on this launch: what ran where."""
+  """Stores the config and the classes, and adds a line on this launch."""
   if jax.process_index() != 0:
     return
   text = json.dumps(config.to_dict(), indent=1, default=str) + '\n'
@@ -196,7 +196,7 @@ def record_launch(
 
 
 def commit() -> str:
-  """The checkout's commit, marked if files differ from it."""
+  """Returns the checkout's commit, marked if files differ from it."""
   directory = epath.Path(__file__).parent
   try:
     return subprocess.run(

@@ -1,8 +1,10 @@
 """Ends a process that stands still, so that a scheduler can start it again.
 
-Python does not run while a library hangs with the interpreter's lock, nor does
-a signal's handler. So there are two clocks: a thread looks at what the run says
-it is doing, and faulthandler, which needs no lock, at that thread.
+A thread watches what the run says it is doing. faulthandler watches the thread:
+it needs no interpreter lock, so it works even while a library hangs with the
+lock, when neither Python nor a signal's handler runs. faulthandler alone would
+exit with status 1 instead of 75 and record no reason, which
+tests/experiments/test_watchdog.py shows.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,19 +24,19 @@ import jax
 
 log = logging.getLogger(__name__)
 
-STATUS = os.EX_TEMPFAIL  # 75: what the process exits with; try again.
-_STDERR = 2  # Whatever Python has made of sys.stderr.
-_INTERVAL = 1.0  # Seconds between two looks.
-_GRACE = 5.0  # Seconds without a look, after the limit.
+STATUS = os.EX_TEMPFAIL  # 75, the exit status: try again.
+_STDERR = 2  # Not sys.stderr, which may have been replaced.
+_INTERVAL = 1.0  # Seconds between two checks.
+_GRACE = 5.0  # Seconds after the limit, for the thread to act first.
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Seconds that something may take; 0: for ever."""
+  """Seconds that each activity may take; 0: no limit."""
 
-  step: float  # Also a batch of an evaluation, a save, the next data.
+  step: float  # Also a batch of an evaluation, a save, waiting for data.
   compilation: float
-  restoring: float  # Also all else before the first step.
+  restoring: float  # Also everything else before the first step.
 
   def of(self, activity: str) -> float:
     limits = {
@@ -75,7 +77,7 @@ class _Watchdog:
     elapsed = time.monotonic() - since
     limit = self._limits.of(activity)
     if limit < math.inf:
-      # Without another look until then, the process ends.
+      # faulthandler ends the process, if no later check puts this off.
       left = max(limit - elapsed, _INTERVAL) + _GRACE
       faulthandler.dump_traceback_later(left, exit=True, file=_STDERR)
     else:
@@ -91,7 +93,7 @@ class _Watchdog:
     )
     faulthandler.dump_traceback(file=_STDERR)
     print(f'Error: {reason}', file=sys.stderr, flush=True)
-    # It may hang as well: then faulthandler ends the process.
+    # If this hangs as well, faulthandler ends the process.
     self._on_end(reason)
     os._exit(STATUS)
 
@@ -101,11 +103,11 @@ _current: _Watchdog | None = None
 
 @contextlib.contextmanager
 def watching(limits: Limits, on_end: Callable[[str], None]) -> Iterator[None]:
-  """Ends the process, if what is said to `begin` inside takes too long.
+  """Ends the process if an activity that `begin` names takes too long.
 
   Args:
-    limits: of each activity, in seconds.
-    on_end: told why, just before the end.
+    limits: seconds for each activity.
+    on_end: called with the reason, just before the end.
   """
   global _current
   _current = _Watchdog(limits, on_end)
@@ -117,21 +119,23 @@ def watching(limits: Limits, on_end: Callable[[str], None]) -> Iterator[None]:
 
 
 def begin(activity: str) -> None:
-  """What the process does from now on; its time starts anew.
+  """Says what the process does from now on; its time starts at zero.
+
+  Without `watching` this does nothing.
 
   Args:
-    activity: 'compilation', 'restoring', or anything that has the limit of a
-      step. Without `watching` nothing comes of it.
+    activity: 'compilation', 'restoring', or any text, which has the limit of a
+      step.
   """
   if _current is not None:
     _current.begin(activity)
 
 
 def compiles_first(function: Callable[..., Any]) -> Callable[..., Any]:
-  """A jitted function, whose first call may take as long as a compilation.
+  """Wraps a jitted function: its first call has the limit of a compilation.
 
-  That call waits for its result: processes that compile faster than others
-  wait for them there.
+  The first call waits for its result, because processes that compile faster
+  wait there for the others.
   """
   is_compiled = False
 

@@ -1,4 +1,4 @@
-"""Descriptions of files that are there, for error messages."""
+"""Descriptions of existing files, for error messages."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -8,13 +8,13 @@ _SHOWN = 5  # Names, or kinds of files, in a message.
 
 
 def shown(names: Sequence[str]) -> str:
-  """The first names, and how many more there are."""
+  """Returns the first names, and how many more there are."""
   more = len(names) - _SHOWN
   return ', '.join(names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
 
 
 def at(path: str) -> str:
-  """A sentence that says what lies at a path."""
+  """Returns a sentence that says what is at a path."""
   if os.path.isfile(path):
     return f'{path} is a file.'
   try:
@@ -31,13 +31,13 @@ def at(path: str) -> str:
 
 
 def summary(names: Iterable[str]) -> str:
-  """How many files there are of each suffix, such as '12 .flac, 1 .md'.
+  """Counts files by suffix, such as '12 .flac, 1 .md'.
 
   Args:
-    names: of the files; folders end in a slash and do not count.
+    names: names of files; those of folders end in a slash and do not count.
 
   Returns:
-    The most frequent suffixes; of few files, their names.
+    The most frequent suffixes; the names, if there are few files.
   """
   files = [os.path.basename(name) for name in names if not name.endswith('/')]
   if len(files) < _SHOWN:
@@ -51,24 +51,24 @@ def summary(names: Iterable[str]) -> str:
 
 
 def inside(folder: str) -> str:
-  """The `summary` of all files below a folder."""
+  """Returns the `summary` of all files below a folder."""
   return summary(name for _, _, names in os.walk(folder) for name in names)
 
 
 def by_suffix(
   folders: Iterable[str], root: str, is_taken: Callable[[str], bool]
 ) -> str:
-  """How many files there are of each suffix that do not count.
+  """Counts by suffix the files that are not taken.
 
   Args:
-    folders: where to look, also in all folders in them. Links to folders in
-      them are not followed.
-    root: above them all, which the names in the message start from.
-    is_taken: whether a file counts, by its path from `root`.
+    folders: where to look, including all folders in them. Links to folders are
+      not followed.
+    root: a folder above them all; paths in the message are relative to it.
+    is_taken: whether a file is taken, by its path from `root`.
 
   Returns:
     '240 .png, such as a/1.png; 2 .jpeg, such as a/b/1.JPEG', the most frequent
-    suffixes first; '' if there are no files that do not count.
+    suffixes first; '' if all files are taken.
   """
   numbers: Counter[str] = Counter()
   examples: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Parts of a training split: held out where a data set has none to pick by."""
+"""Splits a training set, where a data set has no validation split."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,7 +14,7 @@ class Subset(Sequence[Any]):
   """Some of a sequence's records."""
 
   records: Sequence[Any]
-  indices: np.ndarray  # Of records, in the order to have them in.
+  indices: np.ndarray  # Of the records, in the subset's order.
 
   def __len__(self) -> int:
     return len(self.indices)
@@ -24,12 +24,12 @@ class Subset(Sequence[Any]):
 
 
 def indices(split: str, size: int, validation_fraction: float) -> np.ndarray:
-  """Which records of the published training split are in a part of it.
+  """Returns which records of the published training split are in a split.
 
   Args:
     split: 'train' or 'validation'.
-    size: of the published training split.
-    validation_fraction: how much of it is held out.
+    size: number of records in the published training split.
+    validation_fraction: the fraction of them to hold out.
   """
   order = np.random.default_rng(SEED).permutation(size)
   held_out = round(validation_fraction * size)

@@ -1,13 +1,14 @@
-"""Exported models: a config and tensors that fit each other.
+"""Exported models: a config, and the tensors that it asks for.
 
-A folder holds model.safetensors, the parameters by their paths in Haiku, and
-config.json, which says the model and its input:
+A folder has model.safetensors, the parameters by their paths in Haiku, and
+config.json, which describes the model and its input:
 
-  format      'perceiver-haiku', and which version of it
+  format      'perceiver-haiku'
+  version     the version of this format
   model       the arguments of `Perceiver`
   input       the modalities by name, see `modalities.from_json`
-  classes     what people call them
-  scores      'softmax', or 'sigmoid' where an example has several labels
+  classes     their names
+  scores      'softmax', or 'sigmoid' if an example may have several labels
 
 Folders of transformers' PerceiverForImageClassification… are read as well, see
 `perceiver.huggingface`.
@@ -28,23 +29,23 @@ from perceiver.weight_files import PathLike, WeightsError
 FORMAT = {'format': 'perceiver-haiku', 'version': 1}
 KEYS = {*FORMAT, 'model', 'input', 'classes', 'scores'}
 SCORES = ('softmax', 'sigmoid')
-# How to compute, not what: for whoever loads a model to choose.
+# They say how to compute, not what: the caller chooses them.
 CHOICES = ('attention', 'attention_tile', 'attention_kernel', 'remat')
-# Self-attends times cross-attends: a lying file is not to take hours.
+# Self-attends times cross-attends. More could take hours to refuse.
 MAX_LAYERS = 1 << 16
 
 
 def read(
   folder: PathLike,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """A folder's config and tensors, checked against each other.
+  """Reads a folder's config and tensors, and checks that they fit.
 
   Raises:
     FileNotFoundError: if there is no such folder, or a file is missing in it.
     weight_files.WeightsError: as `from_pretrained`.
   """
   config = weight_files.read_json(folder)
-  names: dict[str, str] = {}  # As the file has them, where they differ.
+  names: dict[str, str] = {}  # Of tensors in the file, if they differ.
   convert = None
   if config.get('model_type') == huggingface.MODEL_TYPE:
     config, convert = huggingface.read_config(folder, config)
@@ -63,17 +64,17 @@ def write(
   tensors: Mapping[str, np.ndarray],
   **rest: Any,
 ) -> None:
-  """Writes what `read` reads.
+  """Writes a folder that `read` reads.
 
   Args:
-    folder: that does not exist yet, or is empty.
-    config: its keys; those of `FORMAT` may be left out.
-    tensors: by name.
-    **rest: as of `weight_files.write`.
+    folder: a folder that does not exist yet or is empty.
+    config: the content of config.json, with or without the keys of `FORMAT`.
+    tensors: arrays by name.
+    **rest: further arguments of `weight_files.write`.
 
   Raises:
-    FileExistsError: if there is something already.
-    weight_files.WeightsError: if the two do not fit each other.
+    FileExistsError: if the folder exists and is not empty.
+    weight_files.WeightsError: if config and tensors do not fit each other.
   """
   config = FORMAT | dict(config)
   _check_config(folder, config)
@@ -82,7 +83,7 @@ def write(
 
 
 def as_params(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Haiku's tree of parameters; 'module/name' has `name` of the module."""
+  """Returns Haiku's tree of parameters, from tensors by 'module/name'."""
   params: dict[str, dict[str, Any]] = {}
   for path, tensor in tensors.items():
     module, _, name = path.rpartition('/')
@@ -91,7 +92,7 @@ def as_params(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def as_tensors(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-  """The inverse of `as_params`."""
+  """Returns tensors by 'module/name': the inverse of `as_params`."""
   return {
     f'{module}/{name}': value
     for module, values in params.items()
@@ -100,7 +101,7 @@ def as_tensors(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def read_modalities(config: Mapping[str, Any]) -> dict[str, Modality]:
-  """Raises ValueError if a config's input is none."""
+  """Returns a config's modalities. Raises ValueError if they are invalid."""
   inputs = config['input']
   if not isinstance(inputs, dict) or not inputs:
     raise ValueError("'input' must name at least one modality.")
@@ -108,7 +109,7 @@ def read_modalities(config: Mapping[str, Any]) -> dict[str, Modality]:
 
 
 def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
-  """Raises WeightsError for no config; what is in `model` is not looked at."""
+  """Raises WeightsError if a config is invalid; `model` is checked later."""
   where = f'{folder}/{weight_files.CONFIG}'
   if any(config.get(key) != value for key, value in FORMAT.items()):
     raise WeightsError(
@@ -125,7 +126,9 @@ def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
   if not isinstance(model, dict) or not (
     isinstance(classes, list) and all(isinstance(x, str) for x in classes)
   ):
-    raise WeightsError(f"{where}: 'model' or 'classes' are of another type.")
+    raise WeightsError(
+      f"{where}: 'model' must be an object, and 'classes' a list of strings."
+    )
   if config['scores'] not in SCORES:
     raise WeightsError(f"{where}: 'scores' must be one of {SCORES}.")
   if len(classes) != model.get('num_classes'):
@@ -137,7 +140,9 @@ def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
   for key in ('cross_attends', 'latent_transformers', 'self_attends'):
     count = model.get(f'num_{key}', 1)
     if not isinstance(count, int):
-      raise WeightsError(f'{where}: model.num_{key}={count!r} is no integer.')
+      raise WeightsError(
+        f'{where}: model.num_{key}={count!r} is not an integer.'
+      )
     layers *= max(count, 1)
   if layers > MAX_LAYERS:
     raise WeightsError(f'{where}: a model of {layers} layers is too deep.')
@@ -147,7 +152,7 @@ def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
 
 
 def _shapes(folder: PathLike, config: Mapping[str, Any]) -> dict[str, Any]:
-  """Of the tensors that a config asks for. Allocates nothing."""
+  """Returns the shapes of a config's tensors. Allocates nothing."""
   try:
     inputs = read_modalities(config)
 
@@ -171,7 +176,7 @@ def _check_tensors(
   tensors: Mapping[str, Any],
   names: Mapping[str, str],
 ) -> None:
-  """Raises WeightsError if they are not those that are expected."""
+  """Raises WeightsError if the tensors are not the expected ones."""
   where = f'{folder}/{weight_files.TENSORS}'
   missing = sorted(names.get(x, x) for x in expected.keys() - tensors.keys())
   extra = sorted(names.get(x, x) for x in tensors.keys() - expected.keys())

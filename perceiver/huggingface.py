@@ -1,15 +1,15 @@
-"""Weights of transformers' Perceivers for images, the authors' own among them.
+"""Reads transformers' Perceivers for images, such as the authors' own weights.
 
-They are Perceiver IO's (arXiv 2107.14795): one cross-attend, the same latent
-Transformer again and again, a learned query at the end. Two classes are known,
+They are Perceiver IO models (arXiv 2107.14795): one cross-attend, the same
+latent Transformer repeated, a learned query at the end. Two classes are known,
 by what they add to the pixels:
 
 - PerceiverForImageClassificationFourier: Fourier features;
 - PerceiverForImageClassificationLearned: a linear layer for the pixels, and
   learned positions.
 
-GELU is computed in its tanh form, which the authors' code has. transformers'
-'gelu' is the exact one: its logits then differ in the fourth digit.
+GELU is computed in its tanh form, as in the authors' code. transformers' 'gelu'
+is the exact one: its logits then differ in the fourth digit.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,10 +34,10 @@ GELUS = (
   *('gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'gelu_accurate'),  # tanh
   *('gelu', 'gelu_python'),  # exact
 )
-# What the classes above have, whatever config.json says.
+# Fixed in the classes above, whatever config.json says.
 FOURIER_SIZE, FOURIER_BANDS = 224, 64
 LEARNED_CHANNELS = 256
-# What config.json leaves out is as transformers has it by default.
+# transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {
   'num_latents': 256,
   'd_latents': 1280,
@@ -57,8 +57,8 @@ DEFAULTS: dict[str, Any] = {
   'id2label': None,
   'num_labels': None,
 }
-MAX_LABELS = 1 << 20  # A lying file is to take no more.
-# How an example's labels are scored, by `problem_type`; others are refused.
+MAX_LABELS = 1 << 20  # More could take all memory.
+# How labels are scored, by `problem_type`; other types are refused.
 SCORES = {
   None: 'softmax',
   'single_label_classification': 'softmax',
@@ -71,7 +71,7 @@ Convert = Callable[
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-  """What matters of a config.json."""
+  """The settings of a config.json, with transformers' defaults."""
 
   values: Mapping[str, Any]
   is_fourier: bool
@@ -83,18 +83,18 @@ class _Settings:
 def read_config(
   folder: PathLike, config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Convert]:
-  """Says a model of transformers in our words.
+  """Converts the config of a model of transformers to ours.
 
   Args:
-    folder: where it is; its preprocessor_config.json tells how pixels are
-      normalised.
-    config: its config.json.
+    folder: the model's folder, whose preprocessor_config.json tells how pixels
+      are normalised.
+    config: the content of its config.json.
 
   Returns:
-    The config as of `perceiver.exports`, and what converts the tensors.
+    The config as in `perceiver.exports`, and a function that converts tensors.
 
   Raises:
-    WeightsError: for other models, and for settings that ours have not.
+    WeightsError: if the model or one of its settings is not supported.
   """
   where = f'{folder}/{weight_files.CONFIG}'
   architectures = config.get('architectures')
@@ -107,7 +107,7 @@ def read_config(
   refused = {
     'hidden_act': settings['hidden_act'] in GELUS,
     'use_query_residual': settings['use_query_residual'] is True,
-    # Of self-attends, whose channels are the latents' here.
+    # Ours have the latents' channels in self-attends.
     'qk_channels': settings['qk_channels'] in (None, settings['d_latents']),
     'v_channels': settings['v_channels'] in (None, settings['d_latents']),
     'cross_attention_shape_for_attention': settings[
@@ -180,10 +180,10 @@ def read_config(
 
 
 def _classes(where: str, settings: _Settings) -> list[str]:
-  """The names of the labels, as transformers makes them where there are none.
+  """Returns the labels' names, or those that transformers makes up.
 
   Raises:
-    WeightsError: for labels without an order, or another number of them.
+    WeightsError: if labels are not numbered, or their number is another.
   """
   labels, count = settings['id2label'], settings['num_labels']
   if labels is None:
@@ -204,7 +204,7 @@ def _classes(where: str, settings: _Settings) -> list[str]:
 
 
 def _image(folder: PathLike, settings: _Settings) -> modalities.Image:
-  """The input, normalised as preprocessor_config.json says, or by default."""
+  """Returns the input, normalised as preprocessor_config.json says."""
   size = FOURIER_SIZE if settings.is_fourier else settings['image_size']
   positions: dict[str, Any] = (
     {'num_bands': FOURIER_BANDS, 'max_resolution': float(FOURIER_SIZE)}

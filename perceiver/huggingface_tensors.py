@@ -1,4 +1,4 @@
-"""Tensors of transformers' Perceivers for images, as those of our modules."""
+"""Converts tensors of transformers' Perceivers for images to our parameters."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ import numpy as np
 from perceiver import weight_files
 from perceiver.weight_files import PathLike, WeightsError
 
-# Ours: theirs, where the two have the same numbers in it.
+# Our names of tensors, and theirs for the same numbers.
 Names = dict[str, str]
 
 
 def _names(num_self_attends: int, num_bands: int | None) -> Names:
-  """The tensors that have the same numbers, if linear layers' transposed."""
+  """Returns the names of tensors that differ by a transposition at most."""
 
   def layer(ours: str, theirs: str, is_linear: bool = True) -> Names:
     w, b = ('w', 'b') if is_linear else ('scale', 'offset')
@@ -67,14 +67,14 @@ def convert(
   num_bands: int | None,
   image_size: int,
 ) -> tuple[dict[str, np.ndarray], Names]:
-  """Ours by name, and what they are made from.
+  """Returns our tensors by name, and the names of those they are made from.
 
   Args:
-    folder: where they are, for errors.
-    tensors: theirs, by name.
-    num_self_attends: of the latent Transformer.
-    num_bands: of the Fourier features; None: positions are learned.
-    image_size: the side of an image, of which the positions are.
+    folder: the folder of the tensors, for errors.
+    tensors: transformers' tensors, by name.
+    num_self_attends: number of self-attends in the latent Transformer.
+    num_bands: number of Fourier bands; None: positions are learned.
+    image_size: the side of the image that learned positions are for.
 
   Raises:
     WeightsError: if tensors are missing or unknown, or cannot be converted.
@@ -88,7 +88,7 @@ def convert(
       raise WeightsError(f'{where} does not fit its config: missing [{name}].')
     tensor = remaining.pop(name)
     if num_axes is not None and tensor.ndim != num_axes:
-      raise WeightsError(f'{where}: {name!r} is of shape {tensor.shape}.')
+      raise WeightsError(f'{where}: {name!r} has the shape {tensor.shape}.')
     return tensor
 
   ours = {}
@@ -96,7 +96,7 @@ def convert(
     if name == 'projection/w':  # A convolution of 1 x 1.
       tensor = take(theirs, num_axes=4)
       if tensor.shape[2:] != (1, 1):
-        raise WeightsError(f'{where}: {theirs!r} is of shape {tensor.shape}.')
+        raise WeightsError(f'{where}: {theirs!r} has the shape {tensor.shape}.')
       ours[name] = tensor[..., 0, 0].T
     else:
       tensor = take(theirs)
@@ -133,7 +133,7 @@ def convert(
 
 
 def _channel_order(num_bands: int) -> np.ndarray:
-  """Where each of our channels is among theirs: [C].
+  """Returns where each of our channels is among theirs: [C].
 
   Theirs are the pixel, y, x, the sines of y and of x, the cosines of y and of
   x. Ours are the pixel, then y's sines, cosines and y itself, then x's.

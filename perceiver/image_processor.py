@@ -1,7 +1,7 @@
-"""How pixels are normalised, by preprocessor_config.json of transformers.
+"""Reads from transformers' preprocessor_config.json how to normalise pixels.
 
-Cropping and resizing, and so `do_resize`, `size`, `resample`, `do_center_crop`
-and `crop_size`, are left to whoever has the images.
+The caller crops and resizes images, so `do_resize`, `size`, `resample`,
+`do_center_crop` and `crop_size` are ignored.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ from perceiver import weight_files
 from perceiver.weight_files import PathLike, WeightsError
 
 FILE = 'preprocessor_config.json'
-# ImageNet's, as of transformers' PerceiverImageProcessor.
+# ImageNet's; the defaults of transformers' PerceiverImageProcessor.
 MEAN, STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESCALE = 1 / 255
-# Steps that other processors take, and none of ours; to be false.
+# Steps of other processors, which are not supported: they must be false.
 OTHER_STEPS = (
   *('do_color_quantize', 'do_flip_channel_order', 'do_grayscale'),
   *('do_offset', 'offset', 'rescale_offset'),
@@ -23,10 +23,10 @@ OTHER_STEPS = (
 def read(folder: PathLike) -> dict[str, Any]:
   """Returns the fields 'mean', 'stddev' and 'white' of `modalities.Image`.
 
-  Without the file, or where it has no key or null, all is as by default.
+  Without the file, without a key or with null, the defaults apply.
 
   Raises:
-    WeightsError: for a file that is damaged, and steps that are not supported.
+    WeightsError: if the file is damaged or asks for unsupported steps.
   """
   where = f'{folder}/{FILE}'
   try:
@@ -39,15 +39,15 @@ def read(folder: PathLike) -> dict[str, Any]:
       raise WeightsError(f'{where}: {key}={data[key]!r} is not supported.')
   for key in ('do_rescale', 'do_normalize'):
     if type(data.get(key, True)) is not bool:
-      raise WeightsError(f'{where}: {key}={data[key]!r} is no boolean.')
+      raise WeightsError(f'{where}: {key}={data[key]!r} is not a boolean.')
   kind = data.get('image_processor_type', 'Perceiver')
   defaults = {'image_mean': MEAN, 'image_std': STDDEV}
   if (
     not str(kind).startswith('Perceiver') and not data.keys() >= defaults.keys()
   ):
     raise WeightsError(
-      f'{where}: image_processor_type={kind!r} without image_mean and'
-      ' image_std: defaults are known of PerceiverImageProcessor alone.'
+      f'{where}: image_processor_type={kind!r} needs image_mean and image_std:'
+      ' only the defaults of PerceiverImageProcessor are known.'
     )
   rescale = data.get('rescale_factor', RESCALE)
   if not data.get('do_rescale', True):
@@ -65,14 +65,14 @@ def read(folder: PathLike) -> dict[str, Any]:
 
 
 def _of_channels(value: Any) -> Any:
-  """A single number is that of each of the three channels."""
+  """Repeats a single number for each of the three channels."""
   return (value,) * 3 if isinstance(value, int | float) else value
 
 
 def _white(mean: tuple[float, ...], stddev: tuple[float, ...]) -> float | None:
-  """The largest number of a pixel, by what normalises it: 255, or 1.
+  """Returns the largest value of a pixel, 255 or 1, told by mean and stddev.
 
-  None where pixels reach the network as they are: nothing tells it then.
+  None if pixels are not normalised, because then nothing tells it.
   """
   if not any(mean) and set(stddev) == {1.0}:
     return None

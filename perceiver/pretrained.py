@@ -1,4 +1,4 @@
-"""Trained models from folders: weights in, a classifier out."""
+"""Loads trained models from folders of weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -27,17 +27,17 @@ class Pretrained:
 
   Inputs are one array [B, …], or several by the source of their modalities:
   'image' [B, H, W, channels], 'points' [B, M, 3], 'video' [B, T, H, W, 3],
-  'audio' [B, S]. Of several, those that are left out count as absent. Numbers
-  are as people have them: pixels from 0 to 255 (the digits' from 0 to 16),
-  points anywhere, samples of 16 bits; with `normalized` as the network sees
-  them, see `modalities`. Numbers that cannot be those are refused, see
-  `Modality.check`. A batch may be empty.
+  'audio' [B, S]. If there are several, those left out count as absent. Values
+  are raw: pixels from 0 to 255 (from 0 to 16 for the digits), points anywhere,
+  samples of 16 bits. With `normalized` they are as the network sees them, see
+  `modalities`. Impossible values are refused, see `Modality.check`. A batch
+  may be empty.
   """
 
-  config: Mapping[str, Any]  # As of config.json.
+  config: Mapping[str, Any]  # The content of config.json.
   params: Mapping[str, Mapping[str, jax.Array]]  # Haiku's, float32.
   modalities: Mapping[str, Modality]  # By name.
-  # By name, (params, prepared batch, normalized) -> result; compiled.
+  # Compiled, by name: (params, prepared batch, normalized) -> result.
   functions: Mapping[str, Callable[..., Any]]
 
   @property
@@ -48,25 +48,27 @@ class Pretrained:
     """Returns the logits, [B, classes] float32.
 
     Raises:
-      ValueError: for arrays of other shapes or numbers, or none.
+      ValueError: if arrays are missing, or have other shapes or values.
     """
     return self._apply('logits', inputs, normalized)
 
   def byte_array(
     self, inputs: Inputs, *, normalized: bool = False
   ) -> ByteArray:
-    """Returns what the Perceiver attends to. Raises what calling it raises."""
+    """Returns the byte array of inputs. Raises what a call raises."""
     return self._apply('byte_array', inputs, normalized)
 
   def encode(self, inputs: Inputs, *, normalized: bool = False) -> jax.Array:
-    """Returns the last latents [B, N, D]. Raises what calling it raises."""
+    """Returns the last latents [B, N, D]. Raises what a call raises."""
     return self._apply('latents', inputs, normalized)
 
   def attention_queries(
     self, inputs: Inputs, *, normalized: bool = False
   ) -> list[InputQueries]:
-    """Returns what `attention_maps` takes, beside `byte_array`, for each
-    cross-attend. Raises what calling it raises."""
+    """Returns each cross-attend's queries, which `attention_maps` takes.
+
+    Raises what a call raises.
+    """
     return self._apply('queries', inputs, normalized)
 
   def _apply(self, name: str, inputs: Inputs, normalized: bool) -> Any:
@@ -113,12 +115,12 @@ def from_pretrained(
   """Loads a trained model.
 
   Args:
-    folder: as `scripts.export` writes it, or as transformers has it.
-    attention: the form of cross-attention, as of `Perceiver`.
-    attention_tile: likewise.
-    attention_kernel: likewise.
-    compute_dtype: likewise; None: as the model was trained.
-    mesh: likewise.
+    folder: a folder that `scripts.export` has written, or one of transformers.
+    attention: as in `Perceiver`: the form of cross-attention.
+    attention_tile: as in `Perceiver`.
+    attention_kernel: as in `Perceiver`.
+    compute_dtype: as in `Perceiver`; None: as the model was trained.
+    mesh: as in `Perceiver`.
 
   Returns:
     The model.
@@ -126,9 +128,9 @@ def from_pretrained(
   Raises:
     FileNotFoundError: if there is no such folder, or a file is missing in it.
     weight_files.WeightsError: if its files are damaged, do not fit each other,
-      or are of a model that this library has not.
-    ValueError: for an unknown form of attention.
-    TypeError: for an unknown dtype.
+      or describe a model that this library does not have.
+    ValueError: if the form of attention is unknown.
+    TypeError: if the dtype is unknown.
   """
   if attention not in ('auto', *cross_attention.FORMS):
     raise ValueError(
@@ -171,7 +173,7 @@ def _compile(
   inputs: Mapping[str, Modality],
   mesh: Mesh | None,
 ) -> Callable[..., Any]:
-  """What gives one of `_OUTPUTS`, of (params, batch, normalized)."""
+  """Compiles one of `_OUTPUTS` as (params, batch, normalized) -> result."""
 
   def forward(batch: Mapping[str, Any], normalized: bool) -> Any:
     array = modalities.byte_array(

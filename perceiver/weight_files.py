@@ -1,7 +1,7 @@
 """Folders of weights: model.safetensors and config.json, read with suspicion.
 
-Nothing in such a folder is ever executed: there is no pickle, and what is no
-plain file inside the folder is not opened.
+Nothing in such a folder is ever executed: there is no pickle, and only plain
+files inside the folder are opened.
 """
 
 from collections.abc import Mapping
@@ -30,15 +30,16 @@ PathLike = str | os.PathLike[str]
 
 
 class WeightsError(ValueError):
-  """A folder's weights cannot be used; says which file, what and why."""
+  """A folder's weights cannot be used; the message says which file and why."""
 
 
 def read_json(folder: PathLike, name: str = CONFIG) -> dict[str, Any]:
-  """A JSON object of a file in the folder.
+  """Reads a JSON object from a file in the folder.
 
   Raises:
     FileNotFoundError: if there is no such folder or file.
-    WeightsError: for anything but an object, or a file that leads elsewhere.
+    WeightsError: if the file is not a JSON object, is too large, or is a link
+      out of the folder.
   """
   path = _inside(folder, name)
   if path.stat().st_size > MAX_JSON_BYTES:
@@ -46,25 +47,25 @@ def read_json(folder: PathLike, name: str = CONFIG) -> dict[str, Any]:
   try:
     data = json.loads(path.read_text(encoding='utf-8'))
   except (ValueError, RecursionError) as error:
-    raise WeightsError(f'{path} is no JSON: {error}') from error
+    raise WeightsError(f'{path} is not valid JSON: {error}') from error
   if not isinstance(data, dict):
-    raise WeightsError(f'{path} holds no JSON object.')
+    raise WeightsError(f'{path} is not a JSON object.')
   return data
 
 
 def read_tensors(folder: PathLike) -> dict[str, np.ndarray]:
-  """All tensors of the folder, in float32.
+  """Reads all tensors of the folder, as float32.
 
   Raises:
     FileNotFoundError: if there is no such folder or file.
-    WeightsError: for a damaged or lying file, for one that leads elsewhere, and
-      for tensors that are no floats or not finite.
+    WeightsError: if the file is damaged, contradicts itself or is a link out of
+      the folder, or if tensors are not floats or not finite.
   """
   path = _inside(folder, TENSORS)
   tensors = {}
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
-      for name in file.keys():  # noqa: SIM118, which is no dictionary.
+      for name in file.keys():  # noqa: SIM118, it is not a dictionary.
         tensors[name] = file.get_tensor(name)
   except (safetensors.SafetensorError, AttributeError, KeyError) as error:
     raise WeightsError(f'{path} is damaged: {error}') from error
@@ -90,15 +91,15 @@ def write(
   """Writes a folder, whole or not at all.
 
   Args:
-    folder: that does not exist yet, or is empty.
-    config: what config.json holds.
-    tensors: by name.
-    dtype: to store them in, one of `DTYPES`.
-    files: further texts by name.
+    folder: a folder that does not exist yet or is empty.
+    config: the content of config.json.
+    tensors: arrays by name.
+    dtype: the dtype to store them in, one of `DTYPES`.
+    files: texts of further files, by name.
 
   Raises:
-    FileExistsError: if there is something already.
-    ValueError: for another dtype.
+    FileExistsError: if the folder exists and is not empty.
+    ValueError: if the dtype is not one of `DTYPES`.
   """
   if dtype not in DTYPES:
     raise ValueError(f'dtype={dtype!r} is none of {sorted(DTYPES)}.')
@@ -109,7 +110,7 @@ def write(
     tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
   )
   try:
-    temporary.chmod(0o755)  # Not for us alone, as `mkdtemp` has it.
+    temporary.chmod(0o755)  # `mkdtemp` lets only the owner read it.
     texts = {CONFIG: json.dumps(config, indent=1) + '\n', **(files or {})}
     for name, text in texts.items():
       (temporary / name).write_text(text, encoding='utf-8')
@@ -125,7 +126,7 @@ def write(
 
 
 def check_is_free(folder: PathLike) -> None:
-  """Raises FileExistsError if there is something in the place of a folder."""
+  """Raises FileExistsError if a path is there that is not an empty folder."""
   path = pathlib.Path(folder)
   if path.is_symlink() or (
     path.exists() and not (path.is_dir() and not any(path.iterdir()))
@@ -134,10 +135,10 @@ def check_is_free(folder: PathLike) -> None:
 
 
 def _inside(folder: PathLike, name: str) -> pathlib.Path:
-  """The path of a plain file that is in the folder itself."""
+  """Returns the path of a plain file in the folder itself, or raises."""
   root = pathlib.Path(folder)
   if not root.is_dir():
-    raise FileNotFoundError(f'{root} is no folder of weights.')
+    raise FileNotFoundError(f'{root} is not a folder of weights.')
   path = root / name
   if not path.exists() and not path.is_symlink():
     there = sorted(x.name for x in root.iterdir())[:10]
@@ -150,5 +151,5 @@ def _inside(folder: PathLike, name: str) -> pathlib.Path:
       ' files there.'
     )
   if not path.is_file():
-    raise WeightsError(f'{path} is no file.')
+    raise WeightsError(f'{path} is not a file.')
   return path

@@ -102,7 +102,7 @@ def test_weights_are_split_as_the_parameters_are(weights, parallel, change):
     ({'model.latent_channels': 32}, r'does not fit .* here \(32, 10\)'),
     ({'model.num_self_attends': 2}, r'missing, here \('),
     ({'model.head': 'query'}, 'missing, here'),
-    ({'train.init_from': 'nowhere'}, 'nowhere is no folder of weights'),
+    ({'train.init_from': 'nowhere'}, 'nowhere is not a folder of weights'),
   ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(

@@ -67,9 +67,9 @@ def top_key(key, value):
     ('ours', lambda d: d.pop('scores'), r"missing keys \['scores'\]"),
     ('ours', top_key('scores', 'max'), "'scores' must be one of"),
     ('ours', top_key('classes', ['a', 'b']), '2 classes, but model.num_clas'),
-    ('ours', top_key('classes', 3), 'are of another type'),
-    ('ours', top_key('classes', [1, 2, 3]), 'are of another type'),
-    ('ours', top_key('model', []), 'are of another type'),
+    ('ours', top_key('classes', 3), "'classes' a list of strings"),
+    ('ours', top_key('classes', [1, 2, 3]), "'classes' a list of strings"),
+    ('ours', top_key('model', []), "'model' must be an object"),
     ('ours', top_key('input', {}), 'at least one modality'),
     ('ours', top_key('input', {'x': {'type': 'x'}}), "'type' must be one of"),
     ('ours', model_key('depth', 3), "unexpected keyword argument 'depth'"),
@@ -94,14 +94,18 @@ def top_key(key, value):
     (
       'fourier',
       top_key('num_blocks', 0.5),
-      'num_latent_transformers=0.5 is no integer',
+      'num_latent_transformers=0.5 is not an integer',
     ),
     ('fourier', top_key('d_latents', 48), 'gives the shape'),
     ('fourier', top_key('id2label', {'0': 'a'}), 'final_layer.bias'),
     ('fourier', top_key('id2label', {'1': 'a'}), "id2label lacks '0'"),
     ('fourier', top_key('num_self_attends_per_block', 3), r'missing \[perc'),
     ('fourier', top_key('num_self_attends_per_block', 10**30), 'too deep'),
-    ('fourier', top_key('num_self_attends_per_block', 'x'), "='x' is no int"),
+    (
+      'fourier',
+      top_key('num_self_attends_per_block', 'x'),
+      "='x' is not an int",
+    ),
     (
       'fourier',
       top_key('problem_type', 'regression'),
@@ -257,14 +261,14 @@ TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
     (
       'learned',
       set_tensor(PIXELS, np.ones((256, 3, 2, 2), 'f')),
-      f'{PIXELS}.*is of shape',
+      f'{PIXELS}.*has the shape',
     ),
     (
       'learned',
       set_tensor(PIXELS, np.ones((256, 3), 'f')),
-      f'{PIXELS}.*is of shape',
+      f'{PIXELS}.*has the shape',
     ),
-    ('learned', set_tensor(TABLE, np.ones(9, 'f')), f'{TABLE}.*is of shape'),
+    ('learned', set_tensor(TABLE, np.ones(9, 'f')), f'{TABLE}.*has the shape'),
     (
       'learned',
       set_tensor(TABLE, np.ones((100, 7), 'f')),
@@ -293,20 +297,20 @@ def test_what_is_no_plain_file_in_the_folder_is_not_opened(copy, tmp_path):
     with pytest.raises(FileNotFoundError, match=f'has no {name}; it has'):
       perceiver.from_pretrained(folder)
     path.mkdir()
-    with pytest.raises(WeightsError, match='is no file'):
+    with pytest.raises(WeightsError, match='is not a file'):
       perceiver.from_pretrained(folder)
     path.rmdir()
     elsewhere.rename(path)
   for text, message in (
-    ('[1]', 'holds no JSON object'),
-    ('{', 'is no JSON'),
-    ('[' * 100_000, 'is no JSON'),
+    ('[1]', 'is not a JSON object'),
+    ('{', 'is not valid JSON'),
+    ('[' * 100_000, 'is not valid JSON'),
     (' ' * (weight_files.MAX_JSON_BYTES + 1), 'has more than'),
   ):
     (folder / weight_files.CONFIG).write_text(text)
     with pytest.raises(WeightsError, match=message):
       perceiver.from_pretrained(folder)
-  with pytest.raises(FileNotFoundError, match='is no folder of weights'):
+  with pytest.raises(FileNotFoundError, match='is not a folder of weights'):
     perceiver.from_pretrained(tmp_path / 'nowhere')
 
 
@@ -418,8 +422,8 @@ def test_without_a_processors_file_all_is_as_by_default(tmp_path):
     ),
     (lambda d: d.update(image_std=0), r'stddev=.* must be in \(0, inf\)'),
     (lambda d: d.update(rescale_factor=0), 'division by zero'),
-    (lambda d: d.update(do_rescale='no'), "do_rescale='no' is no boolean"),
-    (lambda d: d.update(do_normalize=0), 'do_normalize=0 is no boolean'),
+    (lambda d: d.update(do_rescale='no'), "do_rescale='no' is not a boolean"),
+    (lambda d: d.update(do_normalize=0), 'do_normalize=0 is not a boolean'),
     (
       lambda d: d.update(do_flip_channel_order=True),
       'do_flip_channel_order=True is not supported',
@@ -430,7 +434,7 @@ def test_without_a_processors_file_all_is_as_by_default(tmp_path):
         d.pop('image_mean'),
         d.update(image_processor_type='ViTImageProcessor'),
       ),
-      "image_processor_type='ViTImageProcessor' without image_mean",
+      "image_processor_type='ViTImageProcessor' needs image_mean",
     ),
   ],
 )

@@ -27,7 +27,6 @@ TRAINING, EVALUATION, STARTING, LOST = (
   'starting up',
   'lost to stops',
 )
-MAX_BYTES = 2**28  # Of predictions, unpacked: those of millions of examples.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,14 +208,8 @@ def read(workdir: str) -> History:
 
 
 def _arrays(path: epath.Path) -> dict[str, np.ndarray]:
-  """What a .npz has, if it is not more than could be an evaluation's."""
-  stream = io.BytesIO(path.read_bytes())
-  with zipfile.ZipFile(stream) as archive:
-    size = sum(entry.file_size for entry in archive.infolist())
-  if size > MAX_BYTES:
-    raise ValueError(f'it would take {size} bytes.')
-  stream.seek(0)
-  with np.load(stream, allow_pickle=False) as arrays:
+  """Reads the arrays of a .npz file."""
+  with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
     return dict(arrays)
 
 

@@ -8,7 +8,6 @@ import re
 import shutil
 
 import matplotlib
-import numpy as np
 import pytest
 
 from experiments import nonfinite, telemetry, train
@@ -186,27 +185,6 @@ def test_a_run_without_checkpoints_or_with_damaged_files(copy):
   text = text_of(report.write([str(copy)]))
   assert 'No checkpoints in' in text
   assert 'predictions_test.npz' in text
-
-
-class Trap:
-  """Does something where it is unpickled."""
-
-  def __reduce__(self):
-    return pathlib.Path.touch, (pathlib.Path('unpickled'),)
-
-
-def test_predictions_that_are_no_data_are_refused(copy, monkeypatch):
-  monkeypatch.chdir(copy)
-  path = copy / 'predictions_test.npz'
-  np.savez(path, record=np.array([Trap()], object))
-  text = text_of(report.write([str(copy)], num_maps=0))
-  assert 'predictions_test.npz cannot be read: Object arrays cannot' in text
-  assert not (copy / 'unpickled').exists()
-  monkeypatch.setattr(history, 'MAX_BYTES', 2**20)
-  np.savez_compressed(path, record=np.zeros(2**22, np.uint8))
-  assert path.stat().st_size < 2**14
-  text = text_of(report.write([str(copy)], num_maps=0))
-  assert 'predictions_test.npz cannot be read: it would take 4194432' in text
 
 
 def test_what_is_written_into_a_run_stays_text(browser, copy):

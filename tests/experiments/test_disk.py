@@ -27,10 +27,14 @@ def files_of_at_most(size):
   """For this process, which as root may write anywhere else."""
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-  try:
-    yield
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  with pytest.MonkeyPatch.context() as patch:
+    # Python would cut off, and keep, what it compiles within the limit.
+    patch.setattr(sys, 'dont_write_bytecode', True)
+    patch.setenv('PYTHONDONTWRITEBYTECODE', '1')
+    try:
+      yield
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Shared memory, which hands batches over, may be small, as in containers."""
+"""Shared memory for batches may be small, as in containers."""
 
 import collections
 import errno
@@ -19,7 +19,7 @@ Usage = collections.namedtuple('Usage', 'total used free')
 
 @pytest.fixture
 def docker(monkeypatch):
-  """64 MB, as Docker gives by default; 10 of them are taken."""
+  """Docker's default of 64 MB, of which 10 MB are taken."""
   usage = Usage(64 * MEGABYTE, 10 * MEGABYTE, 54 * MEGABYTE)
   monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
 
@@ -74,7 +74,7 @@ def test_memory_that_fills_up_later_is_named(monkeypatch):
 
 
 def in_a_small_memory(size, *command):
-  """Runs a command where /dev/shm has so many bytes; skips if it cannot."""
+  """Runs a command where /dev/shm has so many bytes, or skips the test."""
   mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm || exit 99; exec "$@"'
   result = subprocess.run(
     ['unshare', '--mount', 'sh', '-c', mount, 'sh', *command],

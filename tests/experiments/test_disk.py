@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written: one line, and nothing is lost."""
+"""A full or read-only disk gives a one-line error, and nothing is lost."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ FULL = 'No space left on device. Free some space there, and run the same'
 
 @contextlib.contextmanager
 def files_of_at_most(size):
-  """For this process, which as root may write anywhere else."""
+  """Limits the size of files, because root may write anywhere."""
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
   with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +55,7 @@ def says_in_one_line(result, message):
 @pytest.mark.slow
 def test_after_a_save_that_failed_the_next_launch_goes_on(trained, unfinished):
   workdir = unfinished
-  # What is compiled is read, and not written within the limit.
+  # Compiled programs are read, but not written within the limit.
   writes_none = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '9999'}
   with files_of_at_most(30_000):  # Its children's, too.
     result = run(workdir, **writes_none)
@@ -137,7 +137,9 @@ def test_a_line_that_does_not_fit_names_its_file(tmp_path):
   with pytest.raises(OSError, match=f'skipped_0.jsonl cannot.* {FULL}'):
     telemetry.record_skipped(str(tmp_path), 'train', 1, 'damaged')
   (tmp_path / 'endings.jsonl').symlink_to('/dev/full')
-  telemetry.record_ending(str(tmp_path), 'what ended it')  # It has been said.
+  telemetry.record_ending(
+    str(tmp_path), 'what ended it'
+  )  # It raises nothing: the cause has been reported.
 
 
 def test_a_workdir_that_cannot_be_made_is_an_error(tmp_path):
@@ -168,7 +170,7 @@ def test_modelnet40_is_prepared_wholly_or_not(tmp_path, monkeypatch):
 
 
 def test_imagenets_preparation_is_brief_on_a_full_disk(tmp_path):
-  """In the environment that has TensorFlow, for which this stands."""
+  """A fake module stands for the environment that has TensorFlow."""
   (tmp_path / 'tensorflow_datasets.py').write_text(
     'def builder(*_, **__): raise OSError(28, "No space left on device")\n'
   )

@@ -1,4 +1,4 @@
-"""What a store that fails does to those who use it: it holds them up."""
+"""A store that fails delays its users and does not end them."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from tests.experiments.processes import start
 
 @pytest.fixture
 def proxy(store, monkeypatch):
-  """The same store, for this process alone, when it fails."""
+  """The store behind a proxy that can fail, for this process only."""
   with faulty_proxy.running(store.address) as running:
     for name, value in running.environment.items():
       monkeypatch.setenv(name, value)
@@ -63,7 +63,9 @@ def test_nobody_waits_for_ever(proxy, monkeypatch):
   with pytest.raises(OSError, match=f'{path} cannot be written: gs://runs: no'):
     storage.write(path, 'after')
   monkeypatch.setattr(google_storage, 'PATIENCE', 900)
-  with pytest.raises(OSError, match='no answer'):  # At once, on the way out.
+  with pytest.raises(
+    OSError, match='no answer'
+  ):  # At once, as the process ends.
     path.read_text()
   proxy.heal()
   assert path.read_text() == 'before'

@@ -1,4 +1,4 @@
-"""Two launches in one workdir: the second one ends, and nothing is mixed up."""
+"""Of two launches in one workdir, the second ends and changes nothing."""
 
 import json
 import os
@@ -17,14 +17,14 @@ ELSEWHERE = {'machine': 'another one', 'host': 'node17', 'process': 4242}
 
 @pytest.fixture(autouse=True)
 def sleep(monkeypatch):
-  """Nobody is waited for; returns what is done instead of it."""
+  """Replaces `time.sleep`, so that no test waits."""
   replaced = mock.Mock()
   monkeypatch.setattr(hold, 'time', types.SimpleNamespace(sleep=replaced))
   return replaced
 
 
 def left_by(workdir, **others):
-  """A hold as another process has left it."""
+  """Writes a hold that another process has left."""
   with hold.holding(str(workdir)):
     record = json.loads((workdir / hold.FILE).read_text())
   record |= {'token': 'another', **others}
@@ -48,14 +48,14 @@ def test_a_run_holds_its_workdir_until_it_ends_or_fails(tmp_path):
   'change',
   [
     {'process': 2**22 + 1},  # Linux has no such number.
-    {'started': 0.0},  # The number was used again.
+    {'started': 0.0},  # The process number was reused.
   ],
 )
 def test_a_hold_of_a_dead_process_is_taken_over_at_once(
   change, tmp_path, monkeypatch
 ):
   left_by(tmp_path, **change)
-  monkeypatch.setattr(hold, 'LEASE', float('nan'))  # Nothing waits for it.
+  monkeypatch.setattr(hold, 'LEASE', float('nan'))  # Waiting for it would fail.
   with hold.holding(str(tmp_path)):
     found = json.loads((tmp_path / hold.FILE).read_text())
     assert found['process'] == os.getpid()
@@ -81,7 +81,7 @@ def test_a_holder_elsewhere_that_renews_its_hold_is_not_disturbed(
 
 
 def test_all_processes_of_a_launch_are_told_who_trains(tmp_path, monkeypatch):
-  """The others by process 0, through the coordinator that JAX has."""
+  """Process 0 tells the others, through JAX's coordinator."""
   told = {}
   client = types.SimpleNamespace(
     key_value_set=told.__setitem__,
@@ -93,7 +93,9 @@ def test_all_processes_of_a_launch_are_told_who_trains(tmp_path, monkeypatch):
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
 
   def enter(process):
-    monkeypatch.setattr(hold, '_turns', iter([7]))  # Each counts its own.
+    monkeypatch.setattr(
+      hold, '_turns', iter([7])
+    )  # Each process has its own counter.
     monkeypatch.setattr(jax, 'process_index', lambda: process)
     return hold.holding(str(tmp_path))
 
@@ -160,7 +162,7 @@ def test_a_holder_that_has_lost_its_hold_ends(tmp_path, monkeypatch):
     path = tmp_path / hold.FILE
     while json.loads(path.read_text())['renewals'] < 2:
       pass
-    path.unlink()  # By whoever: it is written again.
+    path.unlink()  # Whoever removes it, it is written again.
     while not path.exists():
       pass
     assert not said
@@ -168,4 +170,4 @@ def test_a_holder_that_has_lost_its_hold_ends(tmp_path, monkeypatch):
     storage.write(storage.path(path), json.dumps(record))
     assert ended.wait(60)
   assert f'another launch has taken {tmp_path}.' in said[0]
-  assert path.exists()  # It is the other's.
+  assert path.exists()  # It belongs to the other launch.

@@ -35,8 +35,8 @@ from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.conftest import CONFIGS, ROOT
 from tests.experiments.smoke import checkpoints, create, losses, smoke
 
-ODD = 'data [old] *?{x}#~'  # Of names that are allowed on a disk.
-# Flags of text that are no paths.
+ODD = 'data [old] *?{x}#~'  # A name that a disk allows.
+# Flags for text that are not paths.
 TEXTS = {
   *('coordinator', 'latents', 'shard', 'target', 'attention', 'mode'),
   *('examples', 'cross_attends', 'show', 'tests', 'table', 'variants'),
@@ -51,7 +51,7 @@ TEXT_KEYS = {
 
 
 def defined_flags():
-  """Each (file, function, flag) that an entry point defines."""
+  """Yields (file, function, flag) for each flag of an entry point."""
   for folder in ('experiments', 'scripts'):
     for path in (ROOT / folder).rglob('*.py'):
       for node in ast.walk(ast.parse(path.read_text())):
@@ -68,7 +68,7 @@ def test_each_flag_of_text_is_a_path_or_known_to_be_none():
   of_text = ('DEFINE_string', 'DEFINE_list', 'DEFINE_multi_string')
   texts = {flag for _, kind, flag in found if kind in of_text}
   assert texts == TEXTS
-  # Config files and others are not defined past `path_flags` either.
+  # `path_flags` defines the flags for config files, too.
   assert {kind for _, kind, _ in found} <= {
     *of_text,
     *('DEFINE_integer', 'DEFINE_float', 'DEFINE_bool', 'DEFINE_boolean'),
@@ -114,7 +114,7 @@ def test_a_tilde_is_the_home_of_a_user(home):
     (ODD, ODD),
   ):
     assert storage.expand(path, '--workdir') == expanded
-    if '://' not in path:  # Of a caller in Python, who passes no flag.
+    if '://' not in path:  # A caller in Python passes no flag.
       assert str(storage.path(path)) == str(epath.Path(expanded))
   with pytest.raises(ValueError, match=r'--x=~no/y: there is no user ~no here'):
     storage.expand('~no/y', '--x')
@@ -238,7 +238,10 @@ def test_a_sweep_makes_its_data_in_the_users_home(home, monkeypatch):
 
 def test_globs_take_the_names_of_folders_literally(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  for folder in (ODD, 'data o abc{x}#~'):  # What the first would match.
+  for folder in (
+    ODD,
+    'data o abc{x}#~',
+  ):  # The first name, as a pattern, matches the second.
     os.makedirs(f'{folder}/inner [0]')
     pathlib.Path(folder, 'inner [0]', 'a.txt').touch()
   for path in (

@@ -1,4 +1,4 @@
-"""The data's order: each example once an epoch, wherever a run starts."""
+"""The order of the data: each example once per epoch, wherever a run starts."""
 
 import collections
 import contextlib
@@ -63,7 +63,7 @@ def test_examples_have_the_announced_shapes(task, source):
 
 
 def test_augmentation_is_mild_and_centred(task, source):
-  """Without shift, rotation and scaling an image is left as it is."""
+  """Without shift, rotation and scaling, an image does not change."""
   still = benchmarks.create(
     **dict(digits.get_config().task)
     | {'max_shift': 0.0, 'max_rotation': 0.0, 'max_scaling': 0.0}
@@ -149,7 +149,7 @@ class WithProcess(type(benchmarks.create(**digits.get_config().task))):
 
 
 def test_worker_processes_change_nothing_but_who_works(source):
-  """Nor do the signals that Slurm and terminals send to all processes."""
+  """Signals that Slurm and terminals send to all change nothing, either."""
   task = WithProcess(
     **{k: v for k, v in digits.get_config().task.items() if k != 'name'}
   )
@@ -236,7 +236,7 @@ def test_a_signal_as_workers_start_stops_nothing(task, source, monkeypatch):
 
   def spawn_and_signal(path, arguments, descriptors):
     pid = spawn(path, arguments, descriptors)
-    # Before it has read what to do: another one to each.
+    # Before it has read its task, each gets another signal.
     os.kill(pid, (signal.SIGTERM, signal.SIGINT)[len(signalled)])
     signalled.append(pid)
     return pid
@@ -250,7 +250,7 @@ def test_a_signal_as_workers_start_stops_nothing(task, source, monkeypatch):
     daemon=True,
   )
   thread.start()
-  thread.join(timeout=300)  # It took for ever.
+  thread.join(timeout=300)  # It hangs if a signal ends a worker.
   assert len(signalled) == 2
   assert_same(threads, processes)
 
@@ -311,7 +311,7 @@ def test_damaged_records_are_masked_named_and_counted(damaged, source, caplog):
     assert masks.sum() == 38
     assert not images[~masks].any()
   named = [m for m in caplog.messages if 'is broken' in m]
-  assert len(named) == 2  # Once each, in spite of two epochs.
+  assert len(named) == 2  # Each once, although there are two epochs.
   assert any('record 3 of 40' in m and 'digit 3' in m for m in named)
   assert not any('damaged' in batch for batch in batches)
 
@@ -343,7 +343,7 @@ def test_too_many_damaged_records_end_the_run(damaged, source):
 def test_damaged_records_count_over_all_processes(
   damaged, source, tmp_path, monkeypatch
 ):
-  """Each of four processes meets one at most."""
+  """Each of four processes meets at most one."""
   monkeypatch.setattr(jax, 'process_count', lambda: 4)
 
   def evaluate(process):
@@ -360,7 +360,7 @@ def test_damaged_records_count_over_all_processes(
       )
     )
 
-  for process in (0, 1, 2, 1):  # The same evaluation again counts no more.
+  for process in (0, 1, 2, 1):  # Repeating an evaluation counts nothing twice.
     evaluate(process)
   telemetry.record_skipped(str(tmp_path), 'train', 5, 'of another split')
   with pytest.raises(DamagedDataError, match=r'2 of 40 .*skipped_.* digit 3'):

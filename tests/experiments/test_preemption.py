@@ -1,4 +1,4 @@
-"""A run that is told to stop, at any of the moments when it asks."""
+"""A run that is told to stop, at each of the moments when it asks."""
 
 import subprocess
 import sys
@@ -93,7 +93,7 @@ def test_a_score_that_was_half_written_spoils_no_checkpoint(copy):
   (directory / 'metrics.orbax-checkpoint-tmp-1').mkdir()
   (directory / 'metrics.orbax-checkpoint-tmp-1' / 'metrics').write_text('{')
   assert seal.find_damage(epath.Path(directory)) is None
-  # Neither does a file that the seal does not name; one that it names does.
+  # A file that the seal does not name changes nothing; one that it names does.
   (directory / 'other').write_text('')
   assert seal.find_damage(epath.Path(directory)) is None
   (directory / '_CHECKPOINT_METADATA').write_text('')

@@ -1,4 +1,4 @@
-"""What a run leaves, and its directory opened again."""
+"""A run's directory: what it leaves there, and how it is opened again."""
 
 import datetime
 import json
@@ -17,7 +17,7 @@ def test_a_run_is_opened_again_with_another_checkpoint(
   trained, tmp_path, monkeypatch, change
 ):
   run = change(trained[0], **{'train.eval_every': 5})
-  # What falls as it learns: the best is not the latest.
+  # The loss falls with training, so the best is not the latest.
   monkeypatch.setattr(type(run.task), 'best_metric', 'loss')
   train.train(run, str(tmp_path))
   scores = {
@@ -178,7 +178,7 @@ def test_strays_are_never_sealed(copy):
   for path in strays:
     path.unlink()
   assert seal.find_damage(directory) is None
-  # A score that comes later is added; the rest stays as it was sealed.
+  # A later score is added to the seal, and the rest stays as it was.
   (directory / 'state' / '_METADATA').write_text('spoilt')
   seal.write(directory, part=seal.SCORE)
   assert seal.find_damage(directory) == (

@@ -1,4 +1,4 @@
-"""What a run brings to its start, and what it leaves for the next one."""
+"""The start of a run: compiled programs, traces, large pages, ports."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 
 def start(own_cache, workdir, place='programs'):
-  """As a process does; whether its program was compiled already."""
+  """Starts like a process; returns whether its program was in the cache."""
   jax.config.update('jax_compilation_cache_dir', None)
   own_cache.reset_cache()
   compilation_cache.use(str(workdir), place)
@@ -115,7 +115,7 @@ def test_a_process_starts_anew_with_the_same_arguments():
 def test_no_other_run_is_given_the_port_that_a_run_has_chosen(
   command, monkeypatch
 ):
-  """Another run listens there as JAX does, beside whoever has that option."""
+  """Another run listens as JAX does, with the option to share a port."""
   joined = []
 
   def no_cluster():

@@ -1,4 +1,4 @@
-"""Runs in a store of objects, see emulator.py."""
+"""Runs in a store of objects, which an emulator stands for."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ from tests.experiments.smoke import (
 
 @pytest.fixture(scope='module')
 def run(store, trained):
-  """The smoke run in the store, launched twice, and changed by no test."""
+  """The smoke run in the store, launched twice; no test changes it."""
   ours, workdir = trained[0], store.url('run')
   with pytest.MonkeyPatch.context() as patch:
     # It asks after each step, and three times in the evaluation after step 10.
@@ -82,7 +82,7 @@ def test_it_is_evaluated_and_looked_at_there(run, tmp_path):
 
 
 def events(path):
-  """Of a file of TensorBoard's: records between lengths and sums."""
+  """Yields the events of TensorBoard's file: lengths, records, sums."""
   data = path.read_bytes()
   while data:
     size = int.from_bytes(data[:8], 'little')
@@ -94,7 +94,7 @@ def events(path):
 def test_tensorboard_finds_both_launches(run):
   paths = sorted(storage.path(run[1]).glob('events.out.tfevents.*'))
   read = [event for path in paths for event in events(path)]
-  # What a launch begins with hides the steps of an earlier one from there on.
+  # The event that a launch begins with hides later steps of earlier launches.
   start = event_pb2.SessionLog.START
   starts = [x.step for x in read if x.session_log.status == start]
   assert starts == [1, 13]
@@ -170,7 +170,7 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path, there, records):
 
 
 def python(code):
-  """Standard error of a process."""
+  """Runs code in a process; returns its standard error."""
   options = {'cwd': ROOT, 'capture_output': True, 'text': True}
   return subprocess.run([sys.executable, '-c', code], **options).stderr
 

@@ -1,4 +1,4 @@
-"""Places that cannot be written: the result comes first, or no work is done.
+"""Places that cannot be written: results are printed, or no work is begun.
 
 The tests run as root, whom permissions do not stop: a read-only file system
 does, where mounting is permitted, and a file in the place of a folder.
@@ -65,7 +65,7 @@ def test_a_damaged_record_that_cannot_be_noted_costs_no_score(
 
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch):
-  """A place that cannot be written, and no work that takes long."""
+  """A place that cannot be written; long work fails the test."""
 
   def work(*arguments, **settings):
     raise AssertionError('It works before it has looked.')

@@ -1,4 +1,4 @@
-"""Folders of weights that lie, or do not fit: one clear error each."""
+"""Folders of weights that are damaged or do not fit: one clear error each."""
 
 import json
 import pathlib
@@ -34,7 +34,7 @@ def ours(tmp_path_factory):
 
 @pytest.fixture
 def copy(ours, tmp_path):
-  """Makes copies of that folder, or of one of transformers'."""
+  """Copies that folder, or one of transformers."""
 
   def make(kind):
     folder = ours if kind == 'ours' else TRANSFORMERS / kind
@@ -159,7 +159,7 @@ def change_header(folder, change):
 
 
 def longer(header):
-  """A tensor says that it is larger than its numbers."""
+  """Makes a tensor claim a larger shape than its data has."""
   name = sorted(header)[0]
   header[name]['shape'] = [10**6, *header[name]['shape']]
   return header
@@ -254,7 +254,7 @@ TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
       r'unknown \[perceiver.x.weight\]',
     ),
     (
-      'fourier',  # Ours have this name.
+      'fourier',  # This is our name of a tensor.
       set_tensor('perceiver/latents', np.ones((8, 24), 'f')),
       r'unknown \[perceiver/latents\]',
     ),

@@ -44,8 +44,7 @@ class Limits:
       'start': self.restoring,
       'restoring': self.restoring,
     }
-    limit = limits.get(activity, self.step)
-    return limit if limit > 0 else math.inf
+    return limits.get(activity, self.step) or math.inf
 
 
 class _Watchdog:

@@ -16,6 +16,8 @@ from experiments import mirror, storage, telemetry
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0  # Between progress lines.
+# Between two flushes, at least; and the largest share of the time for them.
+FLUSH_SECONDS, FLUSH_SHARE = 10.0, 0.01
 
 
 class MetricsWriter:
@@ -51,7 +53,7 @@ class MetricsWriter:
     self._path = folder / telemetry.METRICS
     telemetry.forget_metrics(workdir, after=start_step)
     self._mirror = mirror.Mirror(folder)
-    self._pace = mirror.Pace()
+    self._next_flush = time.monotonic() + FLUSH_SECONDS
     self._events = _Events(self._mirror.local, start_step + 1)
 
   def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
@@ -63,14 +65,14 @@ class MetricsWriter:
     telemetry.append(self._path, json.dumps(record) + '\n')
     for name, value in metrics.items():
       self._events.write(step, f'{split}/{name}', value)
-    if self._pace.is_due():
+    if time.monotonic() >= self._next_flush:
       self.flush()
 
   def flush(self) -> None:
     """Writes what waits to be written to a store; a disk has it already.
 
     Called before each save, so that no checkpoint has steps that the records
-    lack. In between, `write` calls it for `mirror.Pace`'s share of the time.
+    lack. In between, `write` calls it for a small share of the time.
     All processes call it: each has a file of the records that it skipped.
     """
     begin = time.monotonic()
@@ -78,7 +80,8 @@ class MetricsWriter:
     if self._enabled:
       self._events.flush()
       self._mirror.flush()
-      self._pace.took(time.monotonic() - begin)
+      now = time.monotonic()
+      self._next_flush = now + max(FLUSH_SECONDS, (now - begin) / FLUSH_SHARE)
 
   def progress(self, step: int, metrics: Mapping[str, float]) -> None:
     """Logs rate and remaining time, at most every few seconds."""

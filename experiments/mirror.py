@@ -1,11 +1,10 @@
-"""Folders in stores for libraries that write to disks only, and when to copy.
+"""Folders in stores for libraries that write to disks only.
 
 TensorBoard's writer and JAX's profiler cannot write to a store.
 """
 
 import os
 import tempfile
-import time
 
 from etils import epath
 
@@ -41,21 +40,3 @@ class Mirror:
     finally:
       if self._temporary:
         self._temporary.cleanup()
-
-
-class Pace:
-  """Says when to repeat a task so that it takes a small share of the time."""
-
-  SHARE = 0.01  # Of the time, for the task.
-  SECONDS = 10.0  # Between two repetitions, at least.
-
-  def __init__(self) -> None:
-    self._next = time.monotonic() + self.SECONDS
-
-  def is_due(self) -> bool:
-    return time.monotonic() >= self._next
-
-  def took(self, seconds: float) -> None:
-    """Records how long the task took this time."""
-    wait = max(self.SECONDS, seconds / self.SHARE)
-    self._next = time.monotonic() + wait

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from tensorboardX.proto import event_pb2
 
 from experiments import (
   compilation_cache,
-  mirror,
+  metrics,
   preemption,
   saved,
   storage,
@@ -141,16 +142,28 @@ def test_what_is_appended_waits_for_a_flush(store, monkeypatch):
   assert len(writes) == 2
 
 
-def test_rewriting_takes_its_share_of_the_time(monkeypatch):
-  now = 0.0
-  monkeypatch.setattr(mirror.time, 'monotonic', lambda: now)
-  pace = mirror.Pace()
-  for took, wait in ((0.01, 10), (3, 300)):
-    pace.took(took)
-    now += wait - 0.5
-    assert not pace.is_due()
-    now += 1
-    assert pace.is_due()
+def test_rewriting_takes_its_share_of_the_time(tmp_path, monkeypatch):
+  now, took, flushed = 0.0, 0.0, []
+
+  def flush():
+    nonlocal now
+    now += took
+    flushed.append(now)
+
+  clock = types.SimpleNamespace(monotonic=lambda: now, time=lambda: now)
+  monkeypatch.setattr(metrics, 'time', clock)
+  monkeypatch.setattr(telemetry, 'flush', flush)
+  sizes = {'total_steps': 9, 'batch_size': 1, 'num_examples': 1}
+  writer = metrics.MetricsWriter(str(tmp_path), start_step=0, **sizes)
+  for seconds, wait in ((0.01, 10), (3.0, 300)):
+    took = seconds
+    writer.flush()
+    flushed.clear()
+    for elapsed, is_flushed in ((wait - 0.5, False), (1.0, True)):
+      now += elapsed
+      writer.write(1, 'train', {'loss': 1.0})
+      assert bool(flushed) == is_flushed
+  writer.close()
 
 
 @pytest.mark.parametrize(

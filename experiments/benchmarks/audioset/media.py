@@ -13,13 +13,17 @@ import av
 import numpy as np
 
 from experiments.benchmarks.audioset import pictures, streams
-from experiments.benchmarks.audioset.source import FPS, MAX_SECONDS, SAMPLE_RATE
+from experiments.benchmarks.audioset.source import (
+  FPS,
+  MAX_SECONDS,
+  SAMPLE_RATE,
+  SAMPLES_PER_FRAME,
+)
 from experiments.benchmarks.audioset.streams import MediaError, Timed
 from experiments.benchmarks.images.decoding import MAX_PIXELS
 
 # A sound that is off by more than a frame, by its timestamps, is moved.
 MAX_DRIFT = 1 / FPS
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
 
 def decode(

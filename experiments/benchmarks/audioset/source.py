@@ -22,6 +22,7 @@ from experiments.errors import DamagedRecordError, DataNotFoundError
 
 FPS = 25  # Frames a second.
 SAMPLE_RATE = 48_000  # Samples a second.
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS  # 1,920.
 MAX_SECONDS = 10  # Of a clip.
 RECORDS = 1 + MAX_SECONDS  # Of array_record, for each clip.
 BUILDER = 'audioset'

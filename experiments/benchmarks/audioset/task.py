@@ -111,7 +111,7 @@ class AudioSet(Task):
   @property
   def num_samples(self) -> int:
     """Of a window."""
-    return self.num_frames * windows.SAMPLES_PER_FRAME
+    return self.num_frames * source.SAMPLES_PER_FRAME
 
   @functools.cached_property
   def _video(self) -> Video:

@@ -9,11 +9,9 @@ repeated from its start.
 import numpy as np
 from PIL import Image
 
-from experiments.benchmarks.audioset.source import FPS, Record, SAMPLE_RATE
+from experiments.benchmarks.audioset.source import Record, SAMPLES_PER_FRAME
 from experiments.benchmarks.images import decoding
 from experiments.errors import DamagedRecordError
-
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
 
 def clip_frames(record: Record) -> int:

@@ -101,16 +101,6 @@ def apply(
   return OPERATIONS[name](image, magnitude / MAX_MAGNITUDE, sign)
 
 
-def check_settings(num_layers: int, magnitude: float) -> None:
-  """Raises ValueError, naming what is out of range."""
-  if num_layers < 0:
-    raise ValueError(f'RandAugment: num_layers={num_layers} must be >= 0.')
-  if not 0 <= magnitude <= MAX_MAGNITUDE:
-    raise ValueError(
-      f'RandAugment: magnitude={magnitude} is not within 0 and {MAX_MAGNITUDE}.'
-    )
-
-
 def rand_augment(
   image: Image.Image,
   rng: np.random.Generator,
@@ -127,11 +117,7 @@ def rand_augment(
 
   Returns:
     An image of the same size.
-
-  Raises:
-    ValueError: num_layers or magnitude is out of range.
   """
-  check_settings(num_layers, magnitude)
   for _ in range(num_layers):
     name = NAMES[rng.integers(len(NAMES))]
     sign = 1 - 2 * int(rng.integers(2))

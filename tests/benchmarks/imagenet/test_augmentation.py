@@ -230,17 +230,3 @@ def test_layers_are_drawn_uniformly_and_independently(monkeypatch):
     drawn = [s for n, s in zip(names, signs, strict=True) if n == name]
     assert set(drawn) == {-1, 1}
     assert abs(sum(drawn)) < 5 * math.sqrt(len(drawn))  # Standard deviations.
-
-
-@pytest.mark.parametrize(
-  ('settings', 'message'),
-  [
-    ({'num_layers': -1}, 'num_layers=-1'),
-    ({'magnitude': -0.1}, r'magnitude=-0\.1'),
-    ({'magnitude': 10.5}, r'magnitude=10\.5'),
-    ({'magnitude': math.nan}, 'magnitude=nan'),
-  ],
-)
-def test_settings_out_of_range_are_named(settings, message):
-  with pytest.raises(ValueError, match=message):
-    augment(0, **settings)

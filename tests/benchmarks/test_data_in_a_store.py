@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import (
-  storage,
-)
+from experiments import storage
 from experiments.benchmarks.audioset import source as audioset
 from experiments.benchmarks.imagenet import source as imagenet
 from experiments.benchmarks.modelnet40 import preparation

@@ -15,6 +15,7 @@ import venv
 
 from experiments import storage
 from experiments.benchmarks import listing
+from experiments.benchmarks.imagenet.known import NUM_CLASSES, NUM_VALIDATION
 from experiments.benchmarks.imagenet.source import (
   open_source,
   prepared_folder,
@@ -23,8 +24,7 @@ from experiments.benchmarks.imagenet.source import (
 from experiments.errors import PreparationError
 
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
-NUM_EXAMPLES = {'train': 1_281_167, 'validation': 50_000}
-NUM_CLASSES = 1000
+NUM_EXAMPLES = {'train': 1_281_167, 'validation': NUM_VALIDATION}
 # TFDS spreads a split over temporary files first and deletes each before its
 # images go to their final file, so that they are there once at any time: the
 # peak was 0.996 of the tars, with tars of 1.8 GB. A tenth is margin.

@@ -20,8 +20,6 @@ from experiments.benchmarks.imagenet.folders import (
 )
 from experiments.errors import DataNotFoundError
 
-__all__ = ['Record', 'TfdsSource', 'classes', 'open_source', 'prepared_folder']
-
 TFDS_NAME = 'imagenet2012'
 PREPARE = 'python -m scripts.prepare_imagenet --manual_dir=… --data_dir=…'
 GENERATE = 'python -m scripts.generate_imagenet --data_dir=…'

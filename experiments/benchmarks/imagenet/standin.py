@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 import tensorflow_datasets as tfds
 
-from experiments.benchmarks.imagenet.folders import known_wnids, Record
+from experiments.benchmarks.imagenet.folders import Record
+from experiments.benchmarks.imagenet.known import known_wnids
 from experiments.benchmarks.imagenet.source import TFDS_NAME
 
 NUM_CLASSES = 12

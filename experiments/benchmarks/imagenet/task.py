@@ -12,6 +12,7 @@ import optax
 from PIL import Image
 
 from experiments.benchmarks.imagenet import known, mixing, randaugment, source
+from experiments.benchmarks.imagenet.folders import Record
 from experiments.benchmarks.images import decoding, files, pictures
 from experiments.benchmarks.images.task import image_reader, ImageTask
 from experiments.errors import DamagedRecordError
@@ -30,7 +31,7 @@ MAGNITUDES = Range(f'[0, {randaugment.MAX_MAGNITUDE}]')
 
 def read_file(path: str) -> Any:
   name = os.path.basename(path)
-  return source.Record(name=name, jpeg=files.read(path), label=0, is_own=True)
+  return Record(name=name, jpeg=files.read(path), label=0, is_own=True)
 
 
 @dataclasses.dataclass

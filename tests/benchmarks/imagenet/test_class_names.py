@@ -6,7 +6,7 @@ import pytest
 
 from configs import imagenet
 from experiments import benchmarks
-from experiments.benchmarks.imagenet import folders, known, standin
+from experiments.benchmarks.imagenet import known, standin
 from experiments.errors import DataNotFoundError
 
 FIRST = ['tench', 'goldfish', 'great white shark', 'tiger shark']
@@ -19,7 +19,7 @@ def class_names(data_dir, variant='tiny', **overrides):
 
 
 def test_the_names_are_of_the_sorted_wnids():
-  assert list(known.known_names()) == folders.known_wnids()
+  assert list(known.known_names()) == known.known_wnids()
 
 
 def test_all_names_differ_and_are_short():

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from experiments.benchmarks.imagenet import folders, standin
+from experiments.benchmarks.imagenet import folders, known, standin
 from experiments.benchmarks.imagenet import source as imagenet
 from experiments.errors import DataNotFoundError
 
@@ -55,10 +55,10 @@ def test_labels_count_the_sorted_wnids(mini_imagenet_dir, layout):
 
 
 def test_the_known_lists_are_sorted_and_agree_with_kaggle():
-  wnids = folders.known_wnids()
+  wnids = known.known_wnids()
   assert wnids == sorted(set(wnids))
   assert len(wnids) == 1000
-  labels = folders.known_validation_labels()
+  labels = known.known_validation_labels()
   assert len(labels) == 50_000
   assert set(labels.values()) == set(wnids)
   # A line of LOC_val_solution.csv.
@@ -112,8 +112,8 @@ def test_the_real_validation_images_need_no_labels(copy, monkeypatch):
   shutil.rmtree(flat / 'train')
   (flat / 'val').rename(flat / 'validation')
   source = open_source(flat, 'validation', num_classes=1000)
-  wnids = folders.known_wnids()
-  labels = folders.known_validation_labels()
+  wnids = known.known_wnids()
+  labels = known.known_validation_labels()
   for record in source:
     stem = record['name'].removesuffix('.JPEG')
     assert wnids[record['label']] == labels[stem]

@@ -85,14 +85,7 @@ def test_bad_classes(tmp_path, classes, message):
     write(tmp_path, classes=classes, eval=SEGMENTS)
 
 
-def test_no_files(tmp_path):
-  with pytest.raises(FileNotFoundError, match='class_labels_indices'):
-    csv_files.read_classes(str(tmp_path))
-  with pytest.raises(FileNotFoundError, match=r'balanced_train.*eval_segments'):
-    write(tmp_path)
-
-
-def test_other_files_than_the_csvs_are_named(tmp_path):
+def test_csvs_that_are_missing_are_named(tmp_path):
   for name in ('train.csv', 'eval.csv'):
     (tmp_path / name).touch()
   with pytest.raises(FileNotFoundError) as error:
@@ -103,6 +96,8 @@ def test_other_files_than_the_csvs_are_named(tmp_path):
   )
   with pytest.raises(FileNotFoundError, match='is a file; the folder is taken'):
     csv_files.read_classes(str(tmp_path / 'eval.csv'))
+  with pytest.raises(FileNotFoundError, match=r'balanced_train.*eval_segments'):
+    write(tmp_path)
 
 
 def test_ten_seconds_in_decimals_are_ten_seconds(tmp_path):

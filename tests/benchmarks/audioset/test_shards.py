@@ -17,6 +17,7 @@ from scripts import prepare_audioset
 from scripts.torturing import preparing
 from tests.benchmarks.audioset.media import grey, media, noise
 from tests.benchmarks.audioset.test_preparation import (
+  fail,
   OPEN,
   prepare,
   write_sources,
@@ -111,10 +112,6 @@ def test_what_is_damaged_is_made_again(sources, whole, begun, monkeypatch):
     with pytest.raises(PreparationError, match=f'first one .*{file.name}'):
       prepare(sources, clips_per_file=2)
   assert finish(sources) == whole
-
-
-def fail(file):
-  raise OSError('failed')
 
 
 def test_another_may_have_done_it_meanwhile(

@@ -1,14 +1,14 @@
-"""The benchmarks, by the name that a config gives them: one room each.
+"""The registry of benchmarks, by the name that a config gives them.
 
-What a benchmark is (its task, its data, how they are prepared, what stands in
-for them) is in its room. It is opened only when a config asks for it, so one
-benchmark needs no package of another's.
+Each benchmark has a room with its task, its data, their preparation and their
+stand-in. A room is imported only when a config asks for it, so no benchmark
+needs the packages of another.
 """
 
 import pkgutil
 from typing import Any, TYPE_CHECKING
 
-if TYPE_CHECKING:  # Processes that decode pass here too, and need no JAX.
+if TYPE_CHECKING:  # Processes that decode import this too, without JAX.
   from experiments.task import Task
 
 TASKS = {
@@ -21,11 +21,11 @@ TASKS = {
 
 
 def create(name: str, **settings: Any) -> 'Task':
-  """The task of that name, with the rest of a config's `task` section.
+  """Creates the task of that name from the rest of a config's `task` section.
 
   Raises:
     ValueError: for an unknown name, or settings out of their range.
-    TypeError: for settings that it does not have.
+    TypeError: for settings that the task does not have.
   """
   from perceiver import ranges  # Which imports JAX.
 

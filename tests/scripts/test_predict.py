@@ -132,7 +132,7 @@ def test_all_clips_get_what_evaluation_says(tmp_path):
   order = [os.path.basename(a['path']) for a in answers]
   assert order == sorted(os.listdir(tmp_path / 'clips'))
   assert ['error' in a for a in answers] == [False] * 6 + [True] * 3
-  assert 'It is no regular file.' in errors
+  assert 'It is not a regular file.' in errors
 
 
 def test_damaged_images_are_refused_and_all_others_answered(digits, tmp_path):

@@ -17,12 +17,12 @@ from PIL import features, Image, UnidentifiedImageError
 from experiments import errors
 from experiments.errors import DamagedRecordError
 
-# Above what ImageNet holds (0.2 million on average, tens of millions at most)
-# and below where Pillow would warn; decoded it is 320 MB, 4 bytes a pixel.
+# More than ImageNet's images have (0.2 million on average, tens of millions at
+# most), and below Pillow's warning. Decoded it is 320 MB, 4 bytes a pixel.
 MAX_PIXELS = 80_000_000
 
 # The Inception crop (Szegedy et al. 2015), with its published settings.
-MIN_AREA = 0.08  # Of the image; the largest is all of it.
+MIN_AREA = 0.08  # Fraction of the image; the largest is 1.
 MAX_ASPECT = 4 / 3  # Width by height; the smallest is its inverse.
 CROP_TRIES = 10
 
@@ -33,7 +33,7 @@ Box = tuple[float, float, float, float]  # Left, top, right, bottom; in pixels.
 # What Pillow may raise on bad data: its readers parse headers in Python.
 PILLOW_ERRORS = (
   OSError,
-  RuntimeError,  # Of AVIF's decoder.
+  RuntimeError,  # From AVIF's decoder.
   SyntaxError,
   ValueError,
   LookupError,
@@ -46,14 +46,14 @@ PILLOW_ERRORS = (
 )
 
 
-# Pillow's features; its published wheels have them.
+# Pillow's features that read these formats; its published wheels have both.
 _OPTIONAL = {'AVIF': 'avif', 'WEBP': 'webp'}
-# Brands of files that phones write; those of AVIF are others.
+# Brands in the headers of phones' photos; AVIF has other brands.
 _HEIC = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'mif1', b'msf1')
 
 
 class DamagedImageError(DamagedRecordError):
-  """An image cannot be decoded; says why."""
+  """An image that cannot be decoded, with the reason."""
 
 
 def decode(data: bytes) -> Image.Image:
@@ -61,18 +61,18 @@ def decode(data: bytes) -> Image.Image:
 
   Grey, CMYK (as Adobe writes it, inverted), palette and 16-bit images are
   converted. Transparency is dropped. Colour profiles and the orientation in
-  EXIF are not applied, nor does TensorFlow's decoder, with which the paper's
-  pipeline reads ImageNet. People's own files are for `pictures.decode`.
+  EXIF are ignored, as by TensorFlow's decoder, with which the paper's pipeline
+  reads ImageNet. `pictures.decode` reads people's own files.
 
   Args:
     data: the file's content.
 
   Returns:
-    The image, decoded: no error is left for later.
+    The image, fully decoded: using it raises no further error.
 
   Raises:
-    DamagedImageError: it is no such file, is cut off or has more than
-      MAX_PIXELS pixels, which the header tells before any memory is taken.
+    DamagedImageError: if the data is neither, is cut off, or has more than
+      MAX_PIXELS pixels by its header, before any memory is allocated.
   """
   formats = ('JPEG', 'PNG')
   with naming_damage(data, formats):
@@ -87,7 +87,7 @@ def naming_damage(data: bytes, formats: Sequence[str]) -> Iterator[None]:
 
   Args:
     data: the file's content.
-    formats: Pillow's names of those that are tried.
+    formats: Pillow's names of the formats that are tried.
   """
   try:
     yield
@@ -107,10 +107,10 @@ def naming_damage(data: bytes, formats: Sequence[str]) -> Iterator[None]:
 
 
 def open_checked(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-  """An image of at most MAX_PIXELS, whose header alone is read.
+  """Opens an image of at most MAX_PIXELS; reads only its header.
 
   Raises:
-    DamagedImageError: if it has more.
+    DamagedImageError: if it has more pixels.
     PILLOW_ERRORS: for bad data.
   """
   image = Image.open(io.BytesIO(data), formats=formats)
@@ -155,8 +155,8 @@ def inception_box(width: int, height: int, rng: np.random.Generator) -> Box:
   """Draws a part of an image: its area, its aspect, then its place.
 
   The area is uniform between MIN_AREA and 1 of the image, the aspect
-  log-uniform between 1 / MAX_ASPECT and MAX_ASPECT. Where CROP_TRIES such
-  rectangles do not fit into the image, it is the largest central one whose
+  log-uniform between 1 / MAX_ASPECT and MAX_ASPECT. If CROP_TRIES such
+  rectangles do not fit into the image, the box is the largest central one whose
   aspect lies in that range.
 
   Args:

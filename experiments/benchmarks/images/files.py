@@ -1,4 +1,4 @@
-"""People's own files: opened only if they are files, and not too large."""
+"""Opens people's own files, if they are regular files and not too large."""
 
 import os
 import stat
@@ -10,19 +10,19 @@ MAX_BYTES = 512 * 2**20
 
 
 def check_regular(path: str) -> int:
-  """The size of a file.
+  """Returns the size of a regular file.
 
   Raises:
-    DamagedRecordError: if it is a folder, a device or the like: to open one
-      may wait for ever, or do something.
-    OSError: if there is none.
+    DamagedRecordError: for a folder, a device or the like: opening one may wait
+      for ever, or do something.
+    OSError: if there is no such file.
   """
   try:
     status = os.stat(path)
   except ValueError as error:  # A null character.
-    raise DamagedRecordError(f'It is no path: {error}.') from error
+    raise DamagedRecordError(f'It is not a path: {error}.') from error
   if not stat.S_ISREG(status.st_mode):
-    raise DamagedRecordError('It is no regular file.')
+    raise DamagedRecordError('It is not a regular file.')
   return status.st_size
 
 
@@ -33,12 +33,12 @@ def open_regular(path: str) -> BinaryIO:
     raise DamagedRecordError(
       f'It has {size} bytes; at most {MAX_BYTES} are read.'
     )
-  # Should a FIFO have taken its place: that does not wait for a writer.
+  # Should a FIFO have taken its place, this does not wait for a writer.
   opener = lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
   return open(path, 'rb', opener=opener)
 
 
 def read(path: str) -> bytes:
-  """A file's content. Raises what `open_regular` raises."""
+  """Returns a file's content. Raises what `open_regular` raises."""
   with open_regular(path) as file:
     return file.read(MAX_BYTES)

@@ -1,7 +1,7 @@
-"""People's own pictures: in many formats, upright, on a white ground.
+"""Decodes people's own pictures: in many formats, upright, on white.
 
-Data sets are decoded as the paper's pipelines do (see `decoding`); these here
-as people see them.
+`decoding` reads data sets as the paper's pipelines do; this module reads
+pictures as people see them.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from experiments import errors
 from experiments.benchmarks.images import decoding
 from experiments.benchmarks.images.decoding import DamagedImageError
 
-# A closed list: other readers of Pillow start programs (EPS), know nothing to
-# tell their files by (TGA), or decode in Python, which takes minutes (QOI).
+# A closed list: Pillow's other readers start programs (EPS), cannot recognise
+# their files (TGA), or decode in Python, which takes minutes (QOI).
 SUFFIXES = {
   'AVIF': ('.avif',),
   'BMP': ('.bmp',),
@@ -27,7 +27,7 @@ SUFFIXES = {
 FORMATS = tuple(SUFFIXES)
 
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
-# Of numbers with more than 8 bits, what cameras and scanners use.
+# Bits that cameras and scanners use for a number.
 BITS = (8, 10, 12, 14, 16, 24, 32)
 MAX_BITS = max(BITS)
 
@@ -35,25 +35,25 @@ MAX_BITS = max(BITS)
 def decode(data: bytes) -> Image.Image:
   """Decodes a picture to RGB, as people see it.
 
-  It is turned as EXIF says. Transparent parts are white, as the pages are that
-  such pictures are made for: what is stored below them is arbitrary, and often
-  black. Of an animation or a file of several pages it is the first. Colour
-  profiles are not applied.
+  The picture is turned as EXIF says. Transparent parts become white, like the
+  pages that such pictures are made for: the colours stored there are arbitrary,
+  and often black. An animation, or a file of several pages, gives its first
+  picture. Colour profiles are ignored.
 
-  Numbers of more than 8 bits are brought from their range to 8. The range has
-  the fewest of 8, 10, 12, 14, 16, 24 or 32 bits that hold the largest number,
-  because files of 16 bits often have 10 to 14 used ones and do not say so; of
-  floats it is 0 to 1 where none is above.
+  Numbers of more than 8 bits are scaled from their range to 8 bits. The range
+  has the fewest of 8, 10, 12, 14, 16, 24 or 32 bits that hold the largest
+  number, because files of 16 bits often use only 10 to 14 and do not say so.
+  The range of floats is 0 to 1 if none is larger.
 
   Args:
     data: the content of a file, in one of FORMATS.
 
   Returns:
-    The image, decoded: no error is left for later.
+    The image, fully decoded: using it raises no further error.
 
   Raises:
-    DamagedImageError: as `decoding.decode`; and if numbers are negative or not
-      finite, or so small in 16-bit colours that nothing is left of them.
+    DamagedImageError: as `decoding.decode`; also if numbers are negative or not
+      finite, or if 16-bit colours are so small that all become 0.
   """
   with decoding.naming_damage(data, FORMATS):
     image = _upright(data)
@@ -61,15 +61,15 @@ def decode(data: bytes) -> Image.Image:
 
 
 def grey_square(data: bytes, size: int) -> np.ndarray:
-  """Decodes the central square of a picture to a small one in grey.
+  """Decodes the central square of a picture, small and in grey.
 
-  Transparent parts are the ground that something is drawn on: black where that
-  is bright, as in data sets that are bright on dark, or else white.
+  Transparent parts become the ground of a drawing: black if the drawing is
+  bright, as in data sets that are bright on dark, otherwise white.
 
   Args:
-    data: as of `decode`.
-    size: of the result, pixels; each is the mean of the area that it covers,
-      so that an image of this size stays as it is.
+    data: the content of a file, in one of FORMATS.
+    size: side of the result in pixels. Each is the mean of the area that it
+      covers, so that an image of this size stays as it is.
 
   Returns:
     [size, size] uint8.
@@ -90,27 +90,27 @@ def grey_square(data: bytes, size: int) -> np.ndarray:
 
 
 def _upright(data: bytes) -> Image.Image:
-  """A picture in RGB; in RGBA where it may be transparent."""
+  """Decodes a picture, upright, to RGB; to RGBA if it may be transparent."""
   image = decoding.open_checked(data, FORMATS)
   raw_mode = _raw_mode(image)
   image.load()
   try:
     ImageOps.exif_transpose(image, in_place=True)
-  except decoding.PILLOW_ERRORS as error:  # Damage there costs no picture.
+  except decoding.PILLOW_ERRORS as error:  # Damaged EXIF costs no picture.
     if errors.is_fault(error):
       raise
   if image.mode == 'F' or image.mode.startswith('I'):
     return _from_numbers(image)
   has_16_bits = ';16' in raw_mode and image.mode in ('RGB', 'RGBA')
   key = image.info.get('transparency')
-  if has_16_bits and isinstance(key, tuple):  # A colour, of 16 bits each.
+  if has_16_bits and isinstance(key, tuple):  # A colour, 16 bits a channel.
     image.info['transparency'] = tuple(x >> 8 for x in key)
   image = image.convert('RGBA' if image.has_transparency_data else 'RGB')
   return _stretched(image) if has_16_bits else image
 
 
 def _raw_mode(image: Image.Image) -> str:
-  """How an image that is not loaded yet stores its pixels, if that is known."""
+  """Returns the raw mode of an image that is not loaded yet; '' if unknown."""
   tiles = getattr(image, 'tile', None)
   arguments = tiles[0][3] if tiles else None
   if isinstance(arguments, tuple) and arguments:
@@ -119,22 +119,22 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _from_numbers(image: Image.Image) -> Image.Image:
-  """Grey of integers or floats, whatever their range."""
+  """Converts integers or floats of any range to grey."""
   numbers = np.asarray(image)
   least, most = numbers.min(), numbers.max()
-  if not 0 <= least <= most < 2**MAX_BITS:  # Nor with NaN.
+  if not 0 <= least <= most < 2**MAX_BITS:  # False for NaN too.
     raise DamagedImageError(
-      f'The image has numbers from {least} to {most}, which are no brightness:'
-      f' they must be from 0 to 2**{MAX_BITS}.'
+      f'The image has numbers from {least} to {most}, which cannot be'
+      f' brightness: it must be from 0 to 2**{MAX_BITS}.'
     )
   key = image.info.get('transparency')
   is_opaque = numbers != key if isinstance(key, int) else None
   whole = float(_range(most))
-  if image.mode == 'F' and most < 2:  # Somewhat above 1 after resampling.
+  if image.mode == 'F' and most < 2:  # Resampling may overshoot 1.
     whole = max(1.0, float(most))
   levels = np.rint(numbers.astype(np.float32) * (255 / whole)).astype(np.uint8)
   tags = getattr(image, 'tag_v2', {})
-  if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow minds it up to 8 bits.
+  if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts up to 8 bits.
     levels = 255 - levels
   grey = Image.fromarray(levels)
   if is_opaque is None:
@@ -148,20 +148,20 @@ _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # A tag of TIFF, and one of its values.
 
 
 def _range(most: float) -> int:
-  """The largest number of as many bits as are needed."""
+  """Returns the largest number of the fewest BITS that hold `most`."""
   return next(2**bits - 1 for bits in BITS if most < 2**bits)
 
 
 def _stretched(image: Image.Image) -> Image.Image:
-  """Brings 16-bit colours, whose high bytes Pillow keeps, to all 8 bits."""
+  """Scales 16-bit colours, of which Pillow keeps the high bytes, to 8 bits."""
   colours = image.convert('RGB')
   most = int(np.asarray(colours).max())
   if most == 0:
     raise DamagedImageError(
-      'The image has 16-bit colours below 256, of which nothing is left in 8'
-      ' bits: save it with 8 bits.'
+      'The image has 16-bit colours below 256, which all become 0 in 8 bits:'
+      ' save it with 8 bits.'
     )
-  # Low bytes are lost: 12 bits become 16 levels, but in their places.
+  # Low bytes are lost: 12 bits become 16 levels, over the whole range.
   whole = _range(most * 256 + 255) >> 8
   stretched = colours.point(
     [min(255, round(x * 255 / whole)) for x in range(256)] * 3
@@ -178,7 +178,7 @@ def _on(image: Image.Image, ground: tuple[int, ...]) -> Image.Image:
 
 
 def _brightness(image: Image.Image) -> float:
-  """The mean from 0 to 1 of what is visible of RGBA; 0 if that is nothing."""
+  """Mean brightness, 0 to 1, of the visible parts of RGBA; 0 without any."""
   alpha = image.getchannel('A')
   visible = ImageStat.Stat(alpha).sum[0]
   seen = ImageChops.multiply(image.convert('L'), alpha)

@@ -80,9 +80,9 @@ def test_only_files_of_some_size_are_read(tmp_path, monkeypatch):
     files.read(str(path))
   os.mkfifo(tmp_path / 'fifo')
   for other in (tmp_path, tmp_path / 'fifo', '/dev/null'):
-    with pytest.raises(DamagedRecordError, match='no regular file'):
+    with pytest.raises(DamagedRecordError, match='not a regular file'):
       files.read(str(other))
-  with pytest.raises(DamagedRecordError, match='no path'):
+  with pytest.raises(DamagedRecordError, match='not a path'):
     files.read('a\0b')
   with pytest.raises(FileNotFoundError):
     files.read(str(tmp_path / 'missing'))

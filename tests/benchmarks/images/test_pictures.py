@@ -230,7 +230,7 @@ def test_floats_somewhat_above_1_are_no_darker():
 def test_what_is_no_brightness_is_refused(numbers):
   dtype = np.int32 if min(numbers) < 0 else np.float32
   data = encode(np.array([numbers], dtype), 'TIFF')
-  with pytest.raises(decoding.DamagedImageError, match='no brightness'):
+  with pytest.raises(decoding.DamagedImageError, match='cannot be brightness'):
     decode(data)
 
 

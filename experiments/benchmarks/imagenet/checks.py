@@ -1,4 +1,4 @@
-"""Compares the images that are there with those that a config expects."""
+"""Compares the images that were found with those that a config expects."""
 
 from collections.abc import Iterable, Sequence
 import os
@@ -7,7 +7,7 @@ from experiments.benchmarks import listing
 from experiments.benchmarks.imagenet import labels
 from experiments.benchmarks.imagenet.known import known_wnids, NUM_CLASSES
 
-SUFFIXES = ('.jpeg', '.jpg')  # In lower case; those of files may be in any.
+SUFFIXES = ('.jpeg', '.jpg')  # Of names in lower case.
 COUNT_KEYS = {'train': 'task.num_train', 'validation': 'task.num_eval'}
 
 
@@ -18,13 +18,13 @@ def check_classes(
   others: Sequence[str] = (),
   hint: str = '',
 ) -> None:
-  """Raises ValueError where there are not `num_classes` classes.
+  """Raises ValueError unless there are `num_classes` classes.
 
   Args:
-    place: where they were found.
+    place: where the classes were found.
     found: their wnids.
     num_classes: how many there must be.
-    others: wnids to compare them with, unless they are to be ImageNet's.
+    others: wnids to compare them with, unless ImageNet's are expected.
     hint: ends the message.
   """
   if len(found) != num_classes:
@@ -44,7 +44,7 @@ def check_examples(
   classes: Iterable[str] = (),
   hint: str = '',
 ) -> None:
-  """Raises ValueError where there are not `num_examples` examples."""
+  """Raises ValueError unless there are `num_examples` examples."""
   if found != num_examples:
     raise ValueError(
       f'{place} has {found} images, but {COUNT_KEYS[split]}={num_examples}'
@@ -57,9 +57,10 @@ def not_counted(folder: str, classes: Sequence[str] | None) -> str:
 
   Args:
     folder: of the split.
-    classes: the folders in it that images should be in; None: in no folder.
+    classes: the folders in it that should have the images; None: they should
+      be right in it.
   """
-  # Of folders below the split's.
+  # Folders between the split's and an image.
   depth = 0 if classes is None else 1
 
   def is_taken(path: str) -> bool:

@@ -1,10 +1,10 @@
-"""ImageNet as folders of JPEG files, as its tars unpack and as on Kaggle.
+"""ImageNet as folders of JPEG files: as its tars unpack, or as on Kaggle.
 
   train/<wnid>/*.JPEG
   val/<wnid>/*.JPEG, or val/*.JPEG with a file of labels (see `labels`)
 
-`validation/` may stand for `val/`. Kaggle's archive, which has both under
-ILSVRC/Data/CLS-LOC/, is found from its top.
+`validation/` may stand for `val/`. Kaggle's archive has both in
+ILSVRC/Data/CLS-LOC/; `data_dir` may be its top.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,8 +37,8 @@ KAGGLE = 'ILSVRC/Data/CLS-LOC'
 class Record(TypedDict):
   """An image as it is stored."""
 
-  name: str  # Of the file, without folders.
-  jpeg: bytes  # A few files of the real ImageNet are something else.
+  name: str  # The file's, without folders.
+  jpeg: bytes  # A few files of the real ImageNet are no JPEG.
   label: int  # Index of the image's wnid among the sorted wnids.
   is_own: NotRequired[bool]  # A person's file, not one of the data set.
 
@@ -47,12 +47,12 @@ class Record(TypedDict):
 class FolderSource(Sequence[Record]):
   """Records by index, read from one file each when asked for.
 
-  Names are kept in an array: 1.28 million take 36 MB, here and in each of the
-  processes that this is sent to.
+  Names are kept in an array: 1.28 million take 36 MB, in this process and in
+  each that the source is sent to.
   """
 
   folder: str
-  subfolders: tuple[str, ...]  # By label; none where all files are together.
+  subfolders: tuple[str, ...]  # By label; empty if all files are together.
   names: np.ndarray  # [n] bytes
   labels: np.ndarray  # [n] int32
 
@@ -70,7 +70,7 @@ class FolderSource(Sequence[Record]):
 def open_folders(
   data_dir: str, split: str, *, num_examples: int, num_classes: int
 ) -> FolderSource | None:
-  """A split's images in the order of their classes, then of their names.
+  """Opens a split's images, in the order of their classes, then of their names.
 
   Args:
     data_dir: has the folders.
@@ -79,7 +79,7 @@ def open_folders(
     num_classes: how many classes there must be.
 
   Returns:
-    The records; None where there is no folder for the split.
+    The records; None if there is no folder for the split.
 
   Raises:
     DataNotFoundError: if nothing gives the classes or the labels.
@@ -107,18 +107,18 @@ def open_folders(
 
 
 def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
-  """The sorted wnids, which the labels count.
+  """Returns the sorted wnids, which the labels index.
 
   Args:
     data_dir: has the folders.
     num_classes: how many classes there must be.
 
   Returns:
-    The wnids; None where there is no folder for any split.
+    The wnids; None if there is no folder for any split.
 
   Raises:
-    DataNotFoundError: if there is no folder that gives them.
-    ValueError: if there are more or fewer.
+    DataNotFoundError: if no folder gives the classes.
+    ValueError: if there are more or fewer classes.
   """
   for split in FOLDERS:
     root = _root(data_dir, split)
@@ -151,13 +151,13 @@ def _images(folder: str) -> np.ndarray:
     name
     for name in os.listdir(folder)
     if name.lower().endswith(SUFFIXES)
-    and not name.startswith('.')  # What some systems put beside files.
+    and not name.startswith('.')  # Some systems put such files beside others.
   )
   return np.array(sorted(map(os.fsencode, names)), dtype=bytes)
 
 
 def _class_wnids(root: str, num_classes: int) -> list[str]:
-  """The sorted wnids: train's folders, or ImageNet's where it is not there."""
+  """Returns the sorted wnids: train's folders, or ImageNet's without train/."""
   train = _split_folder(root, 'train')
   if train is not None:
     validation = _split_folder(root, 'validation')
@@ -178,7 +178,7 @@ def _open_by_class(folder: str, classes: list[str]) -> FolderSource:
   extra = sorted(set(_subfolders(folder)) - set(classes))
   if extra:
     raise ValueError(
-      f'{folder} has folders that are no classes: {shown(extra)}.'
+      f'{folder} has folders that are not classes: {shown(extra)}.'
     )
   paths = [os.path.join(folder, wnid) for wnid in classes]
   names = [_images(p) if os.path.isdir(p) else _NO_NAMES for p in paths]
@@ -220,7 +220,7 @@ def _open_flat(
     )
   if len(names) < num_examples and (absent := sorted(set(wanted) - set(stems))):
     hint = (
-      f' {file} has labels of others, which are not there: {shown(absent)}.'
+      f' {file} also has labels of images that are missing: {shown(absent)}.'
     )
     hint += not_counted(folder, None)
     check_examples(folder, 'validation', len(names), num_examples, hint=hint)

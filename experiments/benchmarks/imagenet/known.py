@@ -1,4 +1,4 @@
-"""What is known of ImageNet without having it: classes, names and labels."""
+"""ImageNet's classes, their names and labels, known without its images."""
 
 import importlib.util
 import pathlib
@@ -6,9 +6,9 @@ import pathlib
 from experiments.errors import DataNotFoundError
 
 NUM_CLASSES, NUM_VALIDATION = 1000, 50_000
-# A wnid and a name a line, in the order of the labels. The names are lemmas of
-# WordNet 3.0, told apart where two classes have the same one, or where it is
-# better known for something else.
+# Each line has a wnid and a name, in the order of the labels. The names are
+# lemmas of WordNet 3.0, made unambiguous where two classes have the same one or
+# it is better known for something else.
 NAMES = pathlib.Path(__file__).parent / 'class_names.txt'
 
 
@@ -18,7 +18,7 @@ def known_wnids() -> list[str]:
 
 
 def known_names() -> dict[str, str]:
-  """What people call the 1,000 classes, by wnid, in the order of the labels."""
+  """Names of the 1,000 classes by wnid, in the order of the labels."""
   names = {}
   for line in NAMES.read_text().splitlines():
     wnid, _, name = line.partition('\t')

@@ -1,7 +1,7 @@
-"""Labels of images in a file: a line has an image's name and its class.
+"""Reads files of labels: a line has an image's name and its class.
 
-The class is the name of its folder in train/, or its number: the sorted names
-count from 0.
+The class is the name of its folder in train/, or its number, which counts the
+sorted names from 0.
 """
 
 import codecs
@@ -25,14 +25,14 @@ _BOXES = re.compile(r'(\S+)(\s+\d+){4}(\s+\S+(\s+\d+){4})*')
 
 
 class Label(NamedTuple):
-  """The class that a file of labels gives an image, and where it does so."""
+  """The class that a file of labels gives to an image, and the line."""
 
   text: str  # Name of the class, or its number.
   line: int  # In the file; the first one is 1.
 
 
 def read(path: str, classes: Collection[str]) -> dict[str, Label]:
-  """Reads a file of labels: text, or CSV as of Kaggle.
+  """Reads a file of labels: text, or CSV like Kaggle's.
 
   Args:
     path: of the file.
@@ -42,8 +42,8 @@ def read(path: str, classes: Collection[str]) -> dict[str, Label]:
     Labels by image name, without folder and suffix.
 
   Raises:
-    ValueError: if a line has no label, or two lines say different things of an
-      image.
+    ValueError: if a line has no label, or two lines give an image different
+      ones.
     OSError: if the file cannot be read.
   """
   labels: dict[str, Label] = {}
@@ -63,11 +63,11 @@ def read(path: str, classes: Collection[str]) -> dict[str, Label]:
 def indices(
   path: str, labels: Mapping[str, Label], classes: Sequence[str]
 ) -> list[int]:
-  """The classes' numbers, of labels that are names or numbers.
+  """Returns the indices of the classes that labels name or number.
 
-  A label that is a class's name means that class, also where it is the number
-  of another one, if all labels are names. Where some are numbers, a label that
-  could be either must mean the same as both.
+  If all labels are names of classes, each means the class of that name, even if
+  it is also the number of another class. If some are numbers, a label that
+  could be either must mean the same class both ways.
 
   Args:
     path: of the file, for messages.
@@ -78,7 +78,7 @@ def indices(
     Indices of the classes, in the order of `labels`.
 
   Raises:
-    ValueError: for labels that are no class, or could be either of two.
+    ValueError: for labels that are no class, or could mean either of two.
   """
   by_name = {name: i for i, name in enumerate(classes)}
   by_number = {str(i): i for i in range(len(classes))}
@@ -132,8 +132,8 @@ def _check_is_clear(
       f'{path}, line {label.line}: {label.text!r} could be the class'
       f' {classes[others[0]]!r} by its name, or the class {classes[index]!r} by'
       ' its number, which counts the sorted names from 0; line'
-      f' {number.line} has {number.text!r}, which is no name. Write the name of'
-      ' the class, as its folder has it, in every line.'
+      f' {number.line} has {number.text!r}, which is not a name. Write the name'
+      ' of the class, as its folder has it, in every line.'
     )
 
 
@@ -150,9 +150,9 @@ def _check_known(
   by_name: Mapping[str, int],
   by_number: Mapping[str, int],
 ) -> None:
-  """Raises ValueError for numbers that are not those of ImageNet's own images.
+  """Raises ValueError if ImageNet's own images have other numbers than theirs.
 
-  ILSVRC2012's ids are numbers too, from 1 on and in an order of their own.
+  ILSVRC2012's ids are numbers too, from 1 on and in another order.
   """
   if list(by_name) != known_wnids():
     return
@@ -163,9 +163,9 @@ def _check_known(
       raise ValueError(
         f'{path}, line {label.line}: {stem} is of the class {wnid}, number'
         f' {by_name[wnid]} of the sorted names from 0 on, but its label is'
-        f' {label.text!r}. ILSVRC2012_ID, which counts otherwise, is not taken:'
-        ' write wnids, or remove the file, which is not needed for the 50,000'
-        ' validation images.'
+        f' {label.text!r}. ILSVRC2012_ID, which counts in another order, is'
+        ' not accepted: write wnids, or remove the file: the 50,000 validation'
+        ' images do not need it.'
       )
 
 
@@ -189,10 +189,10 @@ def _lines(path: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-  """Yields each line's number and fields; of text that is no CSV it is one."""
+  """Yields each line's number and fields; a line of plain text is one field."""
   with open(path, 'rb') as file:
     start = file.read(2)
-  # PowerShell writes UTF-16; names are otherwise decoded as by `os.fsdecode`.
+  # PowerShell writes UTF-16. Other names are decoded as `os.fsdecode` does.
   is_utf16 = start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
   encoding, errors = 'utf-8-sig', 'surrogateescape'
   if is_utf16:
@@ -204,4 +204,4 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
     try:
       yield from enumerate(rows, 1)
     except (csv.Error, UnicodeError) as error:
-      raise ValueError(f'{path} is no text with labels: {error}.') from error
+      raise ValueError(f'{path} is not a text of labels: {error}.') from error

@@ -17,7 +17,7 @@ def mixup(
 
   Args:
     images: [B, H, W, C] floats.
-    key: of the draws.
+    key: for the draws.
     alpha: the weights are drawn from Beta(alpha, alpha), one for each image.
 
   Returns:
@@ -37,7 +37,7 @@ def cutmix(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
 
   Args:
     images: [B, H, W, C] floats.
-    key: of the draws.
+    key: for the draws.
 
   Returns:
     The mixed images, and [B]: the share of each image's own pixels.
@@ -69,14 +69,14 @@ def mix(
   mixup_alpha: float,
   use_cutmix: bool,
 ) -> tuple[jax.Array, jax.Array]:
-  """Mixes images and their targets; each second one by CutMix if both are on.
+  """Mixes images and their targets; if both are on, every second one by CutMix.
 
   Args:
     images: [B, H, W, C] floats.
     targets: [B, classes] probabilities.
     mask: [B] bool; nothing is mixed with an example that is masked out.
-    key: of the draws.
-    mixup_alpha: of `mixup`; 0: none.
+    key: for the draws.
+    mixup_alpha: `alpha` of `mixup`; 0: no mixup.
     use_cutmix: whether to use `cutmix`.
 
   Returns:

@@ -1,7 +1,7 @@
 """Prepares ImageNet once, from its two official tars into TFDS's files.
 
-TFDS's own builder does it. It needs TensorFlow, which nothing else here does:
-it gets an environment of its own, which can be deleted afterwards.
+TFDS's own builder does it. Nothing else here needs TensorFlow, so the builder
+gets an environment of its own, which can be deleted afterwards.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from experiments.errors import PreparationError
 
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
 NUM_EXAMPLES = {'train': 1_281_167, 'validation': NUM_VALIDATION}
-# TFDS spreads a split over temporary files first and deletes each before its
-# images go to their final file, so that they are there once at any time: the
+# TFDS writes a split to temporary files first, and deletes each of them before
+# its images go to their final file, so that the disk never has them twice: the
 # peak was 0.996 of the tars, with tars of 1.8 GB. A tenth is margin.
 DISK_FACTOR = 1.1
 ENVIRONMENT_BYTES = 3 * 10**9  # TensorFlow and the rest: 1.8 GB, and a margin.
@@ -67,23 +67,24 @@ def prepare(
 ) -> None:
   """Checks the tars, builds `<data_dir>/imagenet2012/` and counts the images.
 
-  What is already prepared is only counted. TFDS writes to a folder with another
-  name and renames it at the end, so an interrupted preparation leaves nothing
-  that looks finished, and starts again from the beginning.
+  If the data set is prepared already, its images are only counted. TFDS writes
+  to a folder with another name and renames it at the end, so an interrupted
+  preparation leaves nothing that looks finished, and starts again from the
+  beginning.
 
   Args:
     manual_dir: has the two tars.
-    data_dir: TFDS's, to write to.
+    data_dir: TFDS's data_dir, to write to.
     environment: folder for the environment that has TensorFlow; kept, and used
       again if it exists. None: a temporary one.
-    report: told what happens, a line at a time.
+    report: called with what happens, a line at a time.
     num_examples: images of each split.
     train_tars: classes in the train tar.
 
   Raises:
     PreparationError: if anything is missing, or a step failed.
-    DataNotFoundError: if what is prepared cannot be read.
-    ValueError: if it has not the images that it should have.
+    DataNotFoundError: if the prepared data set cannot be read.
+    ValueError: if it does not have the images that it should have.
     OSError: if `data_dir` is not on a disk, or cannot be written.
   """
   folder = prepared_folder(storage.local(data_dir))
@@ -128,7 +129,7 @@ def check_tars(
         members = tar.getnames()
     except tarfile.TarError as error:
       raise PreparationError(
-        f'{path} is no tar, or not the whole of it: {error}. Download it again.'
+        f'{path} is not a tar, or is incomplete: {error}. Download it again.'
       ) from error
     found = sum(member.endswith(suffix) for member in members)
     if found != count or len(members) != count:

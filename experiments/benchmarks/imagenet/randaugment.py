@@ -22,7 +22,7 @@ GREY = (128, 128, 128)  # Where a moved image leaves a gap.
 
 
 def _posterize(image: Image.Image, bits: int) -> Image.Image:
-  """Keeps the highest bits; unlike Pillow's, none as well."""
+  """Keeps the highest bits; unlike Pillow's, `bits` may be 0."""
   mask = 256 - 2 ** (8 - bits)
   return image.point([value & mask for value in range(256)] * 3)
 
@@ -43,18 +43,22 @@ def _affine(
 def _blend(
   enhancement: Callable[[Image.Image], ImageEnhance._Enhance],
 ) -> Callable[[Image.Image, float, int], Image.Image]:
-  """From 0.1, almost the degenerate image, through 1, the image, to 1.9."""
+  """Returns an operation that blends an image with its degenerate form.
+
+  The factor is from 0.1, almost the degenerate form, through 1, the image, to
+  1.9.
+  """
 
   def apply(image: Image.Image, m: float, sign: int) -> Image.Image:
     factor = 0.1 + 1.8 * m
-    if factor == 1:  # At the default magnitude: spare the work.
+    if factor == 1:  # At the default magnitude it would be copied.
       return image
     return enhancement(image).enhance(factor)
 
   return apply
 
 
-# From an image, the magnitude as m in [0, 1] and a sign of -1 or 1.
+# Each takes an image, the magnitude as m in [0, 1] and a sign of -1 or 1.
 OPERATIONS: dict[str, Callable[[Image.Image, float, int], Image.Image]] = {
   'Identity': lambda image, m, sign: image,
   'AutoContrast': lambda image, m, sign: ImageOps.autocontrast(image),

@@ -35,7 +35,7 @@ class TfdsSource(Sequence[Record]):
     return len(self.examples)
 
   def __getitem__(self, index: Any) -> Any:
-    # The range turns what is out of bounds into the IndexError of a sequence.
+    # `range` raises a sequence's IndexError for an index out of bounds.
     example = self.examples[range(len(self))[index]]
     return Record(
       name=example['file_name'].decode(),
@@ -47,14 +47,14 @@ class TfdsSource(Sequence[Record]):
 def open_source(
   data_dir: str | None, split: str, *, num_examples: int, num_classes: int
 ) -> Sequence[Record]:
-  """The images of a split, wherever they are kept under `data_dir`.
+  """Opens the images of a split, in either form that `data_dir` may have.
 
-  Either is found by itself, the first one first:
+  Both forms are looked for, in this order:
     * TFDS's imagenet2012 as array_record, `data_dir` being TFDS's own data_dir
       or the folder of a version. TFDS keeps 22 CMYK images and one PNG as RGB
       JPEGs; all other bytes are those of the original files.
     * folders, see `folders`: not on gs://, where each image would be a request.
-  The order differs between them: TFDS shuffles when it prepares.
+  The images' order differs between the two: TFDS shuffles when it prepares.
 
   Args:
     data_dir: where to look.
@@ -83,7 +83,7 @@ def open_source(
 
 
 def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
-  """The wnids that the labels count, of what `open_source` finds.
+  """Returns the wnids that the labels of `open_source`'s records index.
 
   Args:
     data_dir: where to look.
@@ -140,7 +140,7 @@ def prepared_folder(data_dir: str) -> str | None:
 
 
 def _tfds_builder(folder: str) -> Any:
-  """What TFDS prepared in a folder, if it is ImageNet."""
+  """Opens a folder that TFDS prepared. Raises ValueError if it is another's."""
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:

@@ -58,8 +58,8 @@ def records(split: str, count: int, seed: int) -> Iterator[Record]:
 def generate(data_dir: str, num_train: int, num_eval: int, seed: int) -> None:
   """Writes the same images in each of the formats that can be read.
 
-  `folders/` has train/<wnid>/ and val/<wnid>/; `flat/` the same with all of
-  val/ together and Kaggle's file of labels; `tfds/` is TFDS's imagenet2012.
+  `folders/` has train/<wnid>/ and val/<wnid>/; in `flat/` all of val/ is
+  together, with Kaggle's file of labels; `tfds/` is TFDS's imagenet2012.
   Names, images and labels follow from the seed.
 
   Args:
@@ -158,7 +158,7 @@ class _Builder(
   tfds.core.GeneratorBasedBuilder,
   skip_registration=True,  # type: ignore[call-arg]
 ):
-  """Has the name, version and features of TFDS's own; needs no TensorFlow."""
+  """TFDS's own builder by name, version and features; needs no TensorFlow."""
 
   name = TFDS_NAME
   VERSION = tfds.core.Version('5.1.0')
@@ -197,7 +197,7 @@ def _write_tfds(
 ) -> None:
   tfds.disable_progress_bar()
   builder = _Builder(images, data_dir)
-  # What it prints is of a download, and of a path that is about to change.
+  # It prints about a download, and a path that is about to change.
   with contextlib.redirect_stdout(None):
     builder.download_and_prepare(
       download_dir=os.path.join(temporary, 'downloads')

@@ -43,7 +43,7 @@ def test_numeric_folders_are_meant_by_their_names(tmp_path):
       sorted(str(i) for i in range(1, 13)),
       ['a 1', 'b 0', 'c 11'],
       r"line 1: '1' could be the class '1' by its name, or the class '10' by"
-      r" its number, .* from 0; line 2 has '0', which is no name\. Write the",
+      r" its number, .* from 0; line 2 has '0', which is not a name\. Write",
     ),
     (
       [f'{i:02}' for i in range(1, 13)],
@@ -139,7 +139,7 @@ def test_names_need_be_no_utf_8(tmp_path):
 def test_what_is_no_text_is_named(tmp_path, name):
   path = tmp_path / name
   path.write_bytes(b'\xff\xfe\x00\xd8\x00')
-  with pytest.raises(ValueError, match=f'{name} is no text with labels: '):
+  with pytest.raises(ValueError, match=f'{name} is not a text of labels: '):
     labels.read(str(path), ['cat'])
 
 

@@ -105,9 +105,9 @@ def cut(path):
     (
       preparation.TRAIN_TAR,
       lambda path: path.write_bytes(b'<html>' * 500),
-      'is no tar',
+      'is not a tar',
     ),
-    (preparation.VALIDATION_TAR, cut, 'not the whole of it'),
+    (preparation.VALIDATION_TAR, cut, 'or is incomplete'),
     (
       preparation.TRAIN_TAR,
       lambda path: write_tar(path, dict(list(TRAIN.items())[1:])),

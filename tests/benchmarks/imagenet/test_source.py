@@ -220,7 +220,7 @@ ELEVEN = f'/train has 11 classes, but .*num_classes=12; missing: {WNIDS[4]}'
     (
       'validation',
       add_folder('val'),
-      r'/val has folders that are no classes: thumbnails\.',
+      r'/val has folders that are not classes: thumbnails\.',
     ),
   ],
 )
@@ -371,19 +371,20 @@ CLASSES = rf'{ONLY}train/<class>/ are images; there are also: '
     ),
     (
       *('flat', 'validation', rename('val', as_png)),
-      r'val has 0 images, but task\.num_eval=12\. .*csv has labels of others,'
-      r' which are not there: (ILSVRC2012_val_\d{8}, ){4}ILSVRC2012_val_\d{8}'
+      r'val has 0 images, but task\.num_eval=12\. .*csv also has labels of'
+      r' images that are missing: (ILSVRC2012_val_\d{8}, ){4}'
+      r'ILSVRC2012_val_\d{8}'
       rf' and 7 more\. {ONLY}val are images; there are also: 12 \.png, such as'
       r' ILSVRC2012_val_00000001\.PNG\.$',
     ),
     (
       *('flat', 'validation', lambda root: next(root.glob('val/*')).unlink()),
-      r'val has 11 images, but task\.num_eval=12\. .*csv has labels of others,'
-      r' which are not there: ILSVRC2012_val_\d{8}\.$',
+      r'val has 11 images, but task\.num_eval=12\. .*csv also has labels of'
+      r' images that are missing: ILSVRC2012_val_\d{8}\.$',
     ),
     (
       *('flat', 'validation', remove_images('val')),
-      r'val has 0 images, .* not there: ',
+      r'val has 0 images, .* missing: ',
     ),
   ],
 )

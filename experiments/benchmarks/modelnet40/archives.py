@@ -1,4 +1,4 @@
-"""Zip archives, read in place: nothing is ever unpacked to the disk."""
+"""Reads zip archives in place: nothing is ever unpacked to the disk."""
 
 import os
 import re
@@ -29,26 +29,26 @@ def open_archive(path: str) -> zipfile.ZipFile:
 
   Raises:
     FileNotFoundError: if there is no such file, or it is a folder.
-    ArchiveError: if it is no zip archive, or is damaged; or has two entries of
-      one name, links, or names that lead out of a directory: nobody who packed
-      a data set honestly has those.
+    ArchiveError: if it is not a zip archive, or is damaged; or if it has two
+      entries of one name, links, or names that lead out of a directory, which
+      no honestly packed data set has.
   """
   if os.path.isdir(path):
     raise FileNotFoundError(
       f'{path} is a folder, with {listing.inside(path)} in it;'
-      ' the zip archive is taken as it is downloaded, not unpacked.'
+      ' give the zip archive as it was downloaded, not unpacked.'
     )
   if not os.path.isfile(path):
     raise FileNotFoundError(f'There is no file {path!r}.')
   try:
     archive = zipfile.ZipFile(path)
-  except Exception as error:  # It raises whatever it stumbles on.
+  except Exception as error:  # zipfile raises whatever it stumbles on.
     if errors.is_fault(error):
       raise
     with open(path, 'rb') as file:
       start = file.read(8)
     raise ArchiveError(
-      f'{path} is no whole zip archive: {error}; it begins with {start!r}.'
+      f'{path} is not a whole zip archive: {error}; it begins with {start!r}.'
       ' Download the zip archive again, and leave it as it is.'
     ) from error
   names = set()
@@ -79,10 +79,10 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
   Args:
     archive: as from `open_archive`.
-    entry: of it.
+    entry: one of its entries.
 
   Returns:
-    Its bytes, whose checksum is right.
+    The entry's bytes, whose checksum is right.
 
   Raises:
     ArchiveError: if it is damaged, too large or suspiciously well packed.
@@ -95,7 +95,7 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
   if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
     raise ArchiveError(f'it is packed by method {entry.compress_type}.')
   try:
-    return archive.read(entry)  # No more than file_size, whatever is in it.
+    return archive.read(entry)  # Reads at most file_size bytes.
   except (
     zipfile.BadZipFile,
     zlib.error,

@@ -1,4 +1,4 @@
-"""People's own shapes: meshes in OFF and PLY, and points in PLY and NPY."""
+"""Reads people's own shapes: meshes in OFF and PLY, points in PLY and NPY."""
 
 import math
 import mmap
@@ -15,13 +15,14 @@ from perceiver.modalities import normalize_points
 
 
 def read(path: str) -> dict[str, Any]:
-  """A shape's record, with label 0, whatever the file's suffix says.
+  """Reads a shape as a record with label 0, whatever the file's suffix says.
 
-  A mesh that lies in CLASS/train/NAME.off, or test, has the very points that
-  the prepared data set has. Of clouds that have not 2,048 points, see `draw`.
+  A mesh in CLASS/train/NAME.off, or CLASS/test/, gets the very points that the
+  prepared data set has. `draw` says what becomes of a cloud that does not have
+  2,048 points.
 
   Raises:
-    DamagedRecordError: if it holds no shape, or is damaged or too large.
+    DamagedRecordError: if the file has no shape, or is damaged or too large.
     OSError: if it cannot be opened.
   """
   name = shapes.name_of(path)
@@ -42,14 +43,14 @@ def read(path: str) -> dict[str, Any]:
 
 
 def draw(cloud: np.ndarray, name: str) -> np.ndarray:
-  """As many points as the model sees, normalized.
+  """Draws as many points as the model sees, and normalizes them.
 
-  Of more points, some are drawn; of fewer, all are there, and some of them
-  again. Which ones follows from the name.
+  A larger cloud is sampled; a smaller one is whole, with some points twice or
+  more. The draws follow from the name.
 
   Args:
     cloud: [n, 3], integers or floats.
-    name: as `shapes.name_of` has it.
+    name: from `shapes.name_of`.
 
   Returns:
     [M, 3] float32.
@@ -70,7 +71,7 @@ def draw(cloud: np.ndarray, name: str) -> np.ndarray:
     more = rng.choice(count, NUM_POINTS - count)
     chosen = np.concatenate([np.arange(count), more])
   # Before float32, as in `shapes.sample`.
-  with np.errstate(over='ignore'):  # Of wider floats; `normalize` checks.
+  with np.errstate(over='ignore'):  # `normalize_points` checks.
     drawn = np.asarray(cloud[chosen], np.float64)
   return normalize_points(drawn).astype(np.float32)
 
@@ -87,8 +88,8 @@ def _read_ply(file: BinaryIO, name: str) -> np.ndarray:
 
 
 def _read_npy(file: BinaryIO, name: str) -> np.ndarray:
-  """As np.load's, but nothing is allocated, or run, that the header says."""
-  # The format of the header, with its length in 2 or 4 bytes.
+  """Reads what np.save wrote; the header makes it allocate, or run, nothing."""
+  # By version of the header, whose length has 2 or 4 bytes.
   readers = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -96,13 +97,13 @@ def _read_npy(file: BinaryIO, name: str) -> np.ndarray:
   try:
     version = np.lib.format.read_magic(file)
     shape, is_fortran, dtype = readers[version](file)
-  except Exception as error:  # It is Python, evaluated.
+  except Exception as error:  # The header is evaluated as Python.
     if errors.is_fault(error):
       raise
     raise DamagedRecordError(f'Its NPY header is damaged: {error}') from error
   if len(shape) != 2 or shape[1] != 3 or dtype.kind not in 'iuf':
     raise DamagedRecordError(
-      f'It has values of {dtype} in shape {shape}, not numbers in (n, 3).'
+      f'It has values of {dtype} in shape {shape}; expected numbers in (n, 3).'
     )
   start = file.tell()
   size = file.seek(0, 2) - start

@@ -18,19 +18,19 @@ class MeshError(ValueError):
 def parse(data: bytes) -> Mesh:
   """Reads a mesh.
 
-  Comments, blank lines, colours after the corners of a face and counts on the
-  line of the magic word ('OFF490 518 0', as in many files of ModelNet40) are
-  fine. Polygons become fans of triangles about their first corner; faces of
-  less than three corners have no area and are left out.
+  The file may have comments, blank lines, colours after the corners of a face,
+  and counts on the line of the magic word ('OFF490 518 0', as in many files of
+  ModelNet40). Polygons become fans of triangles about their first corner; faces
+  of fewer than three corners have no area and are left out.
 
   Args:
-    data: of an .off file in text form.
+    data: content of an .off file in text form.
 
   Returns:
     Vertices [V, 3] float64 and triangles [F, 3] int64, indices of vertices.
 
   Raises:
-    MeshError: what is wrong, and where.
+    MeshError: says what is wrong, and where.
   """
   lines = [
     stripped
@@ -38,7 +38,7 @@ def parse(data: bytes) -> Mesh:
     if (stripped := line.partition('#')[0].strip())
   ]
   num_vertices, num_faces, lines = _read_header(lines)
-  # Before anything is allocated: counts can be no larger than the file.
+  # Checked before anything is allocated: no count is larger than the file.
   if num_vertices + num_faces != len(lines):
     raise MeshError(
       f'The header announces {num_vertices} vertices and {num_faces} faces,'
@@ -48,14 +48,14 @@ def parse(data: bytes) -> Mesh:
     raise MeshError(f'{num_vertices} vertices and {num_faces} faces: empty.')
   vertices = _read_table('vertices', lines[:num_vertices], np.float64)
   if vertices.shape[1] < 3:
-    raise MeshError(f'Vertices of {vertices.shape[1]} coordinates.')
+    raise MeshError(f'Vertices have {vertices.shape[1]} coordinates, not 3.')
   triangles = _read_triangles(lines[num_vertices:])
   check_corners(triangles, num_vertices)
   return vertices[:, :3], triangles
 
 
 def check_corners(triangles: np.ndarray, num_vertices: int) -> None:
-  """Raises MeshError where triangles have corners that there are not."""
+  """Raises MeshError if triangles have corners that do not exist."""
   if len(triangles) and not (
     triangles.min() >= 0 and triangles.max() < num_vertices
   ):
@@ -66,29 +66,29 @@ def check_corners(triangles: np.ndarray, num_vertices: int) -> None:
 
 
 def fan(polygons: np.ndarray) -> np.ndarray:
-  """[F, 3] triangles about the first corner of each of [polygons, corners]."""
+  """Returns [F, 3] triangles about the first corners of [polygons, corners]."""
   second, third = polygons[:, 1:-1], polygons[:, 2:]  # [polygons, corners - 2]
   first = np.broadcast_to(polygons[:, :1], second.shape)
   return np.stack([first, second, third], axis=-1).reshape(-1, 3)
 
 
 def _read_header(lines: list[str]) -> tuple[int, int, list[str]]:
-  """The numbers of vertices and of faces, and the lines after them."""
+  """Returns the numbers of vertices and of faces, and the lines after them."""
   if not lines or not lines[0].startswith('OFF'):
     start = lines[0][:20] if lines else ''
     raise MeshError(f'It does not start with OFF but with {start!r}.')
   counts, rest = lines[0][3:].strip(), lines[1:]
   if not counts and rest:
     counts, rest = rest[0], rest[1:]
-  # The third count is of edges, which nobody needs, so that some leave it out.
+  # The third count, of edges, is never needed, and some writers leave it out.
   match = re.fullmatch(r'(\d{1,18})\s+(\d{1,18})(\s+\S+)?', counts, re.ASCII)
   if not match:
-    raise MeshError(f'{counts[:40]!r} are no counts of vertices and faces.')
+    raise MeshError(f'{counts[:40]!r} are not counts of vertices and faces.')
   return int(match[1]), int(match[2]), rest
 
 
 def _read_triangles(lines: list[str]) -> np.ndarray:
-  """[F, 3] from one line for each polygon: its size, then its corners."""
+  """Reads [F, 3] from one line for each polygon: its size, then its corners."""
   sizes = _read_table('sizes of faces', lines, np.int64, columns=[0])[:, 0]
   longest = max(map(len, lines))
   if sizes.min() < 0 or 2 * sizes.max() > longest:
@@ -110,7 +110,7 @@ def _read_triangles(lines: list[str]) -> np.ndarray:
 
 
 def _read_table(what, lines, dtype, columns=None) -> np.ndarray:
-  """[lines, columns]: some columns of all lines, or all that they have."""
+  """Reads [lines, columns]: some columns of all lines; None: all columns."""
   try:
     return np.loadtxt(lines, dtype, usecols=columns, ndmin=2)
   except ValueError as error:
@@ -129,7 +129,7 @@ def sample_surface(
     vertices: [V, 3].
     triangles: [F, 3] indices of vertices; some may have no area.
     num_points: M.
-    rng: what the points follow from.
+    rng: source of randomness.
 
   Returns:
     [M, 3] float64.
@@ -152,7 +152,7 @@ def sample_surface(
 
 
 def write(vertices: np.ndarray, faces: list[list[int]], header: str) -> bytes:
-  """An .off file; the header is what stands before the counts."""
+  """Returns an .off file; `header` is what stands before the counts."""
   lines = [f'{header}{len(vertices)} {len(faces)} 0']
   lines += [' '.join(f'{x:.6f}' for x in vertex) for vertex in vertices]
   lines += [' '.join(map(str, [len(face), *face])) for face in faces]

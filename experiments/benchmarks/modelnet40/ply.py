@@ -1,7 +1,7 @@
 """Meshes and point clouds in PLY, the Polygon File Format.
 
-plyfile reads them, and believes what a header says. So the header is read here
-first: it may announce no more than the file has.
+plyfile reads them, and believes what a header says. So this module reads the
+header first, and refuses one that announces more than the file has.
 
 Glossary of shapes:
 - V: vertices; F: triangles.
@@ -20,8 +20,8 @@ from experiments.errors import DamagedRecordError
 
 MAX_HEADER = 2**16  # Bytes.
 MAX_ROWS = 50_000_000
-# Of text, and of rows with lists, which are read one by one: a microsecond for
-# a value, ten and 160 bytes for a list.
+# In text, and in rows with lists, which plyfile reads one by one: a microsecond
+# for a value, ten and 160 bytes for a list.
 MAX_SLOW_VALUES = 5_000_000
 BYTES = {
   **dict.fromkeys(('char', 'uchar', 'int8', 'uint8'), 1),
@@ -29,8 +29,8 @@ BYTES = {
   **dict.fromkeys(('int', 'uint', 'int32', 'uint32', 'float', 'float32'), 4),
   **dict.fromkeys(('double', 'float64'), 8),
 }
-LISTS = ('vertex_indices', 'vertex_index')  # What writers call the corners.
-SIZES = (3, 4)  # Of polygons that are read at once, if all are so.
+LISTS = ('vertex_indices', 'vertex_index')  # Writers' names of the corners.
+SIZES = (3, 4)  # Corners of polygons that are read at once, if all have these.
 
 
 class PlyError(DamagedRecordError):
@@ -39,12 +39,12 @@ class PlyError(DamagedRecordError):
 
 @dataclasses.dataclass
 class _Element:
-  """What a header says of a kind of rows."""
+  """A kind of rows, as the header describes it."""
 
   name: str
   count: int
-  row_bytes: int = 0  # At least; of text, two for each value.
-  values: int = 0  # Likewise.
+  row_bytes: int = 0  # At least; in text, two for each value.
+  values: int = 0  # In a row; at least.
   lists: tuple[str, ...] = ()
 
 
@@ -52,15 +52,15 @@ def read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
   """Reads a mesh, or a cloud of points.
 
   Args:
-    file: from its beginning on; on a disk.
+    file: at its beginning; on a disk.
 
   Returns:
-    Vertices [V, 3] as they are there, and triangles [F, 3] int64 about the
-    first corners of the faces; None for a cloud: where there are no faces.
+    Vertices [V, 3] in the file's dtype, and triangles [F, 3] int64 about the
+    first corners of the faces; None if there are no faces, as in a cloud.
 
   Raises:
-    PlyError: what is wrong.
-    MeshError: likewise, with a mesh.
+    PlyError: says what is wrong.
+    MeshError: says what is wrong with a mesh.
   """
   try:
     import plyfile
@@ -73,19 +73,19 @@ def read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
   lists = faces.lists if faces and not is_text else ()
   for size in (*SIZES, None) if lists else (None,):
     known = {'face': dict.fromkeys(lists, size)} if size else {}
-    # Anew each time: plyfile closes the stream of a text.
+    # A new one each time: plyfile closes the stream of a text.
     stream = _Stream(io.FileIO(file.fileno(), closefd=False))
     stream.seek(0)
     try:
       with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Of empty lists.
+        warnings.simplefilter('ignore')  # It warns of empty lists.
         data = plyfile.PlyData.read(stream, known_list_len=known)
       break
-    except Exception as error:  # It raises whatever it stumbles on.
+    except Exception as error:  # plyfile raises whatever it stumbles on.
       if errors.is_fault(error):
         raise
       if size is None:
-        raise PlyError(f'It is no whole PLY file: {error}') from error
+        raise PlyError(f'It is not a whole PLY file: {error}') from error
   vertices = _vertices(data)
   if faces is None:
     return vertices, None
@@ -95,10 +95,10 @@ def read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 class _Stream(io.BufferedReader):
-  """A file that gives no more than it has, whatever it is asked for."""
+  """A file that reads no more than it has, whatever it is asked for."""
 
   def read(self, size: int | None = -1, /) -> bytes:
-    if size is None or size < 0:  # The length of a list, of a signed type.
+    if size is None or size < 0:  # The length of a list may be signed.
       raise PlyError(f'It has a list of {size} bytes.')
     if size > 2**16:
       here = self.tell()
@@ -108,7 +108,7 @@ class _Stream(io.BufferedReader):
 
 
 def _read_header(file: BinaryIO) -> tuple[list[_Element], bool]:
-  """The elements, which the file is large enough for; and if it is text."""
+  """Returns the elements, for which the file has room; and if it is text."""
   start = file.read(MAX_HEADER)
   size = file.seek(0, io.SEEK_END)
   newline = b'\r\n' if start[3:5] == b'\r\n' else start[3:4]
@@ -138,9 +138,9 @@ def _read_header(file: BinaryIO) -> tuple[list[_Element], bool]:
         elements[-1].row_bytes += 2 if is_text else BYTES[of_value]
         elements[-1].values += 1
       case _:
-        raise PlyError(f'Its header has a line {line[:40]!r}.')
+        raise PlyError(f'Its header has the unknown line {line[:40]!r}.')
   least = sum(e.count * e.row_bytes for e in elements)
-  # The last line need not end.
+  # The last line may lack its end.
   if least > size - len(header) - len(end) + 1 or any(
     e.count and not e.values for e in elements
   ):
@@ -174,7 +174,7 @@ def _triangles(faces) -> np.ndarray:
   if name is None:
     raise PlyError(f'Its faces have none of {LISTS}.')
   corners = faces[name]
-  if corners.dtype != object:  # [faces, corners], or a number for each.
+  if corners.dtype != object:  # [faces, corners], or a number a face.
     groups = [corners] if corners.ndim == 2 else []
   else:
     sizes = np.array([len(polygon) for polygon in corners])
@@ -183,6 +183,6 @@ def _triangles(faces) -> np.ndarray:
       for size in np.unique(sizes[sizes >= 3])
     ]
   if any(group.dtype.kind not in 'iu' for group in groups):
-    raise PlyError('Its faces have corners that are no integers.')
+    raise PlyError('Its faces have corners that are not integers.')
   fans = [off.fan(group.astype(np.int64)) for group in groups]
   return np.concatenate([np.zeros((0, 3), np.int64), *fans])

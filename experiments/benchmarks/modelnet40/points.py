@@ -12,7 +12,7 @@ import numpy as np
 def scale(
   points: np.ndarray, max_scaling: float, rng: np.random.Generator
 ) -> np.ndarray:
-  """A factor of its own for every coordinate, 1 ± max_scaling at most."""
+  """Multiplies each coordinate by its own factor, 1 ± max_scaling at most."""
   low, high = 1 - max_scaling, 1 + max_scaling
   return points * rng.uniform(low, high, points.shape).astype(points.dtype)
 
@@ -37,7 +37,7 @@ def rotate(
 
 
 def rotation_matrix(degrees: float, axis: int) -> np.ndarray:
-  """[3, 3], which turns columns about one axis."""
+  """Returns the [3, 3] matrix that turns columns about one axis."""
   cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
   a, b = (axis + 1) % 3, (axis + 2) % 3
   rotation = np.eye(3)

@@ -1,4 +1,4 @@
-"""Prepares ModelNet40, and what is read like it, as array_record files."""
+"""Prepares ModelNet40, and data sets like it, as array_record files."""
 
 import collections
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def differences(found: Sequence[shapes.Shape], expected: Dataset) -> list[str]:
-  """What an archive has more or less than the whole data set; [] if nothing."""
+  """Lists what an archive has more or less than the whole data set."""
   categories = {shape.category for shape in found}
   lines = []
   if missing := sorted(set(expected.categories) - categories):
@@ -40,14 +40,14 @@ def differences(found: Sequence[shapes.Shape], expected: Dataset) -> list[str]:
 
 
 def prepare(name: str, source: str, data_dir: str) -> str:
-  """Writes a data set that `source.open_source` reads; it may exist.
+  """Writes a data set that `source.open_source` reads, unless it exists.
 
-  Its directory appears only when everything is in it; what a kill left of an
-  earlier try is removed.
+  Its directory appears only when everything is in it. What a killed try left is
+  removed.
 
   Args:
     name: of the data set, a key of `source.DATASETS`.
-    source: its archive.
+    source: path of its archive.
     data_dir: to write to.
 
   Returns:
@@ -55,10 +55,10 @@ def prepare(name: str, source: str, data_dir: str) -> str:
 
   Raises:
     FileNotFoundError: if there is no archive.
-    archives.ArchiveError: if it cannot be read.
+    archives.ArchiveError: if the archive cannot be read.
     PreparationError: if it has other shapes than it should, or too many of
       them are damaged.
-    OSError: if it cannot be written.
+    OSError: if the data set cannot be written.
   """
   expected = get(name)
   path = directory(name, storage.local(data_dir))
@@ -78,11 +78,11 @@ def prepare(name: str, source: str, data_dir: str) -> str:
       data_dir=data_dir,
       file_format='array_record',
     )
-    tfds.disable_progress_bar()  # Ours knows the totals.
+    tfds.disable_progress_bar()  # The builder's own bar knows the totals.
     with (
-      contextlib.redirect_stdout(io.StringIO()),  # It speaks of downloads.
+      contextlib.redirect_stdout(io.StringIO()),  # TFDS speaks of downloads.
       tqdm_logging.logging_redirect_tqdm([logging.getLogger('experiments')]),
-      # array_record's writer raises the other.
+      # array_record's writer raises RuntimeError.
       storage.writing(path, RuntimeError),
     ):
       builder.download_and_prepare()
@@ -90,7 +90,7 @@ def prepare(name: str, source: str, data_dir: str) -> str:
 
 
 def _remove_leftovers(path: str) -> None:
-  """What TFDS was writing to when it was killed, before it could rename it."""
+  """Removes what TFDS was writing to when it was killed."""
   parent, version = os.path.split(path)
   for leftover in glob.glob(f'{glob.escape(parent)}/incomplete.*_{version}'):
     log.info('Removed what an interrupted run left: %s.', leftover)

@@ -1,4 +1,4 @@
-"""The shapes in the archives of ModelNet40: meshes, or point sets in HDF5."""
+"""Reads the shapes in archives of ModelNet40: meshes, or point sets in HDF5."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -21,7 +21,7 @@ from experiments.benchmarks.modelnet40.source import NUM_POINTS
 from perceiver.modalities import normalize_points
 
 SAMPLING_SEED = 0
-# Any folder may be on top; what macOS packs beside the files is none of them.
+# Any folder may be on top. What macOS packs beside the files does not match.
 MESH = re.compile(r'(?:.*/)?([^/]+)/(train|test)/([^/.][^/]*)\.(?i:off)')
 HDF5 = re.compile(r'(?:.*/)?(ply_data_(train|test)\d+)\.(?i:h5)')
 NAMES = 'shape_names.txt'
@@ -29,7 +29,7 @@ NAMES = 'shape_names.txt'
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """An example that is not read yet."""
+  """A shape of an archive, which may not be read yet."""
 
   name: str  # Unique in the data set.
   split: str
@@ -38,19 +38,18 @@ class Shape:
 
 
 def read_archive(archive: zipfile.ZipFile, form: str) -> list[Shape]:
-  """All shapes of an archive, in the order of their names.
+  """Lists all shapes of an archive, in the order of their names.
 
   Args:
-    archive: as from `archives.open_archive`; open for as long as shapes are
-      to be read.
+    archive: from `archives.open_archive`; open for as long as shapes are read.
     form: 'off' or 'hdf5'.
 
   Returns:
-    The shapes. Meshes are read when they are asked for; point sets at once.
+    The shapes. Meshes are read by `Shape.read`, point sets at once.
 
   Raises:
-    ArchiveError: if it has no shape of that form; for point sets also if a
-      file is damaged, with which thousands of them would be missing.
+    ArchiveError: if the archive has no shape of that form; for point sets also
+      if a file is damaged, because thousands of them would be missing.
   """
   entries = [
     entry
@@ -92,17 +91,17 @@ def _read_mesh(
 
 
 def sample(mesh: off.Mesh, name: str) -> np.ndarray:
-  """Points on the surface of the mesh of that name, which they follow from.
+  """Draws points on the surface of a mesh; the draws follow from its name.
 
   Args:
     mesh: vertices and triangles.
-    name: as `name_of` has it.
+    name: from `name_of`.
 
   Returns:
     [M, 3] float32, normalized.
 
   Raises:
-    ValueError: if it has no surface, or no finite one.
+    ValueError: if the mesh has no surface, or no finite one.
   """
   sampled = off.sample_surface(*mesh, NUM_POINTS, generator(name))
   # Before float32, whose digits a mesh far from the origin would use up.
@@ -110,7 +109,7 @@ def sample(mesh: off.Mesh, name: str) -> np.ndarray:
 
 
 def name_of(path: str) -> str:
-  """Of a shape in a file: as in an archive, or else without the folder."""
+  """Returns a shape's name: CLASS/SPLIT/NAME, or NAME elsewhere."""
   path = os.path.abspath(path)
   if match := MESH.fullmatch(path):
     return '/'.join(match.groups())
@@ -118,9 +117,10 @@ def name_of(path: str) -> str:
 
 
 def generator(name: str) -> np.random.Generator:
-  """For points on the shape of that name.
+  """Returns the generator that draws points on the shape of that name.
 
-  From the name alone: in whatever order shapes are read, whichever are bad.
+  It follows from the name alone, so the order of the shapes and damaged ones do
+  not matter.
   """
   # Names of files need not be in UTF-8.
   text = f'{SAMPLING_SEED}/{name}'.encode(errors='surrogateescape')
@@ -145,7 +145,7 @@ def _point_sets(
       clouds, labels = _read_hdf5(archives.read_entry(archive, entry))
       if labels.max(initial=0) >= len(categories):
         raise ArchiveError(
-          f'it has label {labels.max()}, for {len(categories)} classes.'
+          f'it has label {labels.max()}; there are {len(categories)} classes.'
         )
     except ArchiveError as error:
       raise ArchiveError(
@@ -159,7 +159,7 @@ def _point_sets(
 
 
 def _read_hdf5(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-  """Clouds [n, M, 3] float32 and labels [n] of one file."""
+  """Reads clouds [n, M, 3] float32 and labels [n] from one file."""
   import h5py
 
   try:
@@ -179,11 +179,11 @@ def _read_hdf5(data: bytes) -> tuple[np.ndarray, np.ndarray]:
   except Exception as error:  # h5py raises whatever HDF5 stumbles on.
     if errors.is_fault(error):
       raise
-    raise ArchiveError(f'it is no whole HDF5 file: {error}') from error
+    raise ArchiveError(f'it is not a whole HDF5 file: {error}') from error
 
 
 def _dataset(h5py: Any, file: Any, key: str) -> Any:
-  """An array that lies in this very file, not in others that it names."""
+  """Returns an array of this very file, not of another that it names."""
   dataset = file[key]
   link = file.get(key, getlink=True)
   if (
@@ -192,5 +192,5 @@ def _dataset(h5py: Any, file: Any, key: str) -> Any:
     or dataset.external
     or dataset.is_virtual
   ):
-    raise ArchiveError(f'{key!r} is no array of its own.')
+    raise ArchiveError(f'{key!r} is not an array in the file itself.')
   return dataset

@@ -1,7 +1,7 @@
-"""ModelNet40, and what is read like it: which data sets there are, and where.
+"""ModelNet40, and data sets like it: which there are, and where.
 
-The source archives are read by `shapes`, the array_record files are written by
-`preparation`.
+`shapes` reads the source archives, and `preparation` writes the array_record
+files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ from experiments import storage
 from experiments.benchmarks.modelnet40 import standin
 from experiments.errors import DataNotFoundError
 
-NUM_POINTS = 2048  # Of each cloud, M.
+NUM_POINTS = 2048  # Points of each cloud, M.
 BUILDER = 'point_clouds'
 VERSION = '1.0.0'
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """What a whole data set has."""
+  """A data set: its archive, classes and sizes."""
 
-  form: str  # Of its archive: 'off' (meshes) or 'hdf5' (point sets).
-  archive: str  # As its publishers call it.
+  form: str  # The archive's: 'off' (meshes) or 'hdf5' (point sets).
+  archive: str  # File name, as published.
   categories: tuple[str, ...]  # In the order of the labels.
   sizes: Mapping[str, int]  # Shapes by split.
 
@@ -40,7 +40,7 @@ DATASETS = {
   'modelnet40': Dataset(
     'off', 'ModelNet40.zip', CATEGORIES, {'train': 9843, 'test': 2468}
   ),
-  # PointNet's authors published it with three training shapes less.
+  # PointNet's authors published it without three training shapes.
   'modelnet40_hdf5': Dataset(
     'hdf5',
     'modelnet40_ply_hdf5_2048.zip',
@@ -59,20 +59,20 @@ def get(name: str) -> Dataset:
 
 
 def directory(name: str, data_dir: str) -> str:
-  """Where a data set is prepared."""
+  """Returns the directory in which a data set is prepared."""
   return os.path.join(data_dir, BUILDER, name, VERSION)
 
 
 def open_source(name: str, split: str, data_dir: str | None) -> Sequence[Any]:
-  """Records of a prepared split, by index.
+  """Opens a prepared split.
 
   Args:
     name: of the data set.
     split: 'train' or 'test'.
-    data_dir: as it was prepared to, or copied to on gs://.
+    data_dir: where it was prepared, or a copy of that on gs://.
 
   Returns:
-    Records with 'points' [M, 3] float32, 'label' and 'name'.
+    Records by index, with 'points' [M, 3] float32, 'label' and 'name'.
 
   Raises:
     DataNotFoundError: if the data set is not prepared there.

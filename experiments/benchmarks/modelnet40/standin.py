@@ -17,13 +17,13 @@ from experiments.benchmarks.modelnet40.points import rotation_matrix
 
 Solid = tuple[np.ndarray, list[list[int]]]  # Vertices [V, 3] and faces.
 
-SIZES = {'train': 720, 'test': 240}  # Shapes in all, alike of each kind.
-MAX_TILT = 10.0  # Degrees from the vertical; about it, any angle.
+SIZES = {'train': 720, 'test': 240}  # Shapes in all, equally many of each kind.
+MAX_TILT = 10.0  # Degrees from the vertical; any angle about it.
 NOISE = 0.01  # Standard deviation of the vertices; solids are about 2 wide.
 
 
 def _revolve(profile: list[tuple[float, float]], sides: int) -> Solid:
-  """Turns a closed line of (radius, height); what is on the axis is none."""
+  """Revolves a closed line of (radius, height); no face is on the axis."""
   angles = 2 * math.pi * np.arange(sides) / sides
   r, z = np.array(profile).T[:, :, None]  # [corners, 1] each
   vertices = np.stack(
@@ -42,8 +42,8 @@ def _revolve(profile: list[tuple[float, float]], sides: int) -> Solid:
 def _extrude(base: list[tuple[float, float]]) -> Solid:
   """Stands a polygon up and gives it depth.
 
-  Caps are polygons, of which readers make fans about the first corner: it must
-  see all the others.
+  Readers make caps into fans about their first corner, so it must see all the
+  others.
   """
   n = len(base)
   front = [(x, -1.0, z) for x, z in base]
@@ -84,7 +84,7 @@ def _sphere() -> Solid:
 
 
 def _stairs(steps: int) -> Solid:
-  # From the corner at the floor, which sees the edges of all steps.
+  # First the corner at the floor, which sees the edges of all steps.
   corners = [(1.0, -1.0), (-1.0, -1.0)]
   for i in range(steps):
     x, z = -1 + 2 * i / steps, -1 + 2 * (i + 1) / steps
@@ -116,14 +116,14 @@ CATEGORIES = tuple(KINDS)
 
 def _l_shape(width: float, height: float) -> Solid:
   inner = (-1 + width, -1 + height)
-  # From the inner corner, which sees all the others.
+  # First the inner corner, which sees all the others.
   return _extrude(
     [inner, (inner[0], 1), (-1, 1), (-1, -1), (1, -1), (1, inner[1])]
   )
 
 
 def mesh(kind: str, rng: np.random.Generator) -> bytes:
-  """An .off file with one solid, of random proportions and pose."""
+  """Returns an .off file with one solid, of random proportions and pose."""
   vertices, faces = KINDS[kind](rng)
   vertices = vertices * rng.uniform(0.7, 1.3, 3)
   vertices = vertices + NOISE * rng.normal(size=vertices.shape)
@@ -131,10 +131,10 @@ def mesh(kind: str, rng: np.random.Generator) -> bytes:
   pose = rotation_matrix(rng.uniform(-MAX_TILT, MAX_TILT), 1) @ pose
   pose = rotation_matrix(rng.uniform(0, 360), 2) @ pose
   vertices = vertices @ pose.T
-  # Sizes and places as of different authors' units.
+  # Sizes and places as if of authors with different units.
   vertices = vertices * 10 ** rng.uniform(-1, 2) + 10 * rng.normal(size=3)
   if rng.random() < 0.2:
-    vertices = np.concatenate([vertices, [[1e3, 1e3, 1e3]]])  # In no face.
+    vertices = np.concatenate([vertices, [[1e3, 1e3, 1e3]]])  # No face has it.
     faces = [*faces, [0, 1, 0]]  # Without area.
   return off.write(vertices, faces, rng.choice(['OFF\n', 'OFF']))
 

@@ -163,5 +163,5 @@ def test_hostile_shapes_are_refused_without_being_believed(task, tmp_path):
     assert '1000000000000' in problems[name]
     assert 'announces' in problems[name]
   assert 'end in several ways' in problems['hidden.ply']
-  assert 'no whole PLY file' in problems['long.ply']
+  assert 'not a whole PLY file' in problems['long.ply']
   assert 'lists of coordinates' in problems['in_list.ply']

@@ -51,13 +51,13 @@ def test_faces_of_all_sizes_are_kept():
   [
     ('', "does not start with OFF but with ''"),
     ('ply\n5 2 0', "does not start with OFF but with 'ply'"),
-    ('OFF', "'' are no counts"),
-    ('OFF\nmany 2 0', "'many 2 0' are no counts"),
-    ('OFF\n-5 2 0', "'-5 2 0' are no counts"),
+    ('OFF', "'' are not counts"),
+    ('OFF\nmany 2 0', "'many 2 0' are not counts"),
+    ('OFF\n-5 2 0', "'-5 2 0' are not counts"),
     (f'OFF\n6 2 0\n{VERTICES}3 0 1 2\n3 0 2 3', '6 vert.* but 7 lines follow'),
     (f'OFF\n5 1 0\n{VERTICES}3 0 1 2\n3 0 2 3', '1 faces, but 7 lines follow'),
     (f'OFF\n{10**17} {10**17} 0\n{VERTICES}', 'but 5 lines follow'),
-    (f'OFF\n{10**30} 1 0\n{VERTICES}', 'are no counts'),
+    (f'OFF\n{10**30} 1 0\n{VERTICES}', 'are not counts'),
     (f'OFF\n5 0 0\n{VERTICES}', '0 faces: empty'),
     (f'OFF\n4 3 0\n{VERTICES}3 0 1 2\n3 0 2 3', 'sizes of faces.*0.5'),
     (f'OFF\n6 1 0\n{VERTICES}3 0 1 2\n3 0 2 3', 'vertices.*from 3 to 4'),
@@ -70,7 +70,7 @@ def test_faces_of_all_sizes_are_kept():
     (f'OFF\n5 1 0\n{VERTICES}{10**19} 0 1 2', 'could not convert'),
     (f'OFF\n5 1 0\n{VERTICES}3 0 1 x', "could not convert string 'x'"),
     (f'OFF\n5 1 0\n{VERTICES}3 0 1 1.5', "could not convert string '1.5'"),
-    ('OFF\n2 1 0\n0 0\n1 1\n2 0 1', 'Vertices of 2 coordinates'),
+    ('OFF\n2 1 0\n0 0\n1 1\n2 0 1', 'Vertices have 2 coordinates'),
   ],
 )
 def test_what_is_wrong_with_a_mesh_is_said(text, message):

@@ -145,10 +145,10 @@ def without(files, part):
     (
       'tiny_hdf5',
       hdf5_files(train=hdf5(np.zeros((1, 2048, 3), 'f'), [7])),
-      'label 7, for 3 classes',
+      'label 7; there are 3 classes',
     ),
     ('tiny_hdf5', without(hdf5_files(), 'names'), 'has no shape_names.txt'),
-    ('tiny_hdf5', hdf5_files(train=b'HDF'), 'train0.h5: it is no whole HDF5'),
+    ('tiny_hdf5', hdf5_files(train=b'HDF'), '0.h5: it is not a whole HDF5'),
   ],
 )
 def test_a_wrong_archive_is_one_clear_error(tmp_path, name, files, message):
@@ -164,7 +164,7 @@ def test_archives_that_are_none(tmp_path):
   with pytest.raises(FileNotFoundError, match='There is no file'):
     preparation.prepare('tiny', str(tmp_path / 'absent.zip'), str(tmp_path))
   (tmp_path / 'text.zip').write_text('404 Not Found')
-  with pytest.raises(archives.ArchiveError, match=r'no whole zip archive.*404'):
+  with pytest.raises(archives.ArchiveError, match=r'not a whole zip .*404'):
     archives.open_archive(str(tmp_path / 'text.zip'))
 
 
@@ -178,8 +178,8 @@ def test_an_unpacked_archive_is_told_from_none(tmp_path):
   with pytest.raises(FileNotFoundError) as error:
     preparation.prepare('tiny', str(unpacked), str(tmp_path / 'data'))
   assert str(error.value) == (
-    f'{unpacked} is a folder, with 5 .off, 1 .txt in it; the zip archive is'
-    ' taken as it is downloaded, not unpacked.'
+    f'{unpacked} is a folder, with 5 .off, 1 .txt in it; give the zip'
+    ' archive as it was downloaded, not unpacked.'
   )
   assert not (tmp_path / 'data').exists()
 
@@ -204,7 +204,7 @@ def test_a_file_that_points_at_others_is_refused():
       'data', (1, 2048, 3), 'f', external=[('/etc/passwd', 0, 24576)]
     )
     file['label'] = np.zeros((1, 1), np.uint8)
-  with pytest.raises(archives.ArchiveError, match='no array of its own'):
+  with pytest.raises(archives.ArchiveError, match='not an array in the file'):
     shapes._read_hdf5(buffer.getvalue())
 
 

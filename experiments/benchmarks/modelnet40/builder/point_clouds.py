@@ -1,4 +1,4 @@
-"""The TFDS builder of ModelNet40, and of what is read like it.
+"""The TFDS builder of ModelNet40, and of data sets like it.
 
 It has a folder to itself because TFDS looks there for files of its own. It
 needs no TensorFlow, neither to prepare nor to read.
@@ -18,7 +18,7 @@ from experiments.errors import PreparationError
 
 log = logging.getLogger(__name__)
 
-MAX_SKIPPED = 0.01  # Of all shapes; with more, something else is wrong.
+MAX_SKIPPED = 0.01  # Fraction of all shapes; more of them mean another fault.
 
 
 class PointClouds(tfds.core.GeneratorBasedBuilder):
@@ -77,5 +77,5 @@ class PointClouds(tfds.core.GeneratorBasedBuilder):
     if len(skipped) > MAX_SKIPPED * len(self._shapes):
       raise PreparationError(
         f'{len(skipped)} of {len(self._shapes)} shapes cannot be read, the last'
-        f' of them {name}: {reason} Is the archive whole?'
+        f' one {name}: {reason} Is the archive whole?'
       )

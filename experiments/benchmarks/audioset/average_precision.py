@@ -35,7 +35,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def summarize(
   scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Summary:
-  """The mean average precision, and that of each class as a table.
+  """Returns the mean average precision, and a table of that of each class.
 
   Args:
     scores: [examples, classes].

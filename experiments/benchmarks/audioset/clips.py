@@ -1,4 +1,4 @@
-"""Files of clips, as people have them, and the segments that they are of."""
+"""Finds people's files of clips, and the segments that they have."""
 
 import collections
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ NAME = re.compile(rf'({VIDEO_ID.pattern})(?:_(\d+(?:\.\d+)?))?')
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """A segment, and the file that it is to be read from."""
+  """A segment, and the file to read it from."""
 
   segment: Segment
   path: str
@@ -30,10 +30,10 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What there is to do."""
+  """The clips to prepare, and what is left out."""
 
   clips: Sequence[Clip]  # By split, then by id.
-  skipped: Sequence[tuple[str, str]]  # Files that are not taken, and why.
+  skipped: Sequence[tuple[str, str]]  # Files that are left out, and why.
   missing: Sequence[Segment]  # Without a file.
 
 
@@ -41,7 +41,7 @@ def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
   """Finds the segments' clips.
 
   Args:
-    clips: directory with the files, also in folders in it.
+    clips: directory with the files, also in subfolders.
     segments: as in the CSVs.
 
   Returns:
@@ -66,10 +66,10 @@ def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
       skipped.append((path, f'{paths[found]} is the same clip.'))
     else:
       paths[found] = path
-  for path in others:  # Beside a clip, they may be notes on it.
+  for path in others:  # Beside a clip, such a file may be notes on it.
     found = _find(os.path.basename(path), by_id)
     if isinstance(found, Segment) and found not in paths:
-      skipped.append((path, f'Only {", ".join(SUFFIXES)} are taken.'))
+      skipped.append((path, f'Only {", ".join(SUFFIXES)} are read.'))
   chosen = [Clip(segment, path) for segment, path in paths.items()]
   chosen.sort(key=lambda c: (c.segment.split, c.segment.id, c.segment.start))
   missing = [segment for segment in segments if segment not in paths]
@@ -77,7 +77,7 @@ def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
 
 
 def _files(folder: str) -> tuple[list[str], list[str]]:
-  """Files with one of SUFFIXES, the preferred ones first; and all others."""
+  """Lists files with one of SUFFIXES, preferred ones first, and all others."""
   media: list[str] = []
   others: list[str] = []
   suffix = lambda path: os.path.splitext(path)[1].lower()
@@ -98,7 +98,7 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _find(name: str, by_id: dict[str, list[Segment]]) -> Segment | str:
-  """The segment that a file is of; or why there is none."""
+  """Returns the segment that a file has, or why there is none."""
   match = NAME.fullmatch(_stem(name))
   if match is None:
     return 'Its name is neither <video id> nor <video id>_<start>.'
@@ -129,9 +129,9 @@ def write_report(
 
   Args:
     path: to write to.
-    plan: that was prepared.
-    sizes: clips that were prepared, by split.
-    skipped: clips that could not be, and why.
+    plan: what was to be prepared.
+    sizes: numbers of prepared clips, by split.
+    skipped: clips that could not be prepared, and why.
   """
 
   def rows() -> Iterator[Sequence[object]]:

@@ -33,15 +33,15 @@ def color_jitter(
   Args:
     videos: [B, ..., K], from 0 to 255; K channels of pixels side by side, each
       with its red, green and blue.
-    key: of the draws, uniform within what follows.
+    key: for the draws, which are uniform up to the following limits.
     probability: that a video is changed at all.
-    max_brightness: the most to add or to take, as a fraction of white.
+    max_brightness: the most to add or subtract, as a fraction of white.
     max_contrast: 0.4: factors from 0.6 to 1.4.
-    max_saturation: likewise.
-    max_hue: the largest turn, as a fraction of a full one.
+    max_saturation: as for contrast.
+    max_hue: the largest turn, as a fraction of a full turn.
 
   Returns:
-    The same shape, float32, cut off at 0 and 255.
+    float32 of the same shape, clipped to 0 to 255.
   """
   batch = videos.shape[0]
   draws = jax.random.uniform(key, (5, batch), minval=-1.0)
@@ -73,8 +73,8 @@ def color_jitter(
   kept = (1 - contrast)[:, None, None] * mean[:, :, None] * colors
   offset = kept.sum(axis=1) + brightness[:, None]  # [B, 3]
   offset = jnp.tile(offset, (1, pixels))  # [B, K]
-  # As a matrix product that leaves pixels side by side: nothing has three
-  # channels, which fill few of the lanes of a vector unit.
+  # The matrix product leaves pixels side by side: three channels alone would
+  # fill few of the lanes of a vector unit.
   colors = contrast[:, None, None] * colors
   matrix = (
     jnp.eye(pixels)[None, :, None, :, None] * colors[:, None, :, None, :]

@@ -10,7 +10,7 @@ from experiments.benchmarks import listing
 from experiments.benchmarks.audioset.source import MAX_SECONDS
 
 CLASSES = 'class_labels_indices.csv'
-SEGMENTS = {  # Files by split; AudioSet's "unbalanced" has none of "balanced".
+SEGMENTS = {  # Files by split; "balanced" and "unbalanced" share no segment.
   'train': ('balanced_train_segments.csv', 'unbalanced_train_segments.csv'),
   'eval': ('eval_segments.csv',),
 }
@@ -22,17 +22,17 @@ class Classes:
   """The classes in the order of their indices."""
 
   mids: tuple[str, ...]  # Knowledge Graph ids, such as /m/09x0r.
-  names: tuple[str, ...]  # To be read, such as Speech.
+  names: tuple[str, ...]  # For people, such as Speech.
 
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-  """A row: a labelled part of a video."""
+  """A labelled part of a video: a row of a CSV."""
 
   split: str
-  id: str  # Of the video.
+  id: str  # The video's.
   start: float  # Seconds from the video's beginning.
-  end: float  # Likewise; at most MAX_SECONDS later.
+  end: float  # Also; at most MAX_SECONDS after `start`.
   labels: tuple[int, ...]  # Indices of classes, ascending.
 
 
@@ -40,20 +40,20 @@ def read_classes(folder: str) -> Classes:
   """Reads class_labels_indices.csv: index, mid, display_name.
 
   Args:
-    folder: with the file.
+    folder: has the file.
 
   Returns:
     The classes.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if a line is not as it should be, or an index is missing.
+    ValueError: if a line is malformed, or an index is missing.
   """
   path = os.path.join(folder, CLASSES)
   if os.path.isfile(folder):
     raise FileNotFoundError(
-      f'{folder!r} is a file; the folder is taken that has {CLASSES} and the'
-      ' CSVs of segments in it.'
+      f'{folder!r} is a file; give the folder that has {CLASSES} and the CSVs'
+      ' of segments.'
     )
   if not os.path.isfile(path):
     raise FileNotFoundError(
@@ -69,7 +69,7 @@ def read_classes(folder: str) -> Classes:
         f'{where}: expected "index,mid,display_name", found {row}.'
       )
     if int(row[0]) in classes:
-      raise ValueError(f'{where}: index {row[0]} is there twice.')
+      raise ValueError(f'{where}: index {row[0]} occurs twice.')
     classes[int(row[0])] = row[1], row[2]
   if not classes or sorted(classes) != list(range(len(classes))):
     raise ValueError(
@@ -83,18 +83,18 @@ def read_classes(folder: str) -> Classes:
 
 
 def read_segments(folder: str, classes: Classes) -> list[Segment]:
-  """Reads the segments files that are there.
+  """Reads those files of segments that exist.
 
   Args:
-    folder: with one or more of them.
+    folder: has one or more of them.
     classes: to find the labels in.
 
   Returns:
     The segments, in the order of the files.
 
   Raises:
-    FileNotFoundError: if there is none of the files.
-    ValueError: if a line is not as it should be, or a segment is there twice.
+    FileNotFoundError: if none of the files exists.
+    ValueError: if a line is malformed, or a segment occurs twice.
   """
   indices = {mid: i for i, mid in enumerate(classes.mids)}
   segments: list[Segment] = []
@@ -110,7 +110,7 @@ def read_segments(folder: str, classes: Classes) -> list[Segment]:
       if key in seen:
         raise ValueError(
           f'{where}: segment {segment.id} at {segment.start} s is in'
-          f' {seen[key]} already; leave one of them.'
+          f' {seen[key]} already; remove one of them.'
         )
       seen[key] = where
       segments.append(segment)
@@ -133,14 +133,14 @@ def _segment(
   video, start, end, mids = row
   if not VIDEO_ID.fullmatch(video):
     raise ValueError(
-      f'{where}: {video!r} is no id of a YouTube video (11 characters).'
+      f'{where}: {video!r} is not the id of a YouTube video (11 characters).'
     )
   try:
     begin, until = float(start), float(end)
   except ValueError as error:
-    raise ValueError(f'{where}: no seconds: {start!r}, {end!r}.') from error
+    raise ValueError(f'{where}: not seconds: {start!r}, {end!r}.') from error
   if not 0 <= begin < until < float('inf'):
-    raise ValueError(f'{where}: no segment goes from {start} to {end} s.')
+    raise ValueError(f'{where}: a segment cannot go from {start} to {end} s.')
   # Decimal fractions are rounded in binary.
   if until - begin > MAX_SECONDS + 1e-6:
     raise ValueError(
@@ -156,7 +156,7 @@ def _segment(
 
 
 def _rows(path: str) -> Iterator[tuple[str, list[str]]]:
-  """Rows without comments and empty lines, each with its file and line."""
+  """Yields rows with their file and line, without comments and empty lines."""
   try:
     with open(path, newline='', encoding='utf-8-sig') as file:
       reader = csv.reader(file, skipinitialspace=True, strict=True)
@@ -164,4 +164,4 @@ def _rows(path: str) -> Iterator[tuple[str, list[str]]]:
         if row and not row[0].startswith('#'):
           yield f'{path}, line {reader.line_num}', [x.strip() for x in row]
   except (csv.Error, UnicodeDecodeError) as error:
-    raise ValueError(f'{path} is no CSV file: {error}.') from error
+    raise ValueError(f'{path} is not a CSV file: {error}.') from error

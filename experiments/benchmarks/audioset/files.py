@@ -1,4 +1,4 @@
-"""People's own clips, decoded in processes that may die (see `media`)."""
+"""Decodes people's own clips, in processes that may die (see `media`)."""
 
 from collections.abc import Iterable, Iterator
 import contextlib
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
-  """The record of a file, without labels; or why there is none.
+  """Decodes a file to a record without labels; or says why there is none.
 
-  With the record comes whether the file goes on after it.
+  With the record it returns whether the file goes on after it.
   """
   _, path = numbered
   try:
@@ -37,9 +37,9 @@ def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
     goes_on = True
     with contextlib.suppress(streams.MediaError):  # It is damaged further on.
       goes_on = streams.length(os.path.abspath(path), longest) >= longest
-  except FAULTS:  # A version of PyAV without what is asked for, say.
+  except FAULTS:  # Such as a version of PyAV without a function.
     raise
-  except Exception as error:  # Damaged data leads to almost any other.
+  except Exception as error:  # Damaged data may raise almost any other.
     if isinstance(error, OSError) and error.strerror:
       return error.strerror
     known = isinstance(error, streams.MediaError | DamagedRecordError)
@@ -56,22 +56,22 @@ def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
 def read(
   paths: Iterable[str], num_processes: int
 ) -> Iterator[tuple[str, Record | Exception]]:
-  """Decodes files, some of them ahead: at most the first ten seconds of each.
+  """Decodes at most the first ten seconds of each file, some files ahead.
 
-  Files that go on after these are named in the log.
+  The log names files that go on after that.
 
   Args:
     paths: of the files.
-    num_processes: that decode.
+    num_processes: how many decode.
 
   Returns:
-    Each path with its record, or the DamagedRecordError; in their order.
+    Each path with its record or the DamagedRecordError, in order.
 
   Raises:
     OSError: if processes cannot start.
   """
   numbered = enumerate(paths)
-  ahead = 2 * num_processes  # No more are kept, however long one takes.
+  ahead = 2 * num_processes  # No more records are kept, however long one takes.
   done: dict[int, tuple[str, Any]] = {}
   given = 0
   with Workers(num_processes, __name__) as workers:

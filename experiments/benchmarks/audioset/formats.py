@@ -1,12 +1,12 @@
-"""The formats of media files: which ones are taken, and how others begin."""
+"""Formats of media files: which ones are read, and how others begin."""
 
 import re
 
-# FFmpeg's names; mp4 is mov's, webm matroska's. Others may refer to further
-# files, or to the network.
+# FFmpeg's names; mov is mp4's too, matroska webm's. Other formats may refer to
+# further files, or to the network.
 FORMATS = 'mov,matroska,wav'
-TAKEN = 'mp4, mkv, webm and wav are taken'
-DAMAGED = re.compile(  # One of them, all the same.
+TAKEN = 'mp4, mkv, webm and wav are read'
+DAMAGED = re.compile(  # Files of FORMATS begin so.
   rb'\x1aE\xdf\xa3|RIFF....WAVE|....(ftyp|moov|moof|mdat|free|skip|wide)',
   re.DOTALL,
 )
@@ -22,7 +22,7 @@ OTHERS = {
 
 
 def describe(path: str) -> str | None:
-  """Says what a file is that cannot be opened; None if it must be damaged."""
+  """Says what an unreadable file is; None if it must be damaged."""
   with open(path, 'rb') as file:
     start = file.read(12)
   if not start:

@@ -1,7 +1,7 @@
-"""One clip of video or sound, decoded to what is stored of it.
+"""Decodes a clip of video or sound to what is stored of it.
 
-Decoders are written in C: on bad data they may crash the process or never come
-back, so `decode` is to be called in a process that may die (see `workers`).
+Decoders are written in C: on bad data they may crash the process or never
+return, so `decode` is for processes that may die (see `workers`).
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from experiments.benchmarks.audioset.source import (
 from experiments.benchmarks.audioset.streams import MediaError, Timed
 from experiments.benchmarks.images.decoding import MAX_PIXELS
 
-# A sound that is off by more than a frame, by its timestamps, is moved.
+# Sound is moved if its timestamps are off by more than a frame.
 MAX_DRIFT = 1 / FPS
 
 
@@ -31,30 +31,30 @@ def decode(
 ) -> tuple[list[bytes], np.ndarray]:
   """Decodes a part of a file.
 
-  Time zero is where the first of the two streams begins. Both are filled up, at
+  Time zero is where the first of the two streams begins. Both are padded, at
   the beginning and at the end, with the first and last frame or with silence:
   frame i and samples 1920 i to 1920 (i + 1) are of the same 40 ms. A frame is
-  what is on display in the middle of them, whatever the video's own frame rate,
-  turned and stretched as a player shows it.
+  what is on display in the middle of these, whatever the video's own frame
+  rate, turned and stretched as a player shows it.
 
   Args:
     path: of the file: mp4, mkv, webm or wav, whatever its name says.
     start: of the part, in seconds from time zero.
-    seconds: that the part lasts, if the file does not end before.
+    seconds: length of the part, if the file does not end before.
 
   Returns:
     Frames, JPEG files of equal size at 25 a second whose short side is at most
-    256 pixels; and samples [1920 frames] at 48 kHz, mono, int16. Of a stream
-    that does not exist, or begins after the part, there are none, as of a sound
-    that ends before it.
+    256 pixels; and samples [1920 frames] at 48 kHz, mono, int16. Either is
+    empty if its stream does not exist or begins after the part, and the samples
+    also if the sound ends before it.
 
   Raises:
-    MediaError: if it has neither, or a part of these cannot be decoded.
+    MediaError: if both are empty, or something cannot be decoded.
   """
   zero, opened = streams.open_streams(path)
   if start > streams.RUN_IN and 'video' in opened:
     # Sound is always decoded from its beginning, some 300 times as fast as it
-    # is played: its decoders remember, and its samples are counted.
+    # is played: its decoders have a state, and its samples are counted.
     opened['video'] = streams.seek_video(path, zero + start)
   max_frames = max(round(seconds * FPS), 1)
   jpegs: list[bytes] = []
@@ -67,7 +67,7 @@ def decode(
         jpegs, end = _sample_video(timed, max_frames)
       else:
         audio, end = _resample_audio(timed, max_frames)
-    except av.FFmpegError as error:  # As of frames with impossible formats.
+    except av.FFmpegError as error:  # Such as frames with impossible formats.
       raise MediaError(
         f'Its {kind} cannot be converted: {error.strerror}.'
       ) from error
@@ -85,7 +85,7 @@ def decode(
 def _from(
   stream: Iterator[Timed], zero: float, seconds: float
 ) -> Iterator[Timed]:
-  """By the part's clock; with the frame that ends what the last one shows."""
+  """Yields a part's frames by its clock, and the one that ends the last one."""
   has_begun = False
   for timed in stream:
     begin = timed.begin - zero
@@ -99,7 +99,7 @@ def _from(
 def _sample_video(
   stream: Iterator[Timed], max_frames: int
 ) -> tuple[list[bytes], float]:
-  """JPEG files at 25 a second from time 0 on; and where the last one ends."""
+  """Returns JPEG files at 25 a second from time 0 on, and their end."""
   jpegs: list[bytes] = []
   shown: Any = None  # The frame on display, from `since` on.
   display: Any = None
@@ -118,7 +118,7 @@ def _sample_video(
     if shown is None:
       display = pictures.display(frame, timed.pixel_ratio)
       since = min(timed.begin, 0.0)
-    elif timed.begin <= since:  # Late: another one is on display already.
+    elif timed.begin <= since:  # Late: a later one is on display already.
       continue
     else:
       hold(timed.begin)
@@ -132,7 +132,7 @@ def _sample_video(
 def _resample_audio(
   stream: Iterator[Timed], max_frames: int
 ) -> tuple[np.ndarray, float]:
-  """Samples from time 0 on, silent where the stream has none; and the end."""
+  """Returns samples from time 0 on, silent in gaps, and their end."""
   audio = np.zeros(max_frames * SAMPLES_PER_FRAME, np.int16)
   end = 0
   for place, samples in _resampled(stream):
@@ -144,9 +144,9 @@ def _resample_audio(
 
 
 def _resampled(stream: Iterator[Timed]) -> Iterator[tuple[int, np.ndarray]]:
-  """Chunks at SAMPLE_RATE, each with the place of its first sample.
+  """Yields chunks at SAMPLE_RATE, each with the place of its first sample.
 
-  Frames that follow each other are one run: in it samples are counted, because
+  In a run of frames that follow each other samples are counted, because
   containers round the times of frames.
   """
   resampler: av.AudioResampler | None = None
@@ -176,5 +176,5 @@ def _resampled(stream: Iterator[Timed]) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _fill(audio: np.ndarray, size: int) -> np.ndarray:
-  """Cut, or filled up with silence, to a size."""
+  """Cuts sound, or pads it with silence, to a size."""
   return np.pad(audio, (0, max(size - audio.size, 0)))[:size]

@@ -1,8 +1,8 @@
-"""What clips are decoded to, parts, and the files that parts are joined to.
+"""Decodes clips to small files, parts, and joins parts to array_record files.
 
-Any number of processes, on any machines, may be at the same clip or file: what
-a kill left behind goes on for a while. Each writes under a name of its own, and
-what is whole replaces what another wrote of the same bytes.
+Any number of processes, on any machines, may work on the same clip or file, as
+processes that a kill left behind go on for a while. Each writes under a name of
+its own, and a whole file replaces another's, which has the same bytes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +19,9 @@ from experiments.benchmarks.audioset import media, source, streams
 from experiments.benchmarks.audioset.clips import Clip
 from experiments.errors import FAULTS, PreparationError
 
-PARTS = 'parts'  # Their folder; it is removed in the end.
-SKIPPED = '.skipped'  # After a part's name: why it is not there.
-# Seconds by which a file may differ from what it is of. Encoders of sound add
+PARTS = 'parts'  # The folder of the parts; it is removed in the end.
+SKIPPED = '.skipped'  # Suffix of a file that says why a part is missing.
+# Seconds by which a file and its segment may differ. Encoders of sound add
 # up to 0.2 s (HE-AAC at 22.05 kHz: 2 frames of 2048 samples), and a cut video
 # has up to one frame more or less (0.2 s at 5 Hz).
 TOLERANCE = 0.5
@@ -29,17 +29,17 @@ TOLERANCE = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class File:
-  """Of array_record, with some consecutive clips of a split."""
+  """A file of array_record, with some consecutive clips of a split."""
 
   path: str
   split: str
   clips: Sequence[Clip]
-  parts: Sequence[str]  # Of each clip: what it is decoded to.
+  parts: Sequence[str]  # Paths, by clip.
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """A clip to be decoded, and where to."""
+  """A clip to decode, and where to."""
 
   clip: Clip
   part: str
@@ -47,23 +47,23 @@ class Decoding:
 
 
 def decode_clip(job: Decoding) -> str | None:
-  """Writes a clip's records to its part; or says why it is skipped.
+  """Writes a clip's records to its part, or returns why it is skipped.
 
   Raises:
-    OSError: if the part cannot be written, or the clip is gone.
+    OSError: if the part cannot be written, or the clip has disappeared.
   """
   path = job.clip.path
   try:
     start, seconds = _part(job.clip)
     frames, audio = media.decode(os.path.abspath(path), start, seconds)
-  except FAULTS:  # A version of PyAV without what is asked for, say.
+  except FAULTS:  # Such as a version of PyAV without a function.
     raise
-  except Exception as error:  # Damaged data leads to almost any other.
-    # It was there, so this is the fault of a disk or a network: all clips from
-    # now on would be skipped.
+  except Exception as error:  # Damaged data may raise almost any other.
+    # It was there, so a disk or a network fails: all further clips would be
+    # skipped.
     if not os.path.exists(path):
       raise FileNotFoundError(
-        f'{path} is gone, or cannot be reached. When it is there again, the'
+        f'{path} is gone, or cannot be reached. When it is back, the'
         ' same command goes on.'
       ) from None
     known = isinstance(error, streams.MediaError)
@@ -81,11 +81,11 @@ def decode_clip(job: Decoding) -> str | None:
 
 
 def _part(clip: Clip) -> tuple[float, float]:
-  """The part of a clip's file that is its segment: start and length in seconds.
+  """Returns where in its file a clip is: start and length in seconds.
 
-  The file is the segment alone unless it is longer. Then it must be the whole
-  video: one that reaches the segment's end, and whose name does not say that it
-  begins at the segment's start.
+  The file is the clip alone unless it is longer. Then it must be the whole
+  video: it reaches the segment's end, and its name does not say that it begins
+  at the segment's start.
 
   Raises:
     streams.MediaError: if it is neither.
@@ -100,9 +100,9 @@ def _part(clip: Clip) -> tuple[float, float]:
     return 0.0, source.MAX_SECONDS
   if begins_there:
     raise streams.MediaError(
-      f'It lasts {length:.2f} s; the clip with which it begins, by its name,'
-      f' lasts {expected:g} s: cut it, or name it {segment.id} if it is the'
-      ' whole video.'
+      f'It lasts {length:.2f} s, but its name says that it begins with its clip'
+      f' of {expected:g} s: cut it, or name it {segment.id} if it is the whole'
+      ' video.'
     )
   if length < segment.end - TOLERANCE:
     raise streams.MediaError(
@@ -114,10 +114,10 @@ def _part(clip: Clip) -> tuple[float, float]:
 
 
 def join(file: File) -> None:
-  """Joins the parts of a file; those of clips that were skipped are not there.
+  """Joins the parts of a file; clips that were skipped have none.
 
   Raises:
-    OSError: if it cannot be written.
+    OSError: if the file cannot be written.
     PreparationError: if a part is damaged.
   """
   try:
@@ -138,7 +138,7 @@ def _joined(parts: Iterable[str]) -> Iterator[bytes]:
       reader = array_record_module.ArrayRecordReader(part)
       records = reader.read_all()
       reader.close()
-    except RuntimeError as error:  # As after a power failure.
+    except RuntimeError as error:  # Such as after a power failure.
       remove([part])
       raise PreparationError(
         f'{part} was damaged, so it is removed ({error}). The same command'
@@ -149,24 +149,24 @@ def _joined(parts: Iterable[str]) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def writing(path: str, folder: str) -> Iterator[str]:
-  """Lets a file be there only when it is whole.
+  """Lets a file appear only when it is whole.
 
   Args:
     path: of the file.
-    folder: where it is until then.
+    folder: has it until then.
 
   Returns:
     The name to write to.
 
   Raises:
-    OSError: if it cannot be written; says what to do.
+    OSError: if the file cannot be written; says what to do.
   """
   name = f'{os.path.basename(path)}.{secrets.token_hex(8)}.tmp'
   temporary = os.path.join(folder, name)
   try:
     yield temporary
     with open(temporary, 'rb') as file:
-      os.fsync(file.fileno())  # Only here do some find that a disk is full.
+      os.fsync(file.fileno())  # Some systems only say here that a disk is full.
     os.replace(temporary, path)
   except Exception as error:
     with contextlib.suppress(OSError):
@@ -181,7 +181,7 @@ def writing(path: str, folder: str) -> Iterator[str]:
 
 def write_records(path: str, records: Iterable[bytes]) -> None:
   """Writes an array_record file; raises RuntimeError if it cannot."""
-  # JPEG cannot be compressed, and the sound hardly.
+  # JPEG cannot be compressed further, and sound hardly.
   writer = array_record_module.ArrayRecordWriter(
     path, 'group_size:1,uncompressed'
   )
@@ -191,7 +191,7 @@ def write_records(path: str, records: Iterable[bytes]) -> None:
 
 
 def count_records(path: str) -> int:
-  """How many there are; 0 or -1 in what is damaged, or not there."""
+  """Counts the records of a file; 0 or -1 if it is damaged or missing."""
   try:
     reader = array_record_module.ArrayRecordReader(path)
     count = reader.num_records()
@@ -202,7 +202,7 @@ def count_records(path: str) -> int:
 
 
 def remove(paths: Iterable[str]) -> None:
-  """Removes files, where they are."""
+  """Removes those files that exist."""
   for path in paths:
     with contextlib.suppress(FileNotFoundError):
       os.remove(path)

@@ -1,4 +1,4 @@
-"""Pictures of a video as they are shown: upright, with square pixels."""
+"""Pictures of a video as players show them: upright, with square pixels."""
 
 import dataclasses
 import io
@@ -27,14 +27,14 @@ TURNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Display:
-  """How all frames of a video are shown."""
+  """Size and turn in which all frames of a video are shown."""
 
   width: int  # Pixels, before the turn.
   height: int
   turn: Image.Transpose | None
 
   def jpeg(self, frame: Any) -> bytes:
-    """A JPEG file of PyAV's frame."""
+    """Encodes PyAV's frame as a JPEG file."""
     image = frame.to_image(width=self.width, height=self.height)
     if self.turn is not None:
       image = image.transpose(self.turn)
@@ -44,7 +44,7 @@ class Display:
 
 
 def display(frame: Any, pixel_ratio: float) -> Display:
-  """Returns how a video is shown that begins with a frame.
+  """Returns how to show a video that begins with a frame.
 
   Phones store pictures as the sensor sees them, beside a display matrix; some
   cameras and television store fewer columns than they show.
@@ -62,7 +62,7 @@ def display(frame: Any, pixel_ratio: float) -> Display:
 
 
 def _turn(frame: Any) -> Image.Transpose | None:
-  """The nearest of the turns by right angles, with a mirror or without."""
+  """Returns the nearest turn by right angles, mirrored or not, if any."""
   matrix = frame.side_data.get('DISPLAYMATRIX')
   if matrix is None:
     return None

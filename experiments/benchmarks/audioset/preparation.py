@@ -1,12 +1,12 @@
 """Prepares AudioSet once, from clips and the official CSVs, in many processes.
 
-Each clip is decoded to a part, a small file of its own; where the parts of a
-file are complete, they are joined to it. All that happens in a directory with
-another name, which is renamed when everything is in it. Run again after it was
-killed, at any moment, it goes on with what is there.
+Each clip is decoded to a part, a small file of its own; when the parts of a
+file are complete, they are joined to it. All this happens in a directory with
+another name, which is renamed when everything is in it. After a kill at any
+moment, the same command goes on with what is there.
 
-Of several machines that share the directory each does every n-th file: a shard.
-The last step is the whole again: it finds all of that done.
+Each of several machines that share the directory may do a shard: every n-th
+file. The last step is the whole preparation, which finds those files done.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,13 +32,13 @@ from experiments.benchmarks.audioset.workers import Job, Lost, Workers
 from experiments.errors import PreparationError
 
 CLIPS_PER_FILE = 512  # About 2.5 GB.
-SECONDS = 10.0  # Of processor time, to decode a clip; most take less than 1.
-# More of it for each second before the clip: of a whole video, that sound is
-# decoded too, which takes 0.003 where nothing else runs.
+SECONDS = 10.0  # Processor time to decode a clip; most take less than 1.
+# More for each second before the clip: in a whole video, the sound before it is
+# decoded too, which takes 0.003 on an idle machine.
 SECONDS_BEFORE = 0.01
-PATIENCE = 60.0  # Seconds by the clock, on however busy a machine.
+PATIENCE = 60.0  # Seconds by the clock, also on a busy machine.
 REPORT = 'report.csv'
-PLAN = 'plan'  # Begins the name of an empty file beside the parts.
+PLAN = 'plan'  # Prefix of an empty file beside the parts.
 
 
 def prepare(
@@ -50,17 +50,16 @@ def prepare(
   shard: tuple[int, int] | None = None,
   clips_per_file: int = CLIPS_PER_FILE,
 ) -> str:
-  """Writes a data set that `source.open_source` reads; it may exist.
+  """Writes a data set that `source.open_source` reads, unless it exists.
 
   Args:
     clips: directory with the files, named <video id> or <video id>_<start>.
     csv_folder: with AudioSet's CSVs.
     data_dir: to write to.
-    num_processes: that decode.
-    shard: (i, n): no more than the files i, i + n, …, in this process or on
-      this machine; others are left without work if there are fewer than n.
-      None: all that is missing, and the last step.
-    clips_per_file: at most, in each array_record file; the same for all shards.
+    num_processes: how many decode.
+    shard: (i, n): only the files i, i + n, …; if there are fewer than n, some
+      shards have no work. None: all that is missing, and the last step.
+    clips_per_file: most clips of an array_record file; the same for all shards.
 
   Returns:
     One line on what is there now.
@@ -69,9 +68,9 @@ def prepare(
     FileNotFoundError: if there are no clips, or no CSVs.
     PreparationError: if no clip can be read; if the clips or the CSVs are not
       those of an earlier try or of another shard; or if a file is damaged.
-    ValueError: if a CSV is not as it should be.
-    OSError: if something cannot be read or written, or if processes to decode
-      in cannot start, or are killed.
+    ValueError: if a CSV is malformed.
+    OSError: if something cannot be read or written, or if the processes that
+      decode cannot start, or are killed.
   """
   path = source.directory(storage.local(data_dir))
   there = f'{path} is prepared already; remove it to prepare it again.'
@@ -80,8 +79,7 @@ def prepare(
     return there
   if os.path.isfile(clips):
     raise FileNotFoundError(
-      f'{clips!r} is a file; the folder is taken that the clips are in,'
-      ' unpacked.'
+      f'{clips!r} is a file; give the folder that has the clips, unpacked.'
     )
   if not os.path.isdir(clips):
     raise FileNotFoundError(f'There is no directory {clips!r} with clips.')
@@ -110,7 +108,7 @@ def prepare(
     own = files[index::count]
     _run(folder, own, num_processes)
   except OSError:
-    if os.path.isdir(path):  # By another process, meanwhile.
+    if os.path.isdir(path):  # Another process has finished meanwhile.
       return there
     raise
   return (
@@ -123,7 +121,7 @@ def prepare(
 def _digest(
   plan: Plan, clips: str, classes: csv_files.Classes, clips_per_file: int
 ) -> str:
-  """Tells what is prepared from what others are."""
+  """Returns a digest of all that decides what is prepared."""
   digest = hashlib.sha256(repr((classes, clips_per_file)).encode())
   for clip in plan.clips:
     name, size = os.path.relpath(clip.path, clips), os.path.getsize(clip.path)
@@ -132,7 +130,7 @@ def _digest(
 
 
 def _begin(folder: str, digest: str) -> None:
-  """Makes the directory to work in, unless an earlier try has."""
+  """Makes the directory to work in, unless an earlier try has made it."""
   mark = f'{PLAN}-{digest}'
   begun = os.path.join(folder, PARTS)
   try:
@@ -170,14 +168,14 @@ def _files(folder: str, plan: Plan, clips_per_file: int) -> list[File]:
 
 
 def _run(folder: str, files: Sequence[File], num_processes: int) -> None:
-  """Decodes and joins what is not there yet."""
+  """Decodes and joins what is missing."""
   there = set(os.listdir(os.path.join(folder, PARTS)))
   done = lambda part: (
     not there.isdisjoint(
       {os.path.basename(part), os.path.basename(part) + SKIPPED}
     )
   )
-  missing: dict[int, int] = {}  # Parts by number of the file.
+  missing: dict[int, int] = {}  # Parts to do, by number of the file.
 
   def jobs() -> Iterator[Job]:
     for number, file in enumerate(files):
@@ -266,7 +264,7 @@ def _finish(
     os.path.join(folder, source.INFO), folder, json.dumps(info, indent=1)
   )
   os.rename(folder, path)
-  # With what killed processes were at. Some may still be.
+  # It has what killed processes left; some of their workers may go on.
   shutil.rmtree(os.path.join(path, PARTS), ignore_errors=True)
   counts = ', '.join(
     f'{size:,} clips for {split}' for split, size in sizes.items()

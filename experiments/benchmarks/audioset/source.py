@@ -1,9 +1,9 @@
-"""AudioSet's clips as they are stored, and the source that reads them.
+"""The form in which AudioSet's clips are stored, and the source that reads it.
 
-A split is some array_record files. A clip is RECORDS records in a row: one with
-its id, labels and sound, then one for the frames of each second. Training needs
-32 frames of 250, and reads no more than the seconds that they are in: a third
-of the clip's bytes, with all of the sound.
+A split has one or more array_record files. A clip is RECORDS records in a row:
+one with its id, labels and sound, then one for the frames of each second.
+Training needs 32 frames of 250, and reads only the seconds that they are in: a
+third of the clip's bytes, with all of the sound.
 """
 
 import bisect
@@ -23,14 +23,14 @@ from experiments.errors import DamagedRecordError, DataNotFoundError
 FPS = 25  # Frames a second.
 SAMPLE_RATE = 48_000  # Samples a second.
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS  # 1,920.
-MAX_SECONDS = 10  # Of a clip.
-RECORDS = 1 + MAX_SECONDS  # Of array_record, for each clip.
+MAX_SECONDS = 10  # A clip's length, at most.
+RECORDS = 1 + MAX_SECONDS  # array_record's, for each clip.
 BUILDER = 'audioset'
 VERSION = '1.0.0'
 INFO = 'info.json'  # Classes, and the clips of each file by split.
 PREPARE = 'python -m scripts.prepare_audioset --clips=… --csv=… --data_dir=…'
 GENERATE = 'python -m scripts.generate_audioset --output=…'
-# Nothing is read but what was asked for, and 70 kB of an index.
+# Only what was asked for is read, and 70 kB of an index.
 READER_OPTIONS = (
   'readahead_buffer_size:0,max_parallelism:0,footer_prefetch_bytes:0'
 )
@@ -39,24 +39,24 @@ READER_OPTIONS = (
 class Record(TypedDict):
   """A clip. Frame i and samples 1920 i to 1920 (i + 1) are of the same time."""
 
-  id: str  # Of the video.
+  id: str  # The video's.
   labels: np.ndarray  # [k] int64, indices of classes, ascending.
   frames: Sequence[bytes]  # JPEG files at 25 a second; empty without video.
   audio: np.ndarray  # [samples] int16, mono, 48 kHz; empty without sound.
 
 
 def directory(data_dir: str) -> str:
-  """Where the data set is prepared."""
+  """Returns the directory of the prepared data set."""
   return os.path.join(data_dir, BUILDER, VERSION)
 
 
 def incomplete_directory(data_dir: str) -> str:
-  """Where it is until it is whole."""
+  """Returns the directory of the data set until it is whole."""
   return os.path.join(data_dir, BUILDER, f'incomplete-{VERSION}')
 
 
 def encode(record: Record) -> list[bytes]:
-  """The RECORDS records of a clip."""
+  """Encodes a clip to its RECORDS records."""
   header = {
     'id': record['id'],
     'labels': [int(label) for label in record['labels']],
@@ -89,7 +89,7 @@ class Frames(Sequence[bytes]):
   """The frames of a stored clip, each second read when it is asked for."""
 
   path: str
-  first: int  # Record of the clip in the file.
+  first: int  # The clip's first record in the file.
   size: int
   seconds: dict[int, list[bytes]] = dataclasses.field(default_factory=dict)
 
@@ -150,7 +150,7 @@ class Source(Sequence[Record]):
     return sum(self.sizes)
 
   def __getitem__(self, index: Any) -> Any:
-    # The range turns what is out of bounds into the IndexError of a sequence.
+    # `range` raises a sequence's IndexError for an index out of bounds.
     index = range(len(self))[index]
     ends = self._ends
     file = bisect.bisect_right(ends, index)
@@ -173,19 +173,19 @@ def open_source(
   num_examples: int | None,
   num_classes: int,
 ) -> Source:
-  """The clips of a split.
+  """Opens the clips of a split.
 
   Args:
-    data_dir: as it was prepared to, or copied to on gs://.
+    data_dir: where it was prepared, or a copy of that on gs://.
     split: 'train' or 'eval'.
-    num_examples: how many clips there must be; None: what there is.
+    num_examples: how many clips there must be; None: any number.
     num_classes: how many classes there must be: 527 in the real one.
 
   Returns:
     Records by index. Can be pickled; files are opened when they are read.
 
   Raises:
-    DataNotFoundError: if it is not prepared there, or not wholly; says how.
+    DataNotFoundError: if it is not prepared there, or only half; says how to.
     ValueError: if it has other numbers of clips or classes.
     OSError: if it is in a store that cannot be used.
   """
@@ -218,9 +218,9 @@ def open_source(
 
 
 def read_info(data_dir: str | None) -> dict[str, Any]:
-  """What is prepared: 'classes' [[mid, name], …] and clips by split and file.
+  """Reads 'classes' [[mid, name], …] and 'splits', numbers of clips by file.
 
-  Raises DataNotFoundError if nothing is.
+  Raises DataNotFoundError if nothing is prepared.
   """
   path = storage.path(directory(data_dir or 'DIRECTORY')) / INFO
   if not (data_dir and path.exists()):

@@ -16,18 +16,18 @@ def spec_augment_mask(
   max_bins: int,
   max_frames: int,
 ) -> jax.Array:
-  """What SpecAugment leaves of spectrograms (Park et al., 2019).
+  """Draws SpecAugment's masks of spectrograms (Park et al., 2019).
 
   Each mask covers from none to a maximum of neighbouring bins or frames, with
   equal probabilities, at a uniform place. Time is not warped: their paper finds
-  it the least of the three.
+  that this gains the least.
 
   Args:
-    key: of the draws.
+    key: for the draws.
     shape: B, F, T.
-    num_masks: for each of the two axes.
-    max_bins: of a mask over bins.
-    max_frames: of a mask over frames.
+    num_masks: number of masks on each of the two axes.
+    max_bins: the most bins that a mask covers.
+    max_frames: the most frames that a mask covers.
 
   Returns:
     [B, F, T] bool, False where a mask is.

@@ -1,10 +1,10 @@
 """Events: a stand-in for AudioSet that needs no download.
 
-Short clips, with CSVs in AudioSet's format. In each there are one or two sounds
-and one or two kinds of things to see, drawn independently of each other. Every
-sound and every kind is a class, and so is each sound together with its own
-kind: of these neither sound nor picture alone tells more than that they may be
-there. All goes on for the whole clip, so that each part of it shows its labels.
+Short clips, with CSVs in AudioSet's format. Each has one or two sounds and one
+or two kinds of things to see, drawn independently. Every sound and every kind
+is a class, and so is each sound together with its own kind: sound or picture
+alone only tells that such a pair is possible. All goes on for the whole clip,
+so that each window of it shows its labels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from experiments.benchmarks.audioset.source import FPS, SAMPLE_RATE
 
 
 def split_sizes(num_train: int = 400, num_eval: int = 120) -> dict[str, int]:
-  """Clips by file of segments."""
+  """Returns numbers of clips by file of segments."""
   balanced = round(0.6 * num_train)
   return {
     'balanced_train_segments.csv': balanced,
@@ -36,7 +36,7 @@ def split_sizes(num_train: int = 400, num_eval: int = 120) -> dict[str, int]:
 SIZES = split_sizes()
 SECONDS = 3
 SIZE = 128  # Pixels, of both sides.
-NUM_SHAPES = 8  # Of a kind, so that crops of the picture have some of them.
+NUM_SHAPES = 8  # Of a kind: so many that crops have some of them.
 ALPHABET = np.array(list('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP0123-_'))
 
 
@@ -52,7 +52,7 @@ def _clicks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return 2 * np.exp(-since / 2e-3) * np.sin(2 * np.pi * 1500 * since)
 
 
-# Samples at some times [N], about as loud as a sine of amplitude 1.
+# They give samples at times [N], about as loud as a sine of amplitude 1.
 SOUNDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
   'Low tone': lambda times, rng: _tone(times, 250, rng),
   'High tone': lambda times, rng: _tone(times, 2000, rng),
@@ -121,9 +121,9 @@ def generate(
 
   Args:
     output: directory to write; must not exist.
-    num_processes: that draw and encode.
+    num_processes: how many draw and encode.
     seed: of all content.
-    sizes: clips by file of segments.
+    sizes: numbers of clips by file of segments.
 
   Raises:
     FileExistsError: if `output` exists.
@@ -196,7 +196,7 @@ def write_media(
   path: str, images: Sequence[Image.Image], audio: np.ndarray
 ) -> None:
   """Encodes pictures at 25 a second and samples in [-1, 1] at 48 kHz."""
-  # Encoders that each build of FFmpeg has.
+  # Every build of FFmpeg has these encoders.
   with av.open(path, 'w') as container:
     video = container.add_stream('mpeg4', FPS, bit_rate=500_000)
     video.width, video.height = images[0].size

@@ -1,4 +1,4 @@
-"""The streams of media files: their frames, and how long they last."""
+"""Reads the streams of media files: their frames, and how long they last."""
 
 from collections.abc import Iterator
 import contextlib
@@ -13,9 +13,9 @@ from av.stream import Disposition
 from experiments.benchmarks.audioset.formats import describe, FORMATS
 from experiments.benchmarks.audioset.source import FPS
 
-# Seconds from where a video is decoded to where its part begins. Frames may be
-# stored up to 16 frames later than they are shown (0.7 s at 24 Hz), so that the
-# key frame before the part need not be one that its first frames refer to.
+# Seconds before its part from which a video is decoded. Frames may be stored up
+# to 16 frames later than they are shown (0.7 s at 24 Hz), so that the part's
+# first frames may refer to an earlier key frame than the one before it.
 RUN_IN = 2.0
 MAX_GAP = 10.0  # Seconds without a packet of picture or sound.
 # Titles need not be UTF-8: PyAV 19 takes them as they are, 18 has to be told.
@@ -36,24 +36,24 @@ class Timed:
 
 
 class MediaError(ValueError):
-  """A file is no clip, or is damaged; says why."""
+  """A file that is not a clip, or is damaged, with the reason."""
 
 
 def length(path: str, limit: float = math.inf) -> float:
   """Returns how long a file lasts, from time zero to its last packet's end.
 
-  Nothing is believed that a header says, and only first frames are decoded.
+  It believes no header, and decodes only the first frames.
 
   Args:
     path: of the file, as for `open_streams`.
-    limit: seconds. A file that lasts as long is read no further.
+    limit: seconds. A file that lasts longer is read no further.
 
   Returns:
     Seconds.
 
   Raises:
     MediaError: if it has neither pictures nor sound, or cannot be read; or if
-      it has nothing for MAX_GAP: a damaged timestamp is no length.
+      it has nothing for MAX_GAP, as with a damaged timestamp.
   """
   zero, streams = open_streams(path)
   end = zero
@@ -89,10 +89,10 @@ def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
 
   Returns:
     Time zero in seconds by the file's clock, where the first stream begins; and
-    the frames of the streams that there are.
+    the frames of the streams that exist.
 
   Raises:
-    MediaError: if there is neither, or a part of these cannot be decoded.
+    MediaError: if there is neither, or something cannot be decoded.
   """
   av.logging.set_level(av.logging.PANIC)
   streams: dict[Kind, Iterator[Timed]] = {}
@@ -108,7 +108,7 @@ def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
 
 
 def seek_video(path: str, time: float) -> Iterator[Timed]:
-  """Returns a video's frames from RUN_IN before a time on, or earlier.
+  """Returns a video's frames from RUN_IN before a time, or from earlier.
 
   Args:
     path: of the file.
@@ -117,19 +117,19 @@ def seek_video(path: str, time: float) -> Iterator[Timed]:
   with contextlib.suppress(MediaError):
     stream = _read(path, 'video', time - RUN_IN)
     first = next(stream, None)
-    # By its index, or for want of one, a container may lead too far.
+    # With its index, or without one, a container may lead too far.
     if first is not None and first.begin <= time - RUN_IN / 2:
       return itertools.chain([first], stream)
   return _read(path, 'video')
 
 
 def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
-  """The frames of the best stream of a kind; none if there is no stream."""
+  """Yields the frames of the best stream of a kind, if there is one."""
   with _container(path) as container:
     if (stream := _stream(container, kind)) is None:
       return
-    stream.codec_context.thread_count = 1  # There is a process a core.
-    # Where a frame has no time, it follows the one before.
+    stream.codec_context.thread_count = 1  # There is one process per core.
+    # A frame without a time follows the one before.
     time = 0.0 if seek is None else math.inf
     ratio = 1.0
     if kind == 'video' and stream.sample_aspect_ratio:
@@ -149,7 +149,7 @@ def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
 
 
 def _container(path: str) -> Any:
-  """Opens a file. Raises MediaError if it is none of FORMATS."""
+  """Opens a file. Raises MediaError if it is in none of FORMATS."""
   try:
     return av.open(
       path,
@@ -164,17 +164,17 @@ def _container(path: str) -> Any:
 
 
 def _stream(container: Any, kind: Kind) -> Any:
-  """The best stream of a kind; None if there is none."""
+  """Returns the best stream of a kind; None if there is none."""
   stream = container.streams.best(kind)
   if stream is None or stream.disposition & Disposition.attached_pic:
-    return None  # A cover is no video.
+    return None  # A cover is not a video.
   if stream.codec_context is None:
     raise MediaError(f'Its {kind} has an unknown codec.')
   return stream
 
 
 def _duration(frame: Any, stream: Any) -> float:
-  """Seconds that a frame lasts."""
+  """Returns how many seconds a frame lasts."""
   if stream.type == 'audio':
     return frame.samples / frame.sample_rate
   if frame.duration and frame.time_base:

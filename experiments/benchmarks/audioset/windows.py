@@ -1,7 +1,7 @@
-"""Windows of clips: a picture and a sound that stay in step.
+"""Cuts windows out of clips, in which picture and sound stay in step.
 
 Time is counted in frames of the picture; a frame lasts SAMPLES_PER_FRAME
-samples. A clip is as long as the longer of its streams: of the other, the last
+samples. A clip is as long as the longer of its streams: in the other, the last
 frame stays, or silence follows. A clip that is shorter than a window is
 repeated from its start.
 """
@@ -15,7 +15,7 @@ from experiments.errors import DamagedRecordError
 
 
 def clip_frames(record: Record) -> int:
-  """A clip's length in frames. Raises DamagedRecordError for an empty one."""
+  """Counts a clip's frames. Raises DamagedRecordError if it is empty."""
   length = max(
     len(record['frames']), -(-len(record['audio']) // SAMPLES_PER_FRAME)
   )
@@ -25,7 +25,7 @@ def clip_frames(record: Record) -> int:
 
 
 def even_starts(length: int, window: int, count: int) -> np.ndarray:
-  """Evenly spaced windows over a clip, from its first to its last frame.
+  """Spaces windows evenly over a clip, from its first to its last frame.
 
   Args:
     length: of the clip, in frames.
@@ -33,7 +33,7 @@ def even_starts(length: int, window: int, count: int) -> np.ndarray:
     count: number of windows.
 
   Returns:
-    [count] frames that they start at.
+    [count] frames that the windows start at.
   """
   last = max(length - window, 0)
   return np.round(np.linspace(0, last, count)).astype(int)
@@ -83,7 +83,7 @@ def cut_video(
     [..., window, size, size, 3] uint8.
 
   Raises:
-    DamagedRecordError: a frame is damaged or differs from others in size.
+    DamagedRecordError: if a frame is damaged or differs from others in size.
   """
   last = len(record['frames']) - 1
   indices = np.minimum(_places(starts, window, clip_frames(record)), last)
@@ -109,7 +109,7 @@ def cut_video(
 def join_patches(
   patches: np.ndarray, patch_shape: tuple[int, int, int]
 ) -> np.ndarray:
-  """The video [frames, height, width, 3] of patches [*grid, channels]."""
+  """Joins patches [*grid, channels] to a video [frames, height, width, 3]."""
   grid = patches.shape[:3]
   split = patches.reshape(*grid, *patch_shape, -1)
   shape = [size * part for size, part in zip(grid, patch_shape, strict=True)]

@@ -1,4 +1,4 @@
-"""Jobs in processes that may die: what happens to one is not the others' fault.
+"""Runs jobs in processes that may die, without harm to other jobs.
 
 Pebble's pool replaces processes that died and kills those that hang. The limits
 of memory and of processor time are set in the processes themselves.
@@ -21,40 +21,40 @@ from typing import Any
 import pebble
 
 MAX_MEMORY = 8 * 2**30  # Bytes of address space for each worker.
-# Others send these: a scheduler that ends a run, a machine out of memory.
+# Signals from outside: a scheduler ends a run, a machine is out of memory.
 OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A call of a function of a module, in some worker."""
+  """A function call, for some worker."""
 
   function: Callable[[Any], Any]
   argument: Any
-  seconds: float = math.inf  # Of processor time; the worker is killed then.
-  patience: float = math.inf  # Seconds by the clock, likewise.
-  tries: int = 3  # Where others kill the worker, which need not be its fault.
+  seconds: float = math.inf  # Of processor time; then the worker is killed.
+  patience: float = math.inf  # Likewise, by the clock.
+  tries: int = 3  # In all, if others kill the worker; the job may be innocent.
 
 
 @dataclasses.dataclass(frozen=True)
 class Lost:
-  """What a job gave whose worker was killed, or died; and why."""
+  """The result of a job whose worker died or was killed, with the reason."""
 
   reason: str
 
 
 class Workers:
-  """Some processes for jobs; to be used as a context, which ends them."""
+  """Processes for jobs. Use it as a context manager, which ends them."""
 
   def __init__(self, num_processes: int, module: str):
-    """`module`: of the functions; imported before a job's time begins."""
+    """Imports `module`, which has the functions, before a job's time begins."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([module])
     self._new_pool = lambda: pebble.ProcessPool(
       num_processes, initializer=_limit_memory, context=context
     )
     self._pool = self._new_pool()
-    self._max_running = 2 * num_processes  # The next job waits for each.
+    self._max_running = 2 * num_processes  # Behind each running job, one waits.
     self._queue: collections.deque[Job] = collections.deque()
 
   def __enter__(self) -> 'Workers':
@@ -70,7 +70,7 @@ class Workers:
     self._pool.join()
 
   def submit(self, job: Job) -> None:
-    """Lets a job be the next one."""
+    """Makes a job the next one."""
     self._queue.appendleft(job)
 
   def run(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Any]]:
@@ -132,13 +132,13 @@ def _result(future: futures.Future, job: Job) -> Any:
   except process.BrokenProcessPool as error:
     raise OSError(f'Processes cannot start, or are killed: {error}.') from error
   except TimeoutError:
-    if math.isinf(job.patience):  # The function's own.
+    if math.isinf(job.patience):  # The function's own error.
       raise
     return Lost(f'It hung for {job.patience:g} s.')
 
 
 def _name(status: int) -> str:
-  """Of a signal that ended a process, or the status that it ended with."""
+  """Names the signal that ended a process, or the status that it ended with."""
   return signal.Signals(-status).name if status < 0 else f'status {status}'
 
 
@@ -149,7 +149,7 @@ def _limit_memory() -> None:
 
 
 def _call(function: Callable[[Any], Any], argument: Any, seconds: float) -> Any:
-  # Of the processor, from now on: others' load is not the job's fault.
+  # Processor time, from now on: the load of others does not count.
   _, hard = resource.getrlimit(resource.RLIMIT_CPU)
   limit = resource.RLIM_INFINITY
   if math.isfinite(seconds):

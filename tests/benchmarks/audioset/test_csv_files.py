@@ -51,10 +51,10 @@ def test_official_files(tmp_path):
 @pytest.mark.parametrize(
   ('row', 'message'),
   [
-    ('short, 0.0, 10.0, "/m/09x0r"', "'short' is no id"),
+    ('short, 0.0, 10.0, "/m/09x0r"', "'short' is not the id"),
     ('AAAAAAAAAAA, 0.0, 10.0', 'found 3 fields'),
     ('AAAAAAAAAAA, 0.0, 10.0, /m/09x0r, /m/05zppz', 'found 5 fields'),
-    ('AAAAAAAAAAA, zero, 10.0, "/m/09x0r"', "no seconds: 'zero'"),
+    ('AAAAAAAAAAA, zero, 10.0, "/m/09x0r"', "not seconds: 'zero'"),
     ('AAAAAAAAAAA, 10.0, 0.0, "/m/09x0r"', 'from 10.0 to 0.0'),
     ('AAAAAAAAAAA, 0.0, nan, "/m/09x0r"', 'from 0.0 to nan'),
     ('AAAAAAAAAAA, 5.0, 16.0, "/m/09x0r"', 'from 5.0 to 16.0 s is longer'),
@@ -74,10 +74,10 @@ def test_a_bad_row_is_named(tmp_path, row, message):
   [
     ('', 'has 0 classes'),
     (CLASSES.replace('\n1,', '\n7,'), 'not 0 to 2'),
-    (CLASSES.replace('\n1,', '\n0,'), 'line 3: index 0 is there twice'),
+    (CLASSES.replace('\n1,', '\n0,'), 'line 3: index 0 occurs twice'),
     (CLASSES.replace('\n1,', '\nx,'), 'line 3: expected'),
     (CLASSES.replace('/m/05zppz', '/m/09x0r'), 'same mid'),
-    (CLASSES + '3,"open\n', 'no CSV file'),
+    (CLASSES + '3,"open\n', 'not a CSV file'),
   ],
 )
 def test_bad_classes(tmp_path, classes, message):
@@ -94,7 +94,9 @@ def test_csvs_that_are_missing_are_named(tmp_path):
     f"There is no class_labels_indices.csv in '{tmp_path}'; in it there are"
     " 'eval.csv', 'train.csv'."
   )
-  with pytest.raises(FileNotFoundError, match='is a file; the folder is taken'):
+  with pytest.raises(
+    FileNotFoundError, match='is a file; give the folder that'
+  ):
     csv_files.read_classes(str(tmp_path / 'eval.csv'))
   with pytest.raises(FileNotFoundError, match=r'balanced_train.*eval_segments'):
     write(tmp_path)
@@ -152,7 +154,7 @@ def test_clips_that_are_of_no_row_are_named(tmp_path):
     'CCCCCCCCCCC.mp4': 'No CSV has a row for CCCCCCCCCCC',
     'holiday.mp4': 'neither <video id> nor',
     'BBBBBBBBBBB_.mp4': 'neither <video id> nor',
-    'AAAAAAAAAAA_10.flac': 'Only .mp4, .mkv, .webm, .wav are taken.',
+    'AAAAAAAAAAA_10.flac': 'Only .mp4, .mkv, .webm, .wav are read.',
   }
   good = ['AAAAAAAAAAA_50.mp4', 'BBBBBBBBBBB.mp4']
   notes = ['BBBBBBBBBBB.json', 'AAAAAAAAAAA_50.flac', 'LICENSE']

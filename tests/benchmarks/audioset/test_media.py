@@ -234,7 +234,7 @@ def test_another_format_is_named_with_those_that_are_taken(
   decode, form, codec, found
 ):
   content = audioset_media.media(samples=SAMPLES, form=form, audio_codec=codec)
-  expected = rf'opened: it is {found}; mp4, mkv, webm and wav are taken\.$'
+  expected = rf'opened: it is {found}; mp4, mkv, webm and wav are read\.$'
   with pytest.raises(streams.MediaError, match=expected):
     decode(content)
 

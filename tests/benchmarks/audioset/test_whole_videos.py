@@ -141,7 +141,7 @@ REFUSED = [
     'named_whole_30.mp4',
     (30, 40),
     (0, 41),
-    'It lasts 41.00 s; the clip with which it begins, by its name, lasts 10 s:'
+    'It lasts 41.00 s, but its name says that it begins with its clip of 10 s:'
     ' cut it, or name it named_whole if it is the whole video.',
   ),
 ]

@@ -1,8 +1,8 @@
-"""From arrays as people have them to the byte array: a class for each modality.
+"""Turns people's arrays into a byte array: a class for each modality.
 
-Each is plain data, so that a file can say what a model's input is. Arrays are
-made ready in two steps: `prepare` on the host, in NumPy, and `content` on the
-device, where integers become floats.
+Each instance is plain data, so that a file can say what a model's input is.
+Arrays are made ready in two steps: `prepare` on the host, in NumPy, and
+`content` on the device, where integers become floats.
 
 Glossary of shapes:
 - B: batch; H, W: height and width; T: frames of video.
@@ -51,15 +51,18 @@ MODALITIES: dict[str, type[Modality]] = {
 
 
 def to_json(modality: Modality) -> dict[str, Any]:
-  """What `from_json` takes. Raises ValueError for none of `MODALITIES`."""
+  """Describes a modality for `from_json`.
+
+  Raises ValueError if its class is not in `MODALITIES`.
+  """
   for kind, cls in MODALITIES.items():
     if cls is type(modality):
       return {'type': kind, **dataclasses.asdict(modality)}
-  raise ValueError(f'{type(modality).__name__} is none of MODALITIES.')
+  raise ValueError(f'{type(modality).__name__} is not in MODALITIES.')
 
 
 def from_json(data: Any) -> Modality:
-  """Raises ValueError for what is no modality, and says why."""
+  """Makes a modality. Raises ValueError if `data` does not describe one."""
   if not isinstance(data, dict) or data.get('type') not in MODALITIES:
     raise ValueError(f"'type' must be one of {sorted(MODALITIES)}: {data!r}")
   cls = MODALITIES[data['type']]
@@ -84,7 +87,7 @@ def byte_array(
   normalized: bool = False,
   mesh: Mesh | None = None,
 ) -> ByteArray:
-  """The model's input; to be called inside a Haiku transform.
+  """Makes the model's input; to be called inside a Haiku transform.
 
   Args:
     modalities: by name; several get modality encodings of these names.
@@ -92,7 +95,7 @@ def byte_array(
       'has_SOURCE' [B] tells which examples have it, 'NAME_mask' [B, *grid]
       which elements of a modality stay; others are zero where they enter the
       model, so that their positions and encodings stay.
-    normalized: as of `Modality.content`.
+    normalized: as for `Modality.content`.
     mesh: the devices that the program is for; None: JAX's own.
 
   Returns:
@@ -111,6 +114,6 @@ def byte_array(
 
 
 def _zero_unless(exists: jax.Array, content: jax.Array) -> jax.Array:
-  """Zeros where `exists`, of fewer axes, is false."""
+  """Sets content to zero where `exists`, with its first axes, is false."""
   more = (1,) * (content.ndim - exists.ndim)
   return jnp.where(exists.reshape(*exists.shape, *more), content, 0)

@@ -18,7 +18,7 @@ from perceiver.ranges import Count
 
 @dataclasses.dataclass(frozen=True)
 class Audio(Modality):
-  """Sound [S], in one form or another."""
+  """Base class of the two forms of sound [S]."""
 
   num_samples: Count
   source = 'audio'
@@ -39,12 +39,12 @@ class Audio(Modality):
       )
 
   def samples(self, array: jax.Array, normalized: bool) -> jax.Array:
-    """[B, S] floats from -1 to 1."""
+    """Returns [B, S] floats from -1 to 1."""
     samples = array.astype(jnp.float32)
     return samples if normalized else samples / 32768
 
   def check_divides(self, key: str) -> None:
-    """Raises ValueError if that many samples do not divide all of them."""
+    """Raises ValueError if the field `key` does not divide the samples."""
     part = getattr(self, key)
     if self.num_samples % part:
       raise ValueError(
@@ -54,7 +54,7 @@ class Audio(Modality):
 
 @dataclasses.dataclass(frozen=True)
 class RawAudio(Audio):
-  """Sound [S], an element for some samples (section 4.2).
+  """Sound [S], with an element per run of samples (section 4.2).
 
   The max resolution is the number of elements.
   """
@@ -68,7 +68,7 @@ class RawAudio(Audio):
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
   ) -> jax.Array:
-    """Normalized: floats from -1 to 1, not 16-bit integers."""
+    """Takes floats from -1 to 1 if `normalized`, else 16-bit integers."""
     del mesh
     samples = self.samples(array, normalized)
     size = self.samples_per_element
@@ -77,9 +77,9 @@ class RawAudio(Audio):
 
 @dataclasses.dataclass(frozen=True)
 class MelSpectrogram(Audio):
-  """Sound [S], an element for a mel bin of a frame (section 4.2).
+  """Sound [S], with an element per mel bin and frame (section 4.2).
 
-  The max resolutions are the bins and the frames.
+  The max resolutions are the numbers of bins and of frames.
   """
 
   num_mel_bins: Count
@@ -98,7 +98,7 @@ class MelSpectrogram(Audio):
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
   ) -> jax.Array:
-    """Normalized: floats from -1 to 1, not 16-bit integers."""
+    """Takes floats from -1 to 1 if `normalized`, else 16-bit integers."""
     log_mel: Callable[..., jax.Array] = functools.partial(
       spectrogram.log_mel,
       num_bins=self.num_mel_bins,

@@ -1,4 +1,4 @@
-"""What all modalities have in common."""
+"""The base class of all modalities."""
 
 import abc
 import dataclasses
@@ -16,7 +16,7 @@ from perceiver.inputs import Segment
 from perceiver.position_encoding import fourier_axes
 from perceiver.ranges import Count
 
-# What the positions of an axis may take; a lying file is to take no more.
+# Most position features of an axis: a lying file must not take all memory.
 MAX_FEATURES = 1 << 26
 
 
@@ -30,7 +30,7 @@ class Modality(abc.ABC):
   """
 
   source: ClassVar[str]  # The name of its array in a batch.
-  dtype: ClassVar[Any] = np.float32  # Of that array, on the host.
+  dtype: ClassVar[Any] = np.float32  # That array's, on the host.
   # How far normalised numbers may lie outside their range, in units of its
   # width: resizing and decoding overshoot.
   slack: ClassVar[float] = 1.0
@@ -47,11 +47,11 @@ class Modality(abc.ABC):
   @property
   @abc.abstractmethod
   def shape(self) -> tuple[int, ...]:
-    """Of one example's array, as people have it."""
+    """Shape of one example's array, as people have it."""
 
   @property
   def prepared(self) -> jax.ShapeDtypeStruct:
-    """What `prepare` makes of an example."""
+    """Shape and dtype of an example, made by `prepare`."""
     return jax.ShapeDtypeStruct(self.shape, self.dtype)
 
   def range(self, normalized: bool) -> tuple[float, float]:
@@ -119,7 +119,7 @@ class Modality(abc.ABC):
     if 1 < high < math.inf and 0 < max(-least, most) <= 1:
       if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
-          f'{has}; {expected}: multiply by {high:.4g} what is from 0 to 1, say'
+          f'{has}; {expected}: multiply numbers from 0 to 1 by {high:.4g}, say'
           ' normalized=True if they are normalised already, or give integers'
           ' if they are so small.'
         )
@@ -130,11 +130,11 @@ class Modality(abc.ABC):
       )
 
   def takes(self, shape: tuple[int, ...]) -> bool:
-    """Whether an example may have this shape of as many axes as `shape`."""
+    """Whether an example may have this shape, of as many axes as `shape`."""
     return shape == self.shape
 
   def prepare(self, array: Any, normalized: bool = False) -> Any:
-    """What is done on the host.
+    """Makes an array ready on the host.
 
     Args:
       array: [B, *shape].
@@ -150,7 +150,7 @@ class Modality(abc.ABC):
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
   ) -> jax.Array:
-    """What is done on the device.
+    """Makes the content on the device.
 
     Args:
       array: as `prepare` left it.
@@ -162,8 +162,8 @@ class Modality(abc.ABC):
     """
 
   def segment(self, content: jax.Array) -> Segment:
-    """The content with its positions; may have parameters.
+    """Adds positions to the content; may have parameters.
 
-    By default they are Fourier features up to the grid's own resolution.
+    By default these are Fourier features up to the grid's own resolution.
     """
     return Segment(content, fourier_axes(content.shape[1:-1], self.num_bands))

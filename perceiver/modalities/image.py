@@ -28,15 +28,15 @@ class Image(Modality):
   height: Count
   width: Count
   channels: Count
-  mean: tuple[Number, ...]  # Of pixels, for each channel.
+  mean: tuple[Number, ...]  # Of the pixels, by channel.
   stddev: tuple[Positive, ...]
   positions: str = 'fourier'  # Or 'learned' (Table 2, appendix B).
   max_resolution: Positive | None = None  # μ; None: the height, the width.
   position_channels: Count = 128  # P, of learned positions.
   # Pixels in another order, drawn from this seed (Table 2); None: as they are.
   permutation_seed: Seed | None = None
-  # Channels that a learned linear layer makes of a pixel's; None: there is no
-  # such layer, as in the paper.
+  # Channels that a learned linear layer gives a pixel; None: there is no such
+  # layer, as in the paper.
   projection: Count | None = None
   # The largest number of a pixel, before it is normalised; None: not known.
   white: Positive | None = 255.0
@@ -49,7 +49,7 @@ class Image(Modality):
     for name in ('mean', 'stddev'):
       if len(getattr(self, name)) != self.channels:
         raise ValueError(
-          f'{name}={getattr(self, name)} is not of {self.channels} channels.'
+          f'{name}={getattr(self, name)} must have {self.channels} values.'
         )
 
   @property
@@ -68,7 +68,7 @@ class Image(Modality):
     )
 
   def takes(self, shape: tuple[int, ...]) -> bool:
-    """Of any height and width, if there are positions for all of them."""
+    """Accepts any height and width if there are positions for all of them."""
     if (
       self.positions == 'fourier'
       and self.max_resolution is not None
@@ -80,7 +80,7 @@ class Image(Modality):
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
   ) -> jax.Array:
-    """Normalized: less the mean, by the standard deviation."""
+    """Takes (pixels - mean) / stddev if `normalized`, else pixels."""
     del mesh
     image = array.astype(jnp.float32)
     if normalized:
@@ -100,10 +100,10 @@ class Image(Modality):
     )
     if self.permutation_seed is None:
       return segment
-    # The position features are attached before: they move along.
+    # The position features are attached already, so they move along.
     return segment.permute(permutation(self.permutation_seed, math.prod(grid)))
 
 
 def permutation(seed: int, size: int) -> np.ndarray:
-  """An order of elements, the same for the same seed."""
+  """Returns an order of elements, the same for the same seed."""
   return np.random.default_rng(seed).permutation(size)

@@ -17,20 +17,20 @@ from perceiver.ranges import Count, Positive
 
 @dataclasses.dataclass(frozen=True)
 class Points(Modality):
-  """Point clouds [M, 3]: nothing but features of coordinates (section 4.3)."""
+  """Point clouds [M, 3]: features of the coordinates alone (section 4.3)."""
 
   num_points: Count
   max_resolution: Positive  # μ: the unit cube's side, in elements.
-  # (height, width) that the points stand on, in their order; None: a set.
+  # (height, width) of the places of the points, in order; None: a set.
   grid: tuple[Count, Count] | None = None
   source = 'points'
-  # Rounding alone: there are no features outside the cube.
+  # For rounding alone: there are no features outside the cube.
   slack: ClassVar[float] = 1e-3
 
   def __post_init__(self) -> None:
     super().__post_init__()
     if self.grid is not None and math.prod(self.grid) != self.num_points:
-      raise ValueError(f'grid={self.grid} has not {self.num_points} places.')
+      raise ValueError(f'grid={self.grid} must have {self.num_points} places.')
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -40,11 +40,11 @@ class Points(Modality):
     return (-1.0, 1.0) if normalized else (-math.inf, math.inf)
 
   def takes(self, shape: tuple[int, ...]) -> bool:
-    """Any number of points, if they are a set."""
+    """Accepts any number of points if they are a set."""
     return shape == self.shape if self.grid else shape[1] == 3
 
   def prepare(self, array: Any, normalized: bool = False) -> Any:
-    """Normalized: as `normalize_points` makes them."""
+    """Takes points as `normalize_points` makes them if `normalized`."""
     array = np.asarray(array, np.float32)
     if normalized or len(array) == 0:
       return array

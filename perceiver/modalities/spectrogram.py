@@ -13,10 +13,10 @@ MEL_HZ = 200 / 3
 LOG_START_HZ = 1000.0
 LOG_STEP = np.log(6.4) / 27
 
-# Of power; about 25 dB above what 16 bits leave of silence.
+# The least power: about 25 dB above the rounding noise of 16 bits.
 FLOOR = 1e-6
-# Of the logarithm for sounds of usual loudness, roughly: the model's layer norm
-# follows.
+# Roughly those of the logarithm for sounds of usual loudness: the model's layer
+# norm follows.
 MEAN, STDDEV = -7.0, 4.0
 
 
@@ -56,11 +56,12 @@ def mel_filterbank(
 def log_mel(
   samples: jax.Array, *, num_bins: int, hop: int, sample_rate: int
 ) -> jax.Array:
-  """The logarithm of the mel spectrogram of power.
+  """Returns the logarithm of the mel spectrogram of power.
 
-  Hann windows of 2 hop samples; frame t is centred on the t-th hop samples, and
-  the ends are reflected for it. That is `librosa.feature.melspectrogram` with
-  n_fft = 2 hop and center=False, of samples padded by hop / 2 on both sides.
+  Frames are Hann windows of 2 hop samples; frame t is centred on the t-th hop
+  samples, and the ends are reflected. `librosa.feature.melspectrogram` does the
+  same with n_fft = 2 hop and center=False, if samples are padded by hop / 2 on
+  both sides.
 
   Args:
     samples: [B, S] floats in [-1, 1]; hop divides S.

@@ -17,7 +17,7 @@ from perceiver.ranges import Count
 class Video(Modality):
   """Videos [T, H, W, 3], an element for each patch (section 4.2).
 
-  The max resolutions are the patches on each axis.
+  The max resolutions are the numbers of patches on each axis.
   """
 
   num_frames: Count
@@ -51,7 +51,7 @@ class Video(Modality):
 
   @property
   def prepared(self) -> jax.ShapeDtypeStruct:
-    """In patches: a TPU works on 128 channels at once, a pixel has three."""
+    """Patches: a TPU works on 128 channels at once, and a pixel has three."""
     shape = (*self.grid, 3 * math.prod(self.patch_shape))
     return jax.ShapeDtypeStruct(shape, np.uint8)
 
@@ -62,7 +62,7 @@ class Video(Modality):
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
   ) -> jax.Array:
-    """Normalized: from -1 to 1, not from 0 to 255."""
+    """Takes numbers from -1 to 1 if `normalized`, else from 0 to 255."""
     del mesh
     content = array.astype(jnp.float32)
     return content if normalized else content / 127.5 - 1
@@ -75,7 +75,7 @@ def cut_patches(
 
   Args:
     video: [..., frames, height, width, 3].
-    patch_shape: what divides the three.
+    patch_shape: must divide the three.
 
   Returns:
     [..., *grid, channels]: the frames, lines, columns and colours of each

@@ -418,7 +418,7 @@ def test_without_a_processors_file_all_is_as_by_default(tmp_path):
   [
     (
       lambda d: d.update(image_mean=[0.5, 0.5]),
-      r'mean=.* is not of 3 channels',
+      r'mean=.* must have 3 values',
     ),
     (lambda d: d.update(image_std=0), r'stddev=.* must be in \(0, inf\)'),
     (lambda d: d.update(rescale_factor=0), 'division by zero'),

@@ -52,7 +52,7 @@ def test_a_modality_that_has_no_name_is_refused():
     pass
 
   other = Smell(**vars(ALL['image']))
-  with pytest.raises(ValueError, match='Smell is none of MODALITIES'):
+  with pytest.raises(ValueError, match='Smell is not in MODALITIES'):
     modalities.to_json(other)
 
 
@@ -175,10 +175,10 @@ def test_what_is_absent_is_zero_and_keeps_its_place():
     ('image', {'height': 2.5}, r'height=2.5 must be an integer'),
     ('image', {'height': '4'}, r"height='4' must be an integer"),
     ('image', {'height': 10**9}, 'too large'),
-    ('image', {'stddev': [1, 1]}, 'not of 3 channels'),
+    ('image', {'stddev': [1, 1]}, 'must have 3 values'),
     ('image', {'stddev': [1, 1, 0]}, r'stddev=.* must be in \(0, inf\)'),
     ('image', {'positions': 'sine'}, "positions='sine' is none of"),
-    ('points', {'grid': [2, 5]}, 'has not 9 places'),
+    ('points', {'grid': [2, 5]}, 'must have 9 places'),
     ('video', {'patch_shape': [3, 3, 2]}, 'does not divide'),
     ('video', {'patch_shape': [2, 3]}, r'patch_shape=\(2, 3\) does not'),
     ('raw', {'samples_per_element': 7}, 'samples_per_element=7 does not div'),

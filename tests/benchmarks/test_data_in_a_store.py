@@ -16,7 +16,7 @@ from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 
 
 def put(store, folder):
-  """Copies a folder of data to the store; where it is there."""
+  """Copies a folder of data to the store; returns its URL."""
   for path in folder.rglob('*'):
     if path.is_file():
       target = store.url(f'data/{path.relative_to(folder)}')

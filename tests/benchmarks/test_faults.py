@@ -92,7 +92,7 @@ READERS = {
 
 @pytest.mark.parametrize('name', READERS)
 def test_a_call_that_a_library_no_longer_takes(folder, monkeypatch, name):
-  """A new release of it, say: no file can be the cause."""
+  """A new release may not; no file can be the cause."""
   read, file, function = READERS[name]
   monkeypatch.setattr(*function, lambda: None)
   with pytest.raises(TypeError, match='lambda'):
@@ -100,7 +100,7 @@ def test_a_call_that_a_library_no_longer_takes(folder, monkeypatch, name):
 
 
 def test_what_a_library_stumbles_on_is_damage():
-  """It parses in Python: a list is no key of a dictionary."""
+  """NumPy evaluates the header: a list cannot be a key of a dictionary."""
   header = b"{[]: 1, 'descr': '<f4', 'fortran_order': False, 'shape': (1, 3)}\n"
   npy = b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header
   with pytest.raises(errors.DamagedRecordError, match='unhashable'):

@@ -1,4 +1,4 @@
-"""Tiny media files, and data sets of them, as no camera makes them."""
+"""Makes tiny media files, as no camera does."""
 
 from fractions import Fraction
 import io
@@ -32,7 +32,7 @@ def media(
   pixel_ratio=None,
   is_live=False,
 ):
-  """A file's content.
+  """Encodes pictures and sound; returns the file's content.
 
   Args:
     times: of the pictures, seconds; None: there is no video.
@@ -90,14 +90,14 @@ def media(
 
 
 class Pipe:
-  """Takes what is written, and cannot be written to again."""
+  """A file that can only be written to, in order."""
 
   def __init__(self, file):
     self.write = file.write
 
 
 def counting(first, last, fps=25, rate=RATE, **kwargs):
-  """Seconds first to last of a video whose picture and sound count them."""
+  """Encodes seconds first to last of a video; picture and sound count them."""
   size = round((last - first) * rate)
   times = first + np.arange(size) / rate
   tones = np.sin(2 * np.pi * times * (300 + 50 * np.floor(times)))
@@ -112,7 +112,7 @@ def counting(first, last, fps=25, rate=RATE, **kwargs):
 
 
 def counted(frames, audio):
-  """The seconds that a part of such a video shows, and those that sound."""
+  """Returns the seconds seen and those heard in a part of such a video."""
   levels = [
     np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames[12::25]
   ]
@@ -139,7 +139,7 @@ def noise(count, rate=RATE, channels=1, seed=0):
 def flash_and_click(
   times, *, at, seconds=1.0, audio_start=0.0, rate=RATE, **kwargs
 ):
-  """Black and silent, but for the picture from `at` on and a sample then."""
+  """Encodes black and silence; white from `at` on, and one loud sample then."""
   samples = np.zeros((1, round(rate * (seconds - audio_start))), np.int16)
   samples[0, round(rate * (at - audio_start))] = 30_000
   return media(
@@ -153,18 +153,18 @@ def flash_and_click(
 
 
 def flash_frame(frames):
-  """The first bright one of some JPEG files."""
+  """Finds the first bright one of some JPEG files."""
   levels = [np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames]
   return int(np.argmax(np.array(levels) > 128))
 
 
 def click_frame(audio):
-  """The frame in whose time the loudest sample is."""
+  """Finds the frame during which the loudest sample sounds."""
   return int(np.argmax(np.abs(audio.astype(int)))) // 1920
 
 
 def decode_or_die(job):
-  """As `decode_clip`, where two clips are the death of their process."""
+  """Decodes a clip, but two of them kill their process."""
   if job.clip.segment.id.endswith(('3', '6')):
     os.kill(os.getpid(), signal.SIGSEGV)
   # In a worker it is not replaced by this.

@@ -12,7 +12,7 @@ from experiments.benchmarks.audioset.average_precision import (
 
 
 def precision_at_recall(scores, labels):
-  """By definition: each threshold's precision, weighted by recall's growth."""
+  """Sums precisions at all thresholds, weighted by the growth of recall."""
   total, recall, positives = 0.0, 0.0, labels.sum()
   for threshold in np.unique(scores)[::-1]:
     chosen = scores >= threshold

@@ -1,4 +1,4 @@
-"""Preparing survives what clips and kills do to it."""
+"""Preparing goes on after clips that kill, and after interruptions."""
 
 import collections
 import csv

@@ -1,4 +1,4 @@
-"""Shards come to the same bytes; what ends one is told in a line."""
+"""Shards give the bytes of one preparation; an error is one line."""
 
 import os
 import pathlib
@@ -54,7 +54,7 @@ def whole(sources):
 
 @pytest.fixture
 def begun(sources):
-  """The directory to prepare in; what comes to be there is removed."""
+  """The directory to prepare in; it is removed afterwards."""
   yield pathlib.Path(source.incomplete_directory(str(sources / 'data')))
   shutil.rmtree(sources / 'data')
 
@@ -77,7 +77,7 @@ def test_shards_are_the_whole_in_any_order(sources, whole, begun):
   assert 'shard 1 of 2 is done, 2 files of 5.' in told
   with pytest.raises(DataNotFoundError, match='half prepared'):
     source.open_source(str(sources / 'data'), 'train', **OPEN)
-  # Others must be of the same data set; that ends them, and nobody else.
+  # A shard of another data set ends, and no other shard with it.
   with pytest.raises(PreparationError, match=r'other clips or CSVs .* number'):
     prepare(sources, clips_per_file=3, shard=(0, 2))
   # Again; and more than there are files.

@@ -19,7 +19,7 @@ from tests.benchmarks.audioset.clips import (
 
 
 def flash_and_click(video, audio):
-  """The frames of a window that they are in; None: not there."""
+  """Finds the frames of a window with the two; None: in none."""
   brightness = video.mean(axis=(1, 2, 3))
   loudness = np.abs(audio.astype(int)).reshape(-1, SAMPLES).max(axis=1)
   flash = int(brightness.argmax()) if brightness.max() > 200 else None

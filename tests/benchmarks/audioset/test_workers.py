@@ -1,4 +1,4 @@
-"""What happens to a job does not happen to the rest."""
+"""A job that dies, hangs or raises does no harm to the others."""
 
 import os
 import signal
@@ -75,7 +75,7 @@ def test_who_is_killed_from_outside_is_tried_again(tmp_path):
 
 
 def test_what_a_worker_imports_is_without_jax():
-  """With the commands that are its main module: it may die often."""
+  """Nor do the commands that start it: a worker is often started anew."""
   modules = 'scripts.prepare_audioset, scripts.predict'
   modules += ', experiments.benchmarks.audioset'  # Whose modules import both.
   check = f"import sys, {modules}.files; assert 'jax' not in sys.modules"

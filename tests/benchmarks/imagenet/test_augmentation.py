@@ -96,7 +96,7 @@ def posterize(p, m, s):
 
 
 def geometric(inverse):
-  """From a map of output to input points; the corner pixel ends at (1, 1)."""
+  """Maps points of the output to the input; the corner pixel ends at (1, 1)."""
 
   def reference(p, m, s):
     h, w, _ = p.shape

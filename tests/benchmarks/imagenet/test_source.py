@@ -20,7 +20,7 @@ LAYOUTS = ('folders', 'flat', 'tfds')
 
 @pytest.fixture
 def copy(mini_imagenet_dir, tmp_path):
-  """Copies a layout, to be damaged."""
+  """Copies a layout, so that it may be damaged."""
   return lambda layout: pathlib.Path(
     shutil.copytree(mini_imagenet_dir / layout, tmp_path / layout)
   )

@@ -43,7 +43,7 @@ def task_and_source(data_dir, split, **overrides):
 
 
 def decode(task, record, split):
-  """An example; or what is wrong with it."""
+  """Returns an example, or what is wrong with it."""
   try:
     if split == 'train':
       return task.train_example(record, np.random.default_rng(1))
@@ -139,7 +139,7 @@ def losses(workdir):
 def test_a_run_skips_what_is_damaged_and_resumes_to_the_same_losses(
   mini_imagenet_dir, mesh, tmp_path, caplog
 ):
-  """With mixup, CutMix and smoothing on; and two worker processes at last."""
+  """Mixup, CutMix and smoothing are on; two worker processes resume."""
   steps = {
     'train.epochs': 4.0,
     'train.batch_size': 8,

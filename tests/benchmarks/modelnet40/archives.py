@@ -1,4 +1,4 @@
-"""Archives as ModelNet40 is published in, of few shapes and of damaged ones."""
+"""Archives like those of ModelNet40, of few shapes or damaged ones."""
 
 import io
 import itertools
@@ -24,7 +24,7 @@ def write_zip(path, files):
 
 
 def meshes(sizes=SIZES, seed=0):
-  """Files of an archive like ModelNet40.zip, what macOS adds among them."""
+  """Files of an archive like ModelNet40.zip, with those that macOS adds."""
   rng = np.random.default_rng(seed)
   files = {'ModelNet40/': b'', 'ModelNet40/.DS_Store': b'\0' * 10}
   for kind, (split, size) in itertools.product(KINDS, sizes.items()):

@@ -18,7 +18,7 @@ from tests.benchmarks.modelnet40.archives import (
 
 
 def edit(data, rng):
-  """A mesh, a file or an archive as an accident leaves it."""
+  """Damages a mesh, a file or an archive as an accident would."""
   data = bytearray(data)
   match rng.choice(['cut', 'empty', 'flip', 'flips', 'zeros', 'twice']):
     case 'cut':
@@ -39,7 +39,7 @@ def edit(data, rng):
 
 
 def lie(mesh, rng):
-  """A mesh whose numbers are not true."""
+  """Puts a false number into a mesh."""
   magic, counts, *lines = mesh.decode().replace('OFF', 'OFF\n').split('\n')[:-1]
   if not counts:
     counts, *lines = lines
@@ -82,7 +82,7 @@ def test_300_damaged_meshes_are_errors_or_meshes():
 
 
 def read_all(path, form):
-  """Clouds of an archive; bad ones as their errors."""
+  """Reads the clouds of an archive; yields the errors of bad ones."""
   with archives.open_archive(path) as archive:
     for shape in shapes.read_archive(archive, form):
       try:

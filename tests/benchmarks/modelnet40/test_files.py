@@ -1,4 +1,4 @@
-"""People's own meshes and clouds, and what only claims to be some."""
+"""People's own meshes and clouds, and files that only claim to be some."""
 
 import io
 import os

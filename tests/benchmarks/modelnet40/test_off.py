@@ -1,4 +1,4 @@
-"""Meshes are read as they are meant; points lie on them, spread by area."""
+"""Meshes are read as meant; points lie on them, spread by area."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Preparing takes whole data sets only, and leaves whole ones only."""
+"""Only whole data sets are prepared, and only whole ones are left."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def tree(folder):
 
 
 def prepare(name, tmp_path, files):
-  """Of an archive with these files; what happens to it must be clean."""
+  """Prepares an archive with these files; no other file may stay."""
   folder = tmp_path / 'in'
   folder.mkdir(exist_ok=True)
   source = write_zip(folder / 'source.zip', files)

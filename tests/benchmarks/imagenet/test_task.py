@@ -20,7 +20,6 @@ from experiments.errors import DamagedRecordError
 from scripts import costs
 
 COUNTS = {'train': 24, 'validation': 12}
-LAYOUTS = ('folders', 'flat', 'tfds')
 
 
 def tiny(data_dir, **overrides):
@@ -42,38 +41,25 @@ def task_and_source(data_dir, split, **overrides):
   return task, task.source(split, str(data_dir))
 
 
-def decode(task, record, split):
-  """Returns an example, or what is wrong with it."""
-  try:
-    if split == 'train':
-      return task.train_example(record, np.random.default_rng(1))
-    return task.eval_example(record)
-  except DamagedRecordError as error:
-    return str(error)
-
-
 @pytest.mark.parametrize('split', COUNTS)
-def test_all_layouts_give_the_same_examples(mini_imagenet_dir, split):
-  """The full 224 pipeline: pixel for pixel, label for label."""
-  examples = []
-  for layout in LAYOUTS:
-    task, source = task_and_source(
-      mini_imagenet_dir / layout, split, **{'task.image_size': 224}
-    )
-    decoded = {r['name']: decode(task, r, split) for r in source}
-    examples.append(decoded)
-  damaged = {n: x for n, x in examples[0].items() if isinstance(x, str)}
+def test_a_record_is_an_example_or_named_as_damaged(mini_imagenet_dir, split):
+  task, source = task_and_source(
+    mini_imagenet_dir / 'folders', split, **{'task.image_size': 224}
+  )
+  damaged = {}
+  for record in source:
+    try:
+      if split == 'train':
+        example = task.train_example(record, np.random.default_rng(1))
+      else:
+        example = task.eval_example(record)
+    except DamagedRecordError as error:
+      damaged[record['name']] = str(error)
+      continue
+    assert example['image'].shape == (224, 224, 3)
+    assert example['label'] == record['label']
   assert len(damaged) == (1 if split == 'train' else 0)
   assert all(error.startswith(name) for name, error in damaged.items())
-  for other in examples[1:]:
-    assert other.keys() == examples[0].keys()
-    for name, example in examples[0].items():
-      if name in damaged:
-        assert other[name] == example
-      else:
-        assert example['image'].shape == (224, 224, 3)
-        assert other[name]['label'] == example['label']
-        np.testing.assert_array_equal(other[name]['image'], example['image'])
 
 
 @pytest.mark.parametrize('processes', [1, 2, 4])

@@ -152,10 +152,8 @@ def without(files, part):
   ],
 )
 def test_a_wrong_archive_is_one_clear_error(tmp_path, name, files, message):
-  start = time.monotonic()
   with pytest.raises(ValueError, match=message):
     prepare(name, tmp_path, files)
-  assert time.monotonic() - start < 10
   with pytest.raises(DataNotFoundError, match='prepare_modelnet40'):
     sizes(tmp_path, name)
 

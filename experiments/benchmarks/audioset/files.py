@@ -9,13 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.audioset import (
-  media,
-  parts,
-  preparation,
-  source,
-  streams,
-)
+from experiments.benchmarks.audioset import parts, preparation, source
+from experiments.benchmarks.audioset.media import decoding, streams
 from experiments.benchmarks.audioset.source import Record
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
 from experiments.benchmarks.images import files
@@ -32,7 +27,7 @@ def decode(numbered: tuple[int, str]) -> tuple[Record, bool] | str:
   _, path = numbered
   try:
     files.check_regular(path)
-    frames, audio = media.decode(os.path.abspath(path))
+    frames, audio = decoding.decode(os.path.abspath(path))
     longest = source.MAX_SECONDS + parts.TOLERANCE
     goes_on = True
     with contextlib.suppress(streams.MediaError):  # It is damaged further on.

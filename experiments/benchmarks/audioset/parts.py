@@ -15,8 +15,9 @@ import secrets
 from array_record.python import array_record_module
 import numpy as np
 
-from experiments.benchmarks.audioset import media, source, streams
+from experiments.benchmarks.audioset import source
 from experiments.benchmarks.audioset.clips import Clip
+from experiments.benchmarks.audioset.media import decoding, streams
 from experiments.errors import FAULTS, PreparationError
 
 PARTS = 'parts'  # The folder of the parts; it is removed in the end.
@@ -55,7 +56,7 @@ def decode_clip(job: Decoding) -> str | None:
   path = job.clip.path
   try:
     start, seconds = _part(job.clip)
-    frames, audio = media.decode(os.path.abspath(path), start, seconds)
+    frames, audio = decoding.decode(os.path.abspath(path), start, seconds)
   except FAULTS:  # Such as a version of PyAV without a function.
     raise
   except Exception as error:  # Damaged data may raise almost any other.

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments.benchmarks.audioset import media, streams
+from experiments.benchmarks.audioset.media import decoding, streams
 from tests.benchmarks.audioset import media as audioset_media
 from tests.benchmarks.audioset.media import (
   click_frame,
@@ -44,7 +44,7 @@ def decode(tmp_path):
   def decode(content):
     path = tmp_path / 'clip'
     path.write_bytes(content)
-    return media.decode(str(path))
+    return decoding.decode(str(path))
 
   return decode
 

@@ -10,8 +10,9 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.benchmarks.audioset import media, parts, preparation
+from experiments.benchmarks.audioset import parts, preparation
 from experiments.benchmarks.audioset import source as audioset
+from experiments.benchmarks.audioset.media import decoding
 from experiments.benchmarks.audioset.preparation import PreparationError
 from experiments.errors import DataNotFoundError
 from tests.benchmarks.audioset import media as audioset_media
@@ -83,7 +84,7 @@ def test_records_are_what_was_decoded(tmp_path, good):
   source = pickle.loads(pickle.dumps(source))
   for record in source:
     path = tmp_path / 'clips' / f'{record["id"]}.mkv'
-    frames, audio = media.decode(str(path))
+    frames, audio = decoding.decode(str(path))
     assert list(record['frames']) == frames
     assert record['frames'][3:7] == frames[3:7]
     assert record['frames'][-1] == frames[-1]

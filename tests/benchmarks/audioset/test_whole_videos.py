@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments.benchmarks.audioset import files, media, streams
+from experiments.benchmarks.audioset import files
 from experiments.benchmarks.audioset import source as audioset
+from experiments.benchmarks.audioset.media import decoding, streams
 from tests import quick
 from tests.benchmarks.audioset.media import counted, counting, grey
 from tests.benchmarks.audioset.media import media as write
@@ -40,11 +41,11 @@ def path(tmp_path):
 @pytest.mark.parametrize('form', quick.only(['mp4'], FORMS))
 def test_a_part_is_cut_from_the_decoded_whole(path, form):
   path.write_bytes(counting(0, 24, **FORMS[form]))
-  frames, audio = media.decode(str(path), 0.0, 24.0)
+  frames, audio = decoding.decode(str(path), 0.0, 24.0)
   assert len(frames) in (600, 601)
   assert counted(frames[:600], audio[: 24 * 48_000]) == 2 * (list(range(24)),)
   for start in (1.0, 13.36, 20.0):
-    part_frames, part_audio = media.decode(str(path), start, 3.0)
+    part_frames, part_audio = decoding.decode(str(path), start, 3.0)
     first = round(25 * start)
     assert part_frames == frames[first : first + 75]
     np.testing.assert_array_equal(
@@ -55,12 +56,12 @@ def test_a_part_is_cut_from_the_decoded_whole(path, form):
 def test_the_picture_on_display_stays_and_a_sound_that_has_ended_is_none(path):
   samples = np.full((1, 48_000), 9000, np.int16)
   path.write_bytes(write(times=[0, 9], images=grey([60, 120]), samples=samples))
-  frames, audio = media.decode(str(path), 5.0, 3.0)
+  frames, audio = decoding.decode(str(path), 5.0, 3.0)
   assert (len(frames), len(set(frames)), audio.size) == (75, 1, 0)
   assert abs(_levels(frames)[0] - 60) <= 2
   path.write_bytes(write(samples=samples))
   with pytest.raises(streams.MediaError, match='nor sound from 5 s on'):
-    media.decode(str(path), 5.0, 3.0)
+    decoding.decode(str(path), 5.0, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_part_is_counted_from_where_the_first_stream_begins(
     )
   )
   assert abs(streams.length(str(path)) - 8) <= 0.04
-  frames, sound = media.decode(str(path), 5.0, 2.0)
+  frames, sound = decoding.decode(str(path), 5.0, 2.0)
   assert np.flatnonzero(np.array(_levels(frames)) > 128)[0] == 25
   assert np.flatnonzero(sound)[0] == 48_000
 

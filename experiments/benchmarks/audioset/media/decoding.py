@@ -12,14 +12,14 @@ from typing import Any
 import av
 import numpy as np
 
-from experiments.benchmarks.audioset import pictures, streams
+from experiments.benchmarks.audioset.media import pictures, streams
+from experiments.benchmarks.audioset.media.streams import MediaError, Timed
 from experiments.benchmarks.audioset.source import (
   FPS,
   MAX_SECONDS,
   SAMPLE_RATE,
   SAMPLES_PER_FRAME,
 )
-from experiments.benchmarks.audioset.streams import MediaError, Timed
 from experiments.benchmarks.images.decoding import MAX_PIXELS
 
 # Sound is moved if its timestamps are off by more than a frame.

@@ -10,7 +10,7 @@ from typing import Any, get_args, Literal
 import av
 from av.stream import Disposition
 
-from experiments.benchmarks.audioset.formats import describe, FORMATS
+from experiments.benchmarks.audioset.media.formats import describe, FORMATS
 from experiments.benchmarks.audioset.source import FPS
 
 # Seconds before its part from which a video is decoded. Frames may be stored up

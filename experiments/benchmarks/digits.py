@@ -18,13 +18,13 @@ from perceiver.ranges import Count, FractionBelowOne, PositiveOrZero, Range
 
 SIZE = 8
 NUM_TRAIN, NUM_TEST = 1437, 360
-SPLIT_SEED = 0  # The data set has no official split: ours is fixed by this.
+SPLIT_SEED = 0  # Decides the split: the data set has no official one.
 
 
 def read_file(path: str) -> Any:
-  """An image of a digit, bright on dark as those of the data set.
+  """Reads an image of a digit, bright on dark like those of the data set.
 
-  Its central square, in grey, becomes 8x8 pixels of 0 to 16.
+  Its central square, in grey, becomes 8x8 pixels from 0 to 16.
   """
   grey = pictures.grey_square(files.read(path), SIZE)
   image = np.round(grey * (16 / 255)).astype(np.float32)
@@ -40,7 +40,7 @@ class Digits(ImageTask):
   max_rotation: Training[Annotated[float, Range('[0, 180]')]]
   # 0.1: from 90 % to 110 % of the size.
   max_scaling: Training[FractionBelowOne]
-  image_size: Count = SIZE  # To which they are enlarged in the end.
+  image_size: Count = SIZE  # Pixels along a side; images are enlarged last.
   num_classes = 10
   mean = (8.0,)
   stddev = (8.0,)

@@ -36,7 +36,7 @@ def read_idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
 
   Args:
     path: of the file.
-    shape: what it must hold.
+    shape: that the file must have.
 
   Returns:
     uint8 of that shape.
@@ -59,7 +59,7 @@ def read_idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_file(path: str) -> Any:
-  """An image of clothes, bright on dark as those of the data set.
+  """Reads an image of clothes, bright on dark like those of the data set.
 
   Its central square, in grey, becomes 28x28 pixels.
   """
@@ -71,12 +71,12 @@ def read_file(path: str) -> Any:
 class FashionMnist(ImageTask):
   """Clothes in grey, flipped and shifted in training."""
 
-  # Of the file's pixels, along each axis.
+  # In the file's pixels, along each axis.
   max_shift: Training[Annotated[int, Range(f'[0, {SIZE}]')]]
   flip: Training[bool]
   # Pixels along a side; each is the mean of a square of the file's.
   image_size: Annotated[int, Range(f'[1, {SIZE}]')] = SIZE
-  # Of the training split: it is held out, and picks the best checkpoint.
+  # Of the training split; held out, it picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne] = 0.0
   num_classes = 10
   file_reader = image_reader(read_file)
@@ -101,7 +101,7 @@ class FashionMnist(ImageTask):
     return len(self._indices(split))
 
   def _indices(self, split: str) -> np.ndarray:
-    """Of 'train' or 'validation', in the published training split."""
+    """Indices of 'train' or 'validation' in the published training split."""
     size = NUM_EXAMPLES['train']
     return splits.indices(split, size, self.validation_fraction)
 

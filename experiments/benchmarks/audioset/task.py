@@ -33,7 +33,7 @@ from perceiver.modalities import (
 )
 from perceiver.ranges import Count, CountOrZero, Fraction, Range
 
-MAX_PROCESSES = 8  # That decode people's own clips; each may take a GB.
+MAX_PROCESSES = 8  # For people's own clips; each may take a GB.
 INPUTS = ('video', 'raw', 'mel')  # The last two are forms of the audio.
 
 
@@ -60,9 +60,9 @@ def read_files(
 class AudioSet(Task):
   """Windows of clips: their audio, their video, or both.
 
-  A stream that a clip lacks is zero where it enters the model, as is one that
-  dropout takes away in training: its elements stay, with their positions and
-  their modality encoding. So evaluation shows nothing that training has not.
+  A stream that a clip lacks, or that dropout removes in training, is zero where
+  it enters the model. Its elements stay, with their positions and modality
+  encoding, so that evaluation shows nothing that training has not.
   """
 
   inputs: tuple[str, ...]  # Some of INPUTS.
@@ -76,16 +76,16 @@ class AudioSet(Task):
   num_classes: Count
   num_train: Training[Count]  # Clips.
   num_eval: Evaluation[Count]
-  # Of each clip; their scores are averaged.
+  # Of each clip; evaluation averages their scores.
   num_eval_windows: Evaluation[Count]
   # The probability that an example loses its video.
   video_dropout: Training[Fraction]
-  spectrogram_dropout: Training[Fraction]  # Likewise, its mel spectrogram.
+  spectrogram_dropout: Training[Fraction]  # Or its mel spectrogram.
   # SpecAugment: the masks on each axis, and the most that one covers.
   spec_augment_masks: Training[CountOrZero]
   spec_augment_bins: Training[CountOrZero]
   spec_augment_frames: Training[CountOrZero]
-  # As of `color_jitter`.
+  # See `color_jitter`.
   color_probability: Training[Fraction]
   max_brightness: Training[Fraction]
   max_contrast: Training[Fraction]
@@ -98,7 +98,7 @@ class AudioSet(Task):
 
   def __post_init__(self) -> None:
     if not self.inputs or not set(self.inputs) <= set(INPUTS):
-      raise ValueError(f'task.inputs={self.inputs!r} are not some of {INPUTS}.')
+      raise ValueError(f'task.inputs={self.inputs!r} must be some of {INPUTS}.')
     with naming_the_section():
       _, _, (bins, frames) = self._video, self._raw, self._mel.grid
     if self.spec_augment_bins > bins or self.spec_augment_frames > frames:
@@ -110,7 +110,7 @@ class AudioSet(Task):
 
   @property
   def num_samples(self) -> int:
-    """Of a window."""
+    """Samples of a window."""
     return self.num_frames * source.SAMPLES_PER_FRAME
 
   @functools.cached_property
@@ -147,7 +147,7 @@ class AudioSet(Task):
 
   @property
   def _streams(self) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the inputs need of a window: as on disk, a quarter of floats."""
+    """Streams of a window, by name, in dtypes that are smaller than floats."""
     return {x.source: x.prepared for x in self.modalities.values()}
 
   def num_examples(self, split: str) -> int:
@@ -180,7 +180,7 @@ class AudioSet(Task):
   def _windows(
     self, record: Any, starts: np.ndarray, rng: np.random.Generator | None
   ) -> dict[str, np.ndarray]:
-    """An example; its streams have the axes of `starts` before their own."""
+    """Makes an example; its streams begin with the axes of `starts`."""
     labels = np.zeros(self.num_classes, bool)
     labels[record['labels']] = True
     example: dict[str, Any] = {'labels': labels}
@@ -249,7 +249,7 @@ class AudioSet(Task):
   def predict(
     self, apply: Callable[[Batch], jax.Array], batch: Batch
   ) -> jax.Array:
-    """[B, W, classes] logits of W windows, in turn, for memory's sake."""
+    """[B, W, classes] logits of W windows, one at a time to save memory."""
 
     def one(window: jax.Array) -> jax.Array:
       return apply(
@@ -266,8 +266,8 @@ class AudioSet(Task):
   def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
     """[B] sigmoid cross-entropies: sums over classes, means over windows.
 
-    Their sum, not their mean: gradients are then of ImageNet's size, for which
-    LAMB's eps is.
+    With a sum over classes, gradients are of ImageNet's size, for which LAMB's
+    eps is chosen.
     """
     batch_size, classes = batch['labels'].shape
     logits = logits.reshape(batch_size, -1, classes)
@@ -278,7 +278,7 @@ class AudioSet(Task):
     return jnp.mean(jnp.sum(losses, axis=-1), axis=-1)
 
   def metrics(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-    del logits, batch  # Average precision is no average over examples.
+    del logits, batch  # Average precision is not an average over examples.
     return {}
 
   def outputs(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:

@@ -36,17 +36,17 @@ def read_file(path: str) -> Any:
 
 @dataclasses.dataclass
 class ImageNet(ImageTask):
-  """RGB images, Inception crops of them and RandAugment in training."""
+  """RGB images, with Inception crops and RandAugment in training."""
 
   image_size: Count
   num_classes: Count
-  # Images; others than are found there are an error.
+  # Images; it is an error to find other numbers of them.
   num_train: Training[Count]
   num_eval: Evaluation[Count]
   rand_augment_layers: Training[CountOrZero]
   rand_augment_magnitude: Training[Annotated[float, MAGNITUDES]]
   label_smoothing: Training[FractionBelowOne]
-  # Of the Beta distribution; 0: no mixup.
+  # The Beta distribution's parameters; 0: no mixup.
   mixup_alpha: Training[PositiveOrZero]
   cutmix: Training[bool]
   eval_splits = ('validation',)
@@ -91,7 +91,7 @@ class ImageNet(ImageTask):
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     shape = (self.image_size, self.image_size, 3)
     return {
-      # Bytes up to the device: a quarter of what floats would be to move.
+      # Bytes until the device: moving floats would take four times as long.
       'image': jax.ShapeDtypeStruct(shape, jnp.uint8),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
@@ -121,8 +121,8 @@ class ImageNet(ImageTask):
 
 
 def _decode(record: Any) -> Image.Image:
-  # The data set's own images stay as they are stored, also where EXIF would
-  # turn them: the paper's pipeline reads them so.
+  # The data set's own images stay as stored, even where EXIF would turn them,
+  # as in the paper's pipeline.
   decode = pictures.decode if record.get('is_own') else decoding.decode
   try:
     return decode(record['jpeg'])

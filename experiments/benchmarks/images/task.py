@@ -1,4 +1,4 @@
-"""What tasks on images have in common: pixels with position features."""
+"""Base class of tasks on images: pixels with position features."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -23,16 +23,16 @@ class ImageTask(Task):
 
   positions: str  # Features: 'fourier', or 'learned' (Table 2).
   num_bands: Count  # Of Fourier features.
-  max_resolution: Count  # Likewise.
+  max_resolution: Count  # Of Fourier features.
   permuted: bool  # Pixels in another order, the same for all (Table 2).
-  # Of pixels, for each channel; and the value of a white one.
+  # Of the pixels, by channel; and the value of a white pixel.
   mean: ClassVar[tuple[float, ...]] = (127.5,)
   stddev: ClassVar[tuple[float, ...]] = (127.5,)
   white: ClassVar[float] = 255.0
 
   def __post_init__(self) -> None:
     with naming_the_section():
-      _ = self.modalities  # Which check what they are told.
+      _ = self.modalities  # They check their settings.
 
   @property
   def _image(self) -> Image:

@@ -27,22 +27,22 @@ from perceiver.ranges import (
 
 @dataclasses.dataclass
 class ModelNet40(Task):
-  """Points with nothing but Fourier features of their coordinates."""
+  """Point clouds, with Fourier features of their coordinates alone."""
 
   dataset: str  # See `source.DATASETS`.
   num_bands: Count
   max_resolution: Positive  # The unit cube's side, in elements.
   # 0.01: all coordinates times 0.99 to 1.01.
   max_scaling: Training[FractionBelowOne]
-  # Of each point, half-sides of the unit cube.
+  # Of each point, in half-sides of the unit cube.
   max_translation: Training[PositiveOrZero]
   # Degrees, about the vertical axis: 2 in the meshes, 1 in the HDF5 files.
   max_rotation: Training[Annotated[float, Range('[0, 180]')]]
   vertical_axis: Training[Annotated[int, Range('[0, 2]')]]
-  # (height, width): the points stand on a grid, in a random order; those that
-  # are too many are left out. None: they are a set.
+  # (height, width) of a grid that the points stand on, in a random order;
+  # surplus points are left out. None: they are a set.
   grid: tuple[Count, Count] | None
-  # Of the training split: it is held out, and picks the best checkpoint.
+  # Of the training split; held out, it picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne]
   file_reader = FileReader(('.npy', '.off', '.ply'), one_by_one(files.read))
 
@@ -51,7 +51,7 @@ class ModelNet40(Task):
     self.num_classes = len(self.categories)
     if self.num_points > modelnet40.NUM_POINTS:
       raise ValueError(
-        f'task.grid={self.grid} has {self.num_points} places, for'
+        f'task.grid={self.grid} has {self.num_points} places; there are'
         f' {modelnet40.NUM_POINTS} points.'
       )
     if self.validation_fraction:
@@ -59,7 +59,7 @@ class ModelNet40(Task):
 
   @property
   def num_points(self) -> int:
-    """M, points that the model sees."""
+    """M, the number of points that the model sees."""
     if self.grid is None:
       return modelnet40.NUM_POINTS
     height, width = self.grid
@@ -88,7 +88,7 @@ class ModelNet40(Task):
     return splits.Subset(records, self._indices(split, len(records)))
 
   def _indices(self, split: str, size: int) -> np.ndarray:
-    """Of 'train' or 'validation', in the published training split."""
+    """Indices of 'train' or 'validation' in the published training split."""
     return splits.indices(split, size, self.validation_fraction)
 
   def train_example(

@@ -175,8 +175,8 @@ def test_what_is_damaged_is_named():
 @pytest.mark.parametrize(
   ('overrides', 'message'),
   [
-    ({'task.inputs': ('sound',)}, r"task.inputs=\('sound',\) are not some of"),
-    ({'task.inputs': ()}, r'task.inputs=\(\) are not'),
+    ({'task.inputs': ('sound',)}, r"task.inputs=\('sound',\) must be some of"),
+    ({'task.inputs': ()}, r'task.inputs=\(\) must be'),
     ({'task.patch_shape': (2, 3, 8)}, r'patch_shape=\(2, 3, 8\) does not div'),
     ({'task.samples_per_element': 7}, 'samples_per_element=7 does not divide'),
     ({'task.mel_hop': 1000}, 'mel_hop=1000 does not divide the 15360'),

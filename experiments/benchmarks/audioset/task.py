@@ -18,6 +18,7 @@ from experiments.benchmarks.audioset import (
   windows,
 )
 from experiments.benchmarks.audioset.average_precision import summarize
+from experiments.benchmarks.audioset.clips import SUFFIXES
 from experiments.benchmarks.audioset.display import ClipDisplay
 from experiments.display import Display
 from experiments.errors import DataNotFoundError
@@ -94,7 +95,7 @@ class AudioSet(Task):
   eval_splits = ('eval',)
   best_metric = 'mAP'
   has_several_labels = True
-  file_reader = FileReader(('.mkv', '.mp4', '.wav', '.webm'), read_files)
+  file_reader = FileReader(tuple(sorted(SUFFIXES)), read_files)
 
   def __post_init__(self) -> None:
     if not self.inputs or not set(self.inputs) <= set(INPUTS):

@@ -1,4 +1,9 @@
-"""AudioSet: sound and picture, any number of 527 labels (section 4.2)."""
+"""AudioSet: sound and picture, any number of 527 labels (section 4.2).
+
+Two of the paper's words differ here. Its videos of 10 seconds are clips, as in
+the flag `--clips`: a video is the whole one on YouTube. Its clips of 32 frames
+are windows, as in the key `num_eval_windows`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses

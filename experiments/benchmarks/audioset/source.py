@@ -7,13 +7,13 @@ third of the clip's bytes, with all of the sound.
 """
 
 import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import itertools
 import json
 import os
-from typing import Any, overload, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -96,29 +96,15 @@ class Frames(Sequence[bytes]):
   def __len__(self) -> int:
     return self.size
 
-  @overload
-  def __getitem__(self, index: int) -> bytes: ...
-  @overload
-  def __getitem__(self, index: slice) -> list[bytes]: ...
-  def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-    chosen = range(self.size)[index]
-    if isinstance(chosen, int):
-      return self._read([chosen])[0]
-    return self._read(chosen)
-
-  def __iter__(self) -> Iterator[bytes]:
-    return iter(self[:])
-
-  def _read(self, indices: Sequence[int]) -> list[bytes]:
-    wanted = {i // FPS for i in indices} - set(self.seconds)
-    if wanted:
-      records = [self.first + 1 + second for second in sorted(wanted)]
-      read = _read(self.path, records)
-      self.seconds.update(zip(sorted(wanted), map(_split, read), strict=True))
-    return [self.seconds[i // FPS][i % FPS] for i in indices]
+  def __getitem__(self, index: Any) -> Any:
+    # `range` raises a sequence's IndexError for an index out of bounds.
+    second, frame = divmod(range(self.size)[index], FPS)
+    if second not in self.seconds:
+      self.seconds[second] = _split(_read(self.path, self.first + 1 + second))
+    return self.seconds[second][frame]
 
 
-def _read(path: str, indices: Sequence[int]) -> list[bytes]:
+def _read(path: str, index: int) -> bytes:
   from array_record.python import array_record_module
 
   try:
@@ -126,13 +112,11 @@ def _read(path: str, indices: Sequence[int]) -> list[bytes]:
     # open would be too many for most systems.
     reader = array_record_module.ArrayRecordReader(path, READER_OPTIONS)
     try:
-      return reader.read(list(indices))
+      return reader.read([index])[0]
     finally:
       reader.close()
   except (RuntimeError, ValueError, IndexError, OSError) as error:
-    raise DamagedRecordError(
-      f'{path}, records {min(indices)} to {max(indices)}: {error}'
-    ) from error
+    raise DamagedRecordError(f'{path}, record {index}: {error}') from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,13 +134,12 @@ class Source(Sequence[Record]):
     return sum(self.sizes)
 
   def __getitem__(self, index: Any) -> Any:
-    # `range` raises a sequence's IndexError for an index out of bounds.
     index = range(len(self))[index]
     ends = self._ends
     file = bisect.bisect_right(ends, index)
     path = self.paths[file]
     first = RECORDS * (index - ends[file] + self.sizes[file])
-    header, _, sound = _read(path, [first])[0].partition(b'\n')
+    header, _, sound = _read(path, first).partition(b'\n')
     fields = json.loads(header)
     return Record(
       id=fields['id'],

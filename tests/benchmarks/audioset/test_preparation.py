@@ -86,8 +86,6 @@ def test_records_are_what_was_decoded(tmp_path, good):
     path = tmp_path / 'clips' / f'{record["id"]}.mkv'
     frames, audio = decoding.decode(str(path))
     assert list(record['frames']) == frames
-    assert record['frames'][3:7] == frames[3:7]
-    assert record['frames'][-1] == frames[-1]
     np.testing.assert_array_equal(record['audio'], audio)
     assert record['audio'].dtype == np.int16
     assert record['labels'].tolist() == [int(record['id'][-1]) % 2]

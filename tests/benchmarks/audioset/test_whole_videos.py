@@ -160,7 +160,7 @@ def test_a_clip_is_the_seconds_of_its_row_or_is_refused(tmp_path):
   (tmp_path / 'eval_segments.csv').write_text(''.join(rows))
   prepare(tmp_path)
   stored = {
-    record['id']: counted(record['frames'], record['audio'])
+    record['id']: counted(list(record['frames']), record['audio'])
     for record in audioset.open_source(str(tmp_path / 'data'), 'eval', **OPEN)
   }
   assert stored == {

@@ -1,4 +1,4 @@
-"""README is of this house: its map, its tables, its pictures."""
+"""README's map, tables and pictures agree with the project."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 
 def places():
-  """Paths on the map: names with a suffix or a slash, by their indentation."""
+  """Yields the paths on the map: names with .py or a slash, by indentation."""
   text = (ROOT / 'README.md').read_text()
   _, _, text = text.partition('## Map of the house\n\n```text\n')
   folders = []

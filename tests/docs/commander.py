@@ -1,8 +1,8 @@
-"""Runs many commands: a process that reads them, as JSON, by lines.
+"""A process that runs commands, which it reads as lines of JSON.
 
-Each line is a module and its arguments; the answer is null, or what is wrong.
-Each command has a process of its own, which has inherited what most of them
-import, and need not take seconds for it.
+Each line is a module and its arguments. The answer is null, or says what is
+wrong. Each command runs in a forked process that inherits the modules that most
+commands import, which would otherwise take it seconds.
 """
 
 import json
@@ -18,14 +18,14 @@ import experiments.train  # noqa: F401
 
 
 def run(module: str, arguments: list[str]) -> str | None:
-  """Says what is wrong, if the module has not said it already."""
+  """Returns what is wrong, if the module has not said it already."""
   sys.argv = [module, *arguments]
   try:
     runpy.run_module(module, run_name='__main__', alter_sys=True)
   except SystemExit as error:
     if error.code:
       return str(error.code)
-    # A config that cannot be read fails only when it is looked into.
+    # A config that cannot be read fails only when one of its keys is read.
     if 'config' in flags.FLAGS and not isinstance(
       flags.FLAGS['config'].value, list
     ):
@@ -35,7 +35,7 @@ def run(module: str, arguments: list[str]) -> str | None:
 
 
 def main() -> None:
-  host_memory.ask_for_large_pages()  # So that no command starts anew.
+  host_memory.ask_for_large_pages()  # Else each command restarts itself.
   for line in sys.stdin:
     module, *arguments = json.loads(line)
     readable, writable = os.pipe()

@@ -1,21 +1,21 @@
-"""The fences of a Markdown page, and the comments that say how to take them.
+"""The fences of a Markdown page, and the comments that say how to test them.
 
 Fences are in one of these languages:
-- bash: commands, each in a line, with \\ at the end to go on in the next.
-- python: a snippet; those of a page share a namespace. With title="PATH" it is
-  a file of that name instead.
-- text: what the fence before it in the same section prints, where a test runs
-  it as written; or something else to look at.
+- bash: commands, one per line; \\ at the end continues a line.
+- python: a snippet; all snippets of a page share a namespace. With title="PATH"
+  it is a file of that name instead.
+- text: the output of the fence before it in the same section, if a test runs
+  that as written; otherwise anything.
 
-A comment may stand right before a fence of commands:
-- <!-- needs: WHAT -->: a test cannot run them, as it has no WHAT (see `NEEDS`);
-  their flags are checked.
-- <!-- shortened: MODULE --FLAG=VALUE …; MODULE … -->: the module, of which only
-  the name's last part is given, is run with these flags added. What it prints
-  is compared only with a text that has … in it.
+A comment may come right before a fence of commands:
+- <!-- needs: WHAT -->: a test cannot run them because it has no WHAT (see
+  `NEEDS`); it checks their flags.
+- <!-- shortened: MODULE --FLAG=VALUE …; MODULE … -->: the test adds these flags
+  to the module, which is given by the last part of its name. The output is
+  compared only with a text that has … in it.
 
-And one in a page's first line:
-- <!-- after: PAGE -->: its commands go on from what that page's left.
+One comment may be in a page's first line:
+- <!-- after: PAGE -->: its commands need the results of that page's commands.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ import re
 from tests.conftest import ROOT
 
 LANGUAGES = ('bash', 'python', 'text')
-# What each of a marked fence's commands has in it, one way or another.
+# Patterns by need: each command of a fence with that need must match.
 NEEDS = {
   'bucket': r'gs://',
   'compiler': r'scripts\.plan\b',  # 0.7 GB; tests/scripts/test_plan.py has it.
@@ -46,7 +46,7 @@ _AFTER = re.compile(r'<!-- after: (.+) -->')
 
 
 class PageError(ValueError):
-  """A page is not as it should be; says where, and what is wrong."""
+  """A page is wrong; the message says where and how."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Fence:
   """Code in a page."""
 
   page: str  # Its path in the checkout.
-  line: int  # Of the opening backticks, from 1 on.
+  line: int  # The line of the opening backticks, counted from 1.
   language: str
   title: str | None
-  section: int  # How many headings there are above.
+  section: int  # The number of headings above.
   code: str
   needs: str | None = None
   shortened: Mapping[str, str] | None = None  # Flags by module.
@@ -84,7 +84,7 @@ class Page:
 
 
 def names() -> list[str]:
-  """Of all pages, by their paths in the checkout."""
+  """Returns the paths of all pages in the checkout."""
   docs = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('docs/**/*.md'))
   return ['README.md', *docs]
 
@@ -94,7 +94,7 @@ def read(name: str) -> Page:
 
 
 def parse(name: str, text: str) -> Page:
-  """Raises PageError for what this module does not describe."""
+  """Parses a page; raises PageError if it breaks this module's rules."""
   after, comment, opened, section = None, None, None, 0
   fences: list[Fence] = []
   for number, line in enumerate(text.splitlines(), 1):
@@ -164,7 +164,7 @@ def _marked(fence: Fence, comment: str) -> Fence:
 
 
 def commands(code: str) -> list[str]:
-  """Commands of a script, each in one line, without comments."""
+  """Returns a script's commands, each as one line, without comments."""
   lines = (
     re.sub(r'(^|\s)#.*', '', line).strip()
     for line in code.replace('\\\n', ' ').split('\n')
@@ -173,6 +173,6 @@ def commands(code: str) -> list[str]:
 
 
 def module(command: str) -> str:
-  """The last part of the name of the module that it runs, if it runs one."""
+  """Returns the last part of the name of the module that it runs, or ''."""
   found = re.search(r'\bpython -m (?:\w+\.)*(\w+)', command)
   return found[1] if found else ''

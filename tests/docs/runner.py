@@ -1,4 +1,4 @@
-"""Does what pages say, as they say it, in a copy of the checkout."""
+"""Runs the commands of pages, as written, in a copy of the checkout."""
 
 import contextlib
 import importlib.metadata
@@ -20,7 +20,7 @@ from tests.docs.pages import Fence, Page, PageError
 HERE = pathlib.Path(__file__).parent
 FILES = ('Makefile', 'setup.py', 'README.md')
 COPIED = ('configs', 'docs', 'experiments', 'perceiver', 'scripts')
-# Commands of which nothing is checked.
+# Commands that are not checked.
 OTHERS = ('cp', 'echo', 'find', 'gcloud', 'mkdir', 'sed', 'source', 'test')
 TIMEOUT = 600  # Seconds; a guard against hanging, nothing is timed by it.
 
@@ -68,10 +68,10 @@ class Checkout:
     self._closing.close()
 
   def run(self, page: Page) -> None:
-    """Does all that a page says, and first what the page before it does.
+    """Runs all fences of a page, after those of the page that it follows.
 
     Raises:
-      PageError: for the first fence that does not do what it should.
+      PageError: for the first fence that fails or prints something else.
     """
     if page.name in self._done:
       return
@@ -79,8 +79,8 @@ class Checkout:
       self.run(pages.read(page.after))
     with contextlib.ExitStack() as closing:
       session = None
-      printed = None  # By the fence before; None: it may be anything.
-      numbers = True  # Are they as written, too?
+      printed = None  # The output of the fence before; None: not compared.
+      numbers = True  # Whether its numbers are compared, too.
       section = 0
       for fence in page.fences:
         if fence.section != section:
@@ -102,10 +102,10 @@ class Checkout:
     self._done.add(page.name)
 
   def check(self, page: Page) -> None:
-    """Finds what can be wrong with a page's commands without running them.
+    """Checks a page's commands without running them.
 
     Raises:
-      PageError: for the first of them that cannot be as it is.
+      PageError: for the first command with an error.
     """
     for fence in page.fences:
       if fence.title:
@@ -115,7 +115,8 @@ class Checkout:
           for part in re.split(r' \| | && ', command):
             good, *otherwise = part.split(' || ')
             problem = self.problem(good)
-            if (problem is None) == bool(otherwise):  # It is to fail, then.
+            # A command with || in it is meant to fail.
+            if (problem is None) == bool(otherwise):
               raise PageError(f'{fence}: {command}\n{problem}')
 
   def _run(self, fence: Fence) -> str:
@@ -126,7 +127,7 @@ class Checkout:
       env=os.environ
       | {
         'PATH': f'{_bin()}{os.pathsep}{os.environ["PATH"]}',
-        # A page's commands compile much alike, however small.
+        # The commands of a page compile similar programs, even small ones.
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       },
       stdin=subprocess.DEVNULL,
@@ -142,17 +143,17 @@ class Checkout:
     return result.stdout
 
   def call(self, module: str, *arguments: str) -> str | None:
-    """Runs a module as a command; returns what is wrong, if anything is."""
+    """Runs a module as a command; returns what is wrong, or None."""
     if self._commander is None:
       self._commander = Answerer('commander.py', self.folder)
       self._closing.callback(self._commander.close)
     return self._commander.ask([module, *arguments])
 
   def problem(self, command: str) -> str | None:
-    """Says what is wrong with a command, as far as can be told."""
+    """Returns what is wrong with a command, as far as can be known, or None."""
     words = shlex.split(command)
     while words and re.match(r'\w+=|srun$|-', words[0]):
-      words.pop(0)  # Variables, and who starts it on several machines.
+      words.pop(0)  # Variables, and launchers for several machines.
     if not words:
       return 'There is no command.'
     name, *arguments = words
@@ -192,7 +193,7 @@ def _run_snippet(session: Answerer, fence: Fence) -> str:
 
 
 def compare(fence: Fence, printed: str) -> None:
-  """… in a page stands for anything within a line, or for lines."""
+  """Raises PageError for other output; … on a page stands for any text."""
   parts = map(re.escape, fence.code.strip().split('…'))
   if not re.fullmatch('.*'.join(parts), printed.strip(), re.S):
     raise PageError(f'{fence}: what is printed is\n{printed}')

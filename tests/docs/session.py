@@ -1,6 +1,7 @@
-"""Runs snippets in one namespace: a process that reads them, as JSON, by lines.
+"""A process that runs snippets, which it reads as lines of JSON.
 
-It answers each with a line of JSON as well: what it printed, and its traceback.
+All snippets share a namespace. The answer to each is a line of JSON: what it
+printed, and its traceback.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ def main() -> None:
   namespace = {'__name__': '__main__'}
   for line in sys.stdin:
     snippet = json.loads(line)
-    # Line numbers of tracebacks are the page's.
+    # So that tracebacks have the page's line numbers.
     code = '\n' * snippet['line'] + snippet['code']
     printed, error = io.StringIO(), None
     try:

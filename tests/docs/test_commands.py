@@ -1,4 +1,4 @@
-"""All pages are checked for whatever shows without running them."""
+"""Commands and imports of all pages are checked without running the pages."""
 
 import ast
 import importlib.util
@@ -23,7 +23,7 @@ def test_every_page_is_run_once():
   assert sorted([*run, test_notebook.PAGE]) == sorted(pages.names())
 
 
-# Commands of all kinds; slow tests check all pages' commands, and run them.
+# They have all kinds of commands. Slow tests check and run all pages' commands.
 QUICK = 'README.md', 'docs/running.md'
 
 

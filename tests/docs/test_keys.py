@@ -1,4 +1,4 @@
-"""The table of keys that a run may change is what the code says."""
+"""The page's table of keys that a run may change agrees with the code."""
 
 from docs import keys
 from tests.conftest import ROOT

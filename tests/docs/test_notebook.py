@@ -17,10 +17,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def cells(checkout):
-  """The page's fences, each with its cell, which has been run."""
+  """The page's fences, each with its cell, after running all cells."""
   fences = [f for f in pages.read(PAGE).fences if f.language == 'python']
   new = nbformat.v4.new_code_cell
-  # What a cell's code warns of is an error.
+  # Warnings of a cell's code are errors.
   strict = new('import warnings; warnings.simplefilter("error")')
   book = nbformat.v4.new_notebook(
     cells=[strict, *(new(f.code.strip()) for f in fences)]

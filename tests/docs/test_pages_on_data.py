@@ -1,4 +1,4 @@
-"""Pages on benchmarks, the model and faults do what they say."""
+"""Pages on benchmarks, the model and faults run as written."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Pages that go on from the quick start do what they say."""
+"""The quick start and pages that follow it run as written."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The site builds without a warning, needs no network, names what exists."""
+"""The site builds without warnings, needs no network, and names real things."""
 
 import html
 import os
@@ -17,7 +17,7 @@ from tests.devtools import find_or_skip
 from tests.docs import pages
 
 PACKAGES = ('configs', 'experiments', 'perceiver', 'scripts')
-# A benchmark's own key, a file, attributes of a variable.
+# Names that look like keys: a benchmark's own key, a file, attributes.
 OTHERS = {
   *('data.dir', 'model.safetensors'),
   *('model.params', 'model.config', 'model.class_names'),
@@ -67,7 +67,7 @@ def test_all_equations_are_mathml(site):
   text = (site / 'model.html').read_text()
   assert text.count('<math') > 50
   assert 'arithmatex' not in text
-  # What the converter does not know, it leaves as it is.
+  # The converter leaves unknown LaTeX as it is.
   left = re.findall(r'<m[ion]>\\[^<]*', html.unescape(text))
   assert left == []
 
@@ -105,21 +105,21 @@ def test_links_lead_somewhere(name):
 
 
 def anchors(path: pathlib.Path) -> set[str]:
-  """Of a page's headings, as MkDocs and others make them."""
+  """Returns the anchors that MkDocs and others make of a page's headings."""
   titles = re.findall(r'^#+ (.+)$', path.read_text(), re.M)
   words = (re.sub(r'[^\w\s-]', '', title.lower()) for title in titles)
   return {re.sub(r'\s+', '-', x.strip()) for x in words}
 
 
 def is_module(name):
-  """Without importing it: those of commands define flags."""
+  """Tells without importing it, because commands define flags on import."""
   path = ROOT / name.replace('.', '/')
   return path.with_suffix('.py').exists() or (path / '__init__.py').exists()
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_what_is_named_exists(name):
-  """`module.symbol`, `path/of/a.py` and the modules of the API."""
+  """Checks `module.symbol`, `path/of/a.py` and the modules of the API."""
   text = prose(name)
   made = (
     [fence.title for fence in pages.read(name).fences]
@@ -138,7 +138,7 @@ def test_what_is_named_exists(name):
 
 
 def test_settings_that_are_named_exist():
-  """`train.batch_size` and the like are keys of all configs."""
+  """Checks that `train.batch_size` and the like are keys of all configs."""
   from configs import base
 
   sections = {**base.SECTIONS, 'model': base.MODELS['perceiver']}

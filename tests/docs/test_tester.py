@@ -1,4 +1,4 @@
-"""What is wrong with a page is found."""
+"""The tests of pages find the errors of a page."""
 
 import pytest
 
@@ -9,7 +9,7 @@ PLAN = 'python -m scripts.plan --config=configs/imagenet.py --target=h100:8'
 
 
 def page(*fences):
-  """Each as its comment, its language and its code."""
+  """Returns a page of fences, each given as comment, language and code."""
   text = '\n'.join(
     f'{comment}\n```{language}\n{code}\n```\n'
     for comment, language, code in fences
@@ -28,7 +28,7 @@ def page(*fences):
     ('<!-- needs: time -->', 'bash', 'make', "'time' is none of"),
     ('<!-- needs: gpu -->', 'python', 'pass', 'is for commands'),
     ('<!-- needs: installation -->\n', 'bash', 'make', 'no fence behind'),
-    # What a test can run.
+    # Commands that a test can run.
     ('<!-- needs: data -->', 'bash', TRAIN, 'a test needs no data for: pyth'),
     ('<!-- needs: compiler -->', 'bash', f'{PLAN}\n{TRAIN}', 'no compiler for'),
     (

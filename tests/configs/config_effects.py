@@ -1,4 +1,4 @@
-"""What each key of a config changes, of the configs but the digits'."""
+"""What each key changes in the configs other than the digits'."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from tests.benchmarks.audioset.clips import clip, SMALL
 
 
 def image_record():
-  """A record with what the sources of Fashion-MNIST and ImageNet give."""
+  """A record with the fields of both Fashion-MNIST's and ImageNet's sources."""
   pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG')
@@ -27,7 +27,7 @@ def cloud_record():
 
 
 def image_example(config):
-  """A training example, decoded, cropped and augmented."""
+  """Training examples, decoded, cropped and augmented."""
   task = benchmarks.create(**config.task)
   examples = [
     task.train_example(image_record(), np.random.default_rng(seed))['image']
@@ -37,7 +37,7 @@ def image_example(config):
 
 
 def mixed_batch(config):
-  """What the device makes of a training batch."""
+  """A training batch after augmentation on the device."""
   task = benchmarks.create(**config.task)
   spec = task.batch_spec(4)
   batch = {
@@ -56,7 +56,7 @@ def cloud_example(config):
 
 
 def clip_examples(config):
-  """Of a clip with video and audio, for training and for evaluation."""
+  """Examples of a clip with video and audio, for training and evaluation."""
   task = benchmarks.create(**config.task)
   examples = (
     task.train_example(clip(), np.random.default_rng(0)),
@@ -66,7 +66,7 @@ def clip_examples(config):
 
 
 def input_shapes(config):
-  """The byte array's."""
+  """The shapes of the byte array."""
   return str(jax.tree.map(jnp.shape, models.model_shapes(config)[1]))
 
 
@@ -79,7 +79,7 @@ def eval_size(config):
   return task.num_examples(task.eval_splits[0])
 
 
-# Of other configs than the digits', on their smallest variant.
+# Effects in the configs other than the digits', on their smallest variants.
 IMAGES = {'task.image_size': 16, 'task.num_classes': 5}
 CLIPS_MEL = {**SMALL, 'task.inputs': ('mel',)}
 OTHER_EFFECTS = {

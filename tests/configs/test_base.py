@@ -1,4 +1,4 @@
-"""What configs share stands in one place, and each is complete."""
+"""Configs share their values in one place, and each config is complete."""
 
 import dataclasses
 import importlib
@@ -12,14 +12,14 @@ from tests.conftest import CONFIGS
 
 
 def fields(module):
-  """Arguments and their defaults, but for the mesh: that is no config's."""
+  """Arguments and their defaults, except the mesh, which no config sets."""
   defaults = {f.name: f.default for f in dataclasses.fields(module)}
   defaults.pop('mesh', None)
   return defaults
 
 
 def perceivers():
-  """Every variant of every config whose model is the Perceiver."""
+  """Yields every variant whose model is the Perceiver, of all configs."""
   for name in CONFIGS:
     module = importlib.import_module(f'configs.{name}')
     for variant in module.VARIANTS:

@@ -1,4 +1,4 @@
-"""Every config loads and fits its model; every key of one is read."""
+"""Every config loads and fits its model; every key has an effect."""
 
 import functools
 import importlib
@@ -35,7 +35,7 @@ def get_config(name, variant):
   return importlib.import_module(f'configs.{name}').get_config(variant)
 
 
-# Of what looks the same again and again, once: no shape is another one then.
+# Repeated parts only once, which changes no shape.
 SHALLOW = {
   'num_cross_attends': 1,
   'num_latent_transformers': 1,
@@ -45,7 +45,7 @@ SHALLOW = {
 
 
 def shallow(config, *keys):
-  """Sets those of SHALLOW that a model has, or some of them."""
+  """Sets the keys of SHALLOW that the model has, or those of `keys`."""
   keys = keys or SHALLOW
   config.model.update({x: SHALLOW[x] for x in keys if x in config.model})
   return config
@@ -69,8 +69,8 @@ def test_every_variant_is_locked_and_two_levels_deep(name, variant):
 @pytest.mark.slow
 @pytest.mark.parametrize(('name', 'variant'), VARIANTS)
 def test_every_variant_fits_its_model(name, variant):
-  """To initialise the weights, the model is applied to the task's input."""
-  # How iterations alternate and share weights is the variant's own.
+  """Initialising the weights applies the model to the task's input."""
+  # Each variant has its own order of iterations and weight sharing.
   config = shallow(get_config(name, variant), 'num_self_attends', 'blocks')
   shapes = create(config).state_shapes
   assert [
@@ -81,7 +81,7 @@ def test_every_variant_fits_its_model(name, variant):
 
 
 def kinds_of_models():
-  """A variant of each config for each kind of model; small where there is."""
+  """One variant for each config and kind of model; a small one if there is."""
   small = ('smoke', 'tiny')
   found = {}
   for name, variant in sorted(VARIANTS, key=lambda x: x[1] not in small):
@@ -143,7 +143,7 @@ def inputs(config):
 
 
 def program(config):
-  """Initialisation and the logits of training, as traced."""
+  """The traced program of initialisation and of the training logits."""
   run = create(config)
 
   def init_and_apply(key, batch):
@@ -187,8 +187,8 @@ def train_program(config):
 
 EPOCHS = {'train.steps': None, 'train.epochs': 2.0}
 STEP = {'optimizer.schedule': 'step', 'optimizer.decay_at': (0.5,)}
-# What a key changes: the outcome, another value, and what it takes to matter.
-# The keys that say when things are written are in ELSEWHERE.
+# Each key's outcome, another value that changes it, and settings it needs for
+# that. Keys that say when a run writes are in ELSEWHERE.
 EFFECTS = {
   'seed': (first_batch, 1, {}),
   'task.max_shift': (first_batch, 0.0, {}),
@@ -240,7 +240,7 @@ EFFECTS = {
   'train.epochs': (steps, 1.0, EPOCHS),
   'train.batch_size': (steps, 32, EPOCHS),
 }
-ELSEWHERE = {  # Tested where a run is at hand.
+ELSEWHERE = {  # Other tests have a run to test these with.
   'task.name': 'experiments/test_runs.py: the imagenet config',
   'task.num_classes': 'below',
   'task.num_train': 'benchmarks/imagenet/test_source.py',
@@ -286,7 +286,7 @@ TRANSFORMER = {
   'compute_dtype': ('float32', 'bfloat16'),
   'remat': ('none', 'nothing_saveable'),
 }
-# The keys of each baseline's section: a small value, and another one.
+# The keys of each baseline's model: a small value, and another one.
 BASELINES = {
   'resnet': {
     'blocks': ((1, 1, 1, 1), (1, 1, 1, 2)),
@@ -324,7 +324,7 @@ def test_every_test_has_a_key():
 
 
 def changes_no_function(key, config):
-  """`test_effects` sees that the other keys change what is computed."""
+  """Selects keys to test here; `test_effects` tests the others."""
   return config_effects.effect(key, config) != Effect.FUNCTION
 
 

@@ -1,4 +1,4 @@
-"""Each key of a model or a task is marked as what it changes."""
+"""Each key of a model or a task is marked with what it really changes."""
 
 import functools
 import importlib
@@ -37,7 +37,7 @@ NUMBERS = {
   'task.num_train': Effect.TRAINING,
   'task.num_eval': Effect.EVALUATION,
 }
-# Which classes there are, and of what.
+# These decide which classes there are.
 CLASSES = {'task.name', 'task.num_classes', 'model.name', 'model.num_classes'}
 MODEL = {
   **{key: (x, also) for key, (_, x, also) in EFFECTS.items()},
@@ -46,14 +46,14 @@ MODEL = {
 
 
 def randomly(tree):
-  """Values for shapes, the same for the same shapes."""
+  """Random arrays for a tree of shapes, equal for equal shapes."""
   rng = np.random.default_rng(0)
   draw = lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype)
   return jax.tree.map(draw, tree)
 
 
 def record(module):
-  """A record of a benchmark, as its source has it."""
+  """A record from a benchmark's source, or one like it."""
   if module is digits:
     return benchmarks.create(**smoke().task).source('test', None)[0]
   records = {audioset: clip, modelnet40: cloud_record}
@@ -61,13 +61,13 @@ def record(module):
 
 
 def batch_of(task, module):
-  """The first window of a record, prepared for evaluation, alone."""
+  """A batch of one: the first window of a record, prepared for evaluation."""
   window = task.display.window(task.eval_example(record(module)), 0)
   return {name: np.asarray(x)[None] for name, x in window.items()}
 
 
 class Outcome:
-  """The outputs of a function; it is compiled where shapes do not tell."""
+  """The outputs of a function, which is compiled only if shapes are equal."""
 
   def __init__(self, function, *inputs):
     self.function, self.inputs = jax.jit(function), inputs
@@ -80,7 +80,7 @@ class Outcome:
 
 @functools.cache
 def model_input(module, **overrides):
-  """How many classes there are, and the byte array of a record."""
+  """The number of classes, and the byte array of a record."""
   config = module.get_config('tiny' if 'tiny' in module.VARIANTS else '')
   config.update_from_flattened_dict(overrides)
   task = benchmarks.create(**config.task)
@@ -91,13 +91,13 @@ def model_input(module, **overrides):
 
 
 def logits(config):
-  """How many classes there are, and the logits of a digit."""
+  """The number of classes, and the logits of a digit."""
   run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
   params, state = run.state_shapes.params, run.state_shapes.model_state
   batch = batch_of(run.task, digits)
 
   def apply(params, state):
-    averages = jax.tree.map(jnp.abs, state)  # Variances among them.
+    averages = jax.tree.map(jnp.abs, state)  # Variances are not negative.
     return run.forward.apply(params, averages, None, batch, False)[0]
 
   return run.task.num_classes, Outcome(apply, params, state)
@@ -134,8 +134,8 @@ def cached(**overrides):
 KEYS = [key for key in MODEL if key.startswith(('task.', 'model.'))]
 
 
-# The others, were they marked wrongly, would refuse what could go on: no wrong
-# result comes of it.
+# The others are slow tests: a wrong mark on them only refuses a run that could
+# go on, and gives no wrong result.
 @pytest.mark.parametrize(
   'key', quick.only([x for x in KEYS if changes_no_function(x, smoke())], KEYS)
 )

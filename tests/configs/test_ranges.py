@@ -1,4 +1,4 @@
-"""Every number of a config has a range, and what is out of it is named."""
+"""Every number of a config has a range; errors name a number outside it."""
 
 import functools
 import importlib
@@ -24,15 +24,15 @@ SMALL = {
 
 
 def numbers(config):
-  """Keys whose values are numbers or consist of them, and what such looks like.
+  """Yields keys whose values are numbers or tuples of numbers, with a value.
 
-  None stands for what is not given yet: its type tells.
+  If a config has None for a key, its declared type gives the value.
   """
   for key, value in {'seed': config.seed, **flat(config)}.items():
     if isinstance(value, bool | str):
       continue
     if key == 'model.num_classes' and 'num_classes' in config.task:
-      continue  # It is the task's.
+      continue  # The task checks it.
     if isinstance(value, tuple) and value and isinstance(value[0], str):
       continue
     yield key, value
@@ -50,7 +50,7 @@ def flat(config):
 
 
 def wrong(value):
-  """What no setting can be, of a value's type."""
+  """Values of the same type that are outside every range."""
   if isinstance(value, tuple):
     parts = value or (0.5,)
     return [(*parts[:-1], x) for x in wrong(parts[-1])]
@@ -61,10 +61,10 @@ def wrong(value):
 
 @functools.cache
 def keys():
-  """Keys whose values are numbers, each once, and a variant that has it.
+  """Keys whose values are numbers, each once, with a variant that has it.
 
-  All models of a kind share their keys, and all configs those of the other
-  sections; a task is its config's own.
+  All models of a kind have the same keys, all configs have the same other
+  sections, and each config has its own task.
   """
   found = {}
   for name in CONFIGS:
@@ -87,7 +87,7 @@ def test_every_number_of_a_config_has_a_range(name):
     for bad in wrong(value):
       config = module.get_config(variant)
       config.update_from_flattened_dict({key: bad})
-      # In one line, which may name another key before it.
+      # The error is one line, which may name another key first.
       with pytest.raises(ValueError, match=rf'^(.* )?{re.escape(key)}=.*\.$'):
         create(config)
 

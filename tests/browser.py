@@ -1,4 +1,4 @@
-"""Pages as a reader sees them: in headless Chromium, as pixels.
+"""Opens pages in headless Chromium and sees them as readers do, as pixels.
 
 Tests get a `Browser` from the fixture `browser` in tests/scripts/conftest.py:
 
@@ -17,7 +17,7 @@ from PIL import Image
 from tests import devtools
 
 JS = (pathlib.Path(__file__).parent / 'browser.js').read_text()
-KEYS = {  # By `KeyboardEvent.key`: its code for Windows, and what it types.
+KEYS = {  # `KeyboardEvent.key` to its code for Windows and the text it types.
   'Tab': (9, ''),
   'Enter': (13, '\r'),
   'Escape': (27, ''),
@@ -33,10 +33,10 @@ MODIFIERS = {'Alt': 1, 'Control': 2, 'Meta': 4, 'Shift': 8}
 
 
 class Browser(devtools.Chromium):
-  """Opens files as pages; a context manager, which ends the process."""
+  """Opens files as pages; as a context manager it ends the process."""
 
   def open(self, path, width=1280, height=800, dark=False, media='screen'):
-    """A loaded `Page` of an HTML file, with nothing stored by any other."""
+    """Loads an HTML file as a `Page`, with no data stored by other pages."""
     page = Page(self, session := self.new_session())
     self.listen(session, page.hear)
     page.load(pathlib.Path(path).resolve().as_uri(), width, height, dark, media)
@@ -78,7 +78,7 @@ class Page:
     self._ask('settled')
 
   def hear(self, event, params):
-    """Takes in what the browser tells by itself."""
+    """Handles an event from the browser."""
     match event:
       case 'Page.loadEventFired':
         self._loaded = True
@@ -104,19 +104,19 @@ class Page:
 
   @property
   def errors(self):
-    """Texts of exceptions, failed requests, the console's errors, warnings."""
+    """Texts of exceptions, failed requests, console errors and warnings."""
     self.settle()
     return list(self._errors)
 
   @property
   def requests(self):
-    """URLs of all that was asked for, without the page and what is in it."""
+    """URLs of all requests, without the page's own and embedded data."""
     self.settle()
     inside = ('data:', 'blob:')
     return [url for url in self._requests if not url.startswith(inside)]
 
   def evaluate(self, js):
-    """The value of an expression, or of its promise, as JSON has it."""
+    """Returns the value of an expression, or of its promise, from JSON."""
     reply = self.send(
       'Runtime.evaluate', expression=js, returnByValue=True, awaitPromise=True
     )
@@ -129,7 +129,7 @@ class Page:
     return self.evaluate(f'(() => {{ {JS}\nreturn {function}({args}) }})()')
 
   def screenshot(self, full=True, path=None):
-    """Of the whole page or of the viewport; uint8, [H, W, 3]."""
+    """Returns the whole page or the viewport as uint8 [H, W, 3]."""
     clip = {}
     if full:
       size = self.send('Page.getLayoutMetrics')['cssContentSize']
@@ -142,7 +142,7 @@ class Page:
     return np.asarray(Image.open(io.BytesIO(png)).convert('RGB'))
 
   def pdf(self):
-    """As printed, with backgrounds; the page's own size if it sets one."""
+    """Returns a PDF with backgrounds, in the page's own size if it sets one."""
     return self._bytes(
       'Page.printToPDF', printBackground=True, preferCSSPageSize=True
     )
@@ -161,22 +161,22 @@ class Page:
     self.send('Input.dispatchKeyEvent', type='keyUp', **event)
 
   def focused(self):
-    """The element that has the focus, as 'a#id.class'; 'body' if none has."""
+    """Returns the element in focus, as 'a#id.class', or 'body'."""
     return self._ask('focused')
 
   def overflow(self):
-    """Elements that stick out of the viewport sideways: 'a.class: 0 to 9 px'.
+    """Returns elements beyond the viewport's sides: 'a.class: 0 to 9 px'.
 
-    Not those in a container that scrolls by itself, nor parts of an <svg>.
+    Elements in a scrolling container, and parts of an <svg>, do not count.
     """
     return self._ask('overflow')
 
   def contrast(self, shot, selector):
-    """[(text, ratio), …] of visible elements that have text of their own.
+    """Returns [(text, ratio), …] of visible elements with text of their own.
 
-    WCAG's ratio, of the lightest to the darkest pixel of the full screenshot
-    behind and in the text. Thin strokes are blended with what is behind them:
-    small text has less than its colors have.
+    The ratio is WCAG's, of the lightest to the darkest pixel of the text and
+    its background in the full screenshot. Thin strokes blend with the
+    background, so small text has a lower ratio than its colors.
     """
     return [
       (text, _ratio([shot[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]))
@@ -189,7 +189,7 @@ def _exception(details):
 
 
 def _ratio(parts):
-  """WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
+  """Returns WCAG 2.2's ratio: www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
   values = np.concatenate([part.reshape(-1, 3) for part in parts]) / 255
   low = values <= 0.04045
   linear = np.where(low, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

@@ -1,7 +1,7 @@
-"""Commands as `python -m MODULE …` starts them, but in this process.
+"""Runs commands like `python -m MODULE …`, but in this process.
 
-A process of its own takes seconds to import JAX and all else. Where a command's
-own processes, logs or environment matter, start it as one.
+A new process would take seconds to import JAX and other modules. If a command's
+processes, logs or environment matter, start it as a process.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ import warnings
 
 from absl import app, flags
 
-# What has commands; other modules' flags are libraries'.
+# Packages with commands; all other modules' flags belong to libraries.
 COMMANDS = ('experiments', 'scripts', 'tests')
 
 
 def _of_libraries():
-  """The flags that libraries have defined, by name."""
+  """Returns the flags that libraries have defined, by name."""
   return {
     flag.name: flag
     for module, defined in flags.FLAGS.flags_by_module_dict().items()
@@ -30,8 +30,8 @@ def _of_libraries():
 
 @contextlib.contextmanager
 def own_flags():
-  """Hides the flags of commands; they may have equal names."""
-  assert app.flags is flags  # Its flags are defined, too.
+  """Hides the flags of commands, which may have equal names."""
+  assert app.flags is flags  # Importing it has defined its flags.
   kept = dict(vars(flags.FLAGS))
   own = flags.FlagValues()
   for name, flag in _of_libraries().items():
@@ -40,17 +40,17 @@ def own_flags():
   try:
     yield
   finally:
-    found = _of_libraries()  # Some may have been imported meanwhile.
+    found = _of_libraries()  # The command may have imported more libraries.
     vars(flags.FLAGS).update(kept)
     for name in found.keys() - set(flags.FLAGS):
       flags.FLAGS[name] = found[name]
 
 
 def run(module, *arguments):
-  """Runs a command to its end; what it logs goes where a test's logs go.
+  """Runs a command to its end; its logs are among the test's logs.
 
   Returns:
-    The status and what was printed, as `subprocess.run` has them.
+    The status and the output, like `subprocess.run`.
   """
   output, errors = io.StringIO(), io.StringIO()
   status = 0
@@ -63,7 +63,7 @@ def run(module, *arguments):
     contextlib.redirect_stderr(errors),
     warnings.catch_warnings(),
   ):
-    # Of ml_collections, that it loads a config; of runpy, that the module has
+    # ml_collections warns when it loads a config, and runpy if the module has
     # been imported before.
     warnings.filterwarnings('ignore', r'the load_module\(\) method')
     warnings.filterwarnings('ignore', r'.* found in sys\.modules after import')
@@ -71,7 +71,7 @@ def run(module, *arguments):
       runpy.run_module(module, run_name='__main__', alter_sys=True)
     except SystemExit as ending:
       status = ending.code or 0
-      if isinstance(status, str):  # As Python does it.
+      if isinstance(status, str):  # Python prints it, too.
         print(status, file=errors)
         status = 1
   return subprocess.CompletedProcess(

@@ -1,4 +1,4 @@
-"""Settings for all tests: the CPU, as eight devices, and strict."""
+"""Strict settings for all tests, which see the CPU as eight devices."""
 
 import functools
 import os
@@ -13,23 +13,26 @@ CONFIGS = sorted(
   for path in (ROOT / 'configs').glob('[a-z]*.py')
   if path.stem != 'base'
 )
-# Also for the processes that tests start; a compile costs more than a step.
+# Environment variables reach the processes that tests start, too. Programs are
+# cached because compiling takes longer than the tests' steps.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(ROOT / '.cache' / 'jax')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
-os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # Nor is a step worth them.
-# Containers set it; each process that tests start would compile JAX's sources.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = (
+  '1'  # They cost more than they save.
+)
+# Containers set it; then each process of the tests would compile JAX's sources.
 os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 sys.dont_write_bytecode = False
 
-# A shell's background jobs ignore it, and so would the processes of tests.
+# A shell's background jobs ignore SIGINT, and so would the processes of tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-# The files that take longest begin first: the last ones to begin are short, so
-# that no worker is left alone with one at the end.
+# The longest files begin first and the last ones are short, so that no worker
+# is alone with a long one at the end.
 LONGEST = (
   'tests/docs/test_pages_on_runs.py',
   'tests/docs/test_pages_on_data.py',
@@ -42,7 +45,7 @@ LONGEST = (
 )
 
 # The older of XLA's two code generators for CPUs compiles in half the time;
-# later versions have the newer one alone.
+# later versions have only the newer one.
 if jax.__version_info__ < (0, 11):
   flags = os.environ.get('XLA_FLAGS', '')
   os.environ['XLA_FLAGS'] = f'{flags} --xla_cpu_use_fusion_emitters=false'
@@ -52,14 +55,14 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
 def pytest_collection_modifyitems(items):
-  """Orders files; tests keep their order in them."""
+  """Orders the files and keeps the order of tests in each."""
   rank = {name: i for i, name in enumerate(LONGEST)}
   items.sort(key=lambda item: rank.get(item.location[0], len(LONGEST)))
 
 
 @pytest.fixture(scope='session')
 def mini_imagenet_dir(tmp_path_factory):
-  """Stand-ins for ImageNet, 24 + 12 images; tests change only copies."""
+  """The stand-in for ImageNet with 24 + 12 images; tests change only copies."""
   from experiments.benchmarks.imagenet import standin
 
   data_dir = tmp_path_factory.mktemp('imagenet') / 'mini'
@@ -69,7 +72,7 @@ def mini_imagenet_dir(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
-  """A smoke run of 20 steps on one device: to look at, not to change."""
+  """A smoke run of 20 steps on one device, which tests must not change."""
   from experiments import train
   from tests.experiments.smoke import create
 
@@ -81,13 +84,13 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def copy(trained, tmp_path):
-  """A copy of that run, to do things to."""
+  """A copy of the run `trained`, which a test may change."""
   return shutil.copytree(trained[1], tmp_path / 'copy')
 
 
 @pytest.fixture(scope='session')
 def store():
-  """A store behind gs://runs, for this process and those that it starts."""
+  """A store behind gs://runs, for this process and its children."""
   from scripts.torturing import emulator
 
   with emulator.running() as running, pytest.MonkeyPatch.context() as patch:
@@ -98,7 +101,7 @@ def store():
 
 @pytest.fixture(scope='session')
 def compilers():
-  """Folders of the compilers for hardware elsewhere; kept from run to run."""
+  """Folders of the compilers for other hardware, kept from run to run."""
   from scripts.planning import environment
 
   folders = {x: environment.default_folder(x) for x in ('tpu', 'gpu')}
@@ -118,7 +121,7 @@ def distributions(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def library_python(tmp_path_factory, distributions):
-  """The Python of an environment with the library's wheel, not the rest."""
+  """The Python of an environment with only the library's wheel."""
   from tests import packages
 
   (wheel,) = distributions.glob('*.whl')

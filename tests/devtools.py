@@ -1,7 +1,8 @@
 """Headless Chromium as a process that takes commands over a pair of pipes.
 
-The DevTools protocol, https://chromedevtools.github.io/devtools-protocol/, as
-JSON messages that end in NUL: `--remote-debugging-pipe` needs no websocket.
+It speaks the DevTools protocol,
+https://chromedevtools.github.io/devtools-protocol/, in JSON messages that end
+in NUL. `--remote-debugging-pipe` needs no websocket.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ TIMEOUT = 300  # Seconds; a guard against hanging, nothing is timed by it.
 FLAGS = (
   '--headless=new',
   '--remote-debugging-pipe',
-  '--no-sandbox',  # Which root cannot have.
+  '--no-sandbox',  # Root cannot use the sandbox.
   '--host-resolver-rules=MAP * ~NOTFOUND',  # Nothing comes from outside,
   '--no-proxy-server',  # nor through a proxy.
   '--disable-background-networking',
@@ -40,13 +41,13 @@ FLAGS = (
 
 
 def find():
-  """Path of Chromium or Chrome, $CHROMIUM before all; None without one."""
+  """Returns the path of $CHROMIUM, or of Chromium or Chrome; None without."""
   names = [os.environ['CHROMIUM']] if 'CHROMIUM' in os.environ else NAMES
   return next(filter(None, map(shutil.which, names)), None)
 
 
 def find_or_skip():
-  """As `find`; without a browser the test is skipped, but fails in CI."""
+  """Like `find`, but without a browser skips the test; in CI it fails."""
   if (path := find()) is None:
     missing = pytest.fail if os.environ.get('CI') == 'true' else pytest.skip
     missing('needs a browser: apt-get install chromium, or set $CHROMIUM')
@@ -54,13 +55,13 @@ def find_or_skip():
 
 
 class Chromium:
-  """One process; a context manager, which ends it with all its children."""
+  """One process; as a context manager it ends it with all its children."""
 
   def __init__(self, executable):
     self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     self._log = pathlib.Path(self._profile.name) / 'stderr'
-    # The shell puts the pipes where Chromium looks for them, at 3 and 4: a
-    # `preexec_fn` would do so as well, but JAX warns of forks.
+    # The shell puts the pipes where Chromium looks for them, at 3 and 4. A
+    # `preexec_fn` could do so, too, but JAX warns of forks.
     shell = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>"$0"'
     self.process = subprocess.Popen(
       [
@@ -74,9 +75,9 @@ class Chromium:
     )
     self._poll = select.poll()
     self._poll.register(self.process.stdout, select.POLLIN)
-    self._parts = []  # Of a message that is to be continued.
+    self._parts = []  # The parts so far of an incomplete message.
     self._count = 0
-    self._replies = {}
+    self._replies = {}  # By the number of the message.
     self._listeners = {}  # By session.
     self._contexts = []
 
@@ -87,7 +88,7 @@ class Chromium:
     try:
       self.send('Browser.close')
       self.process.wait(TIMEOUT)
-    except Exception:  # It hangs or is gone.
+    except Exception:  # It hangs or has ended.
       self.process.kill()
     finally:
       self.process.wait()
@@ -99,14 +100,14 @@ class Chromium:
       self._profile.cleanup()
 
   def send(self, method, session=None, **params):
-    """The reply to a command; RuntimeError where it is an error."""
+    """Sends a command and returns the reply; RuntimeError if it is an error."""
     self._count += 1
     number = self._count
     message = {'id': number, 'method': method, 'params': params}
     if session:
       message['sessionId'] = session
     data = memoryview(json.dumps(message).encode() + b'\0')
-    with contextlib.suppress(BrokenPipeError):  # `wait` tells more of it.
+    with contextlib.suppress(BrokenPipeError):  # `wait` raises a clearer error.
       while data:
         data = data[self.process.stdin.write(data) :]
     self.wait(lambda: number in self._replies, method)
@@ -116,7 +117,7 @@ class Chromium:
     return reply['result']
 
   def wait(self, done, what):
-    """Takes in messages until done(); TimeoutError says what did not come."""
+    """Reads messages until done() is true; TimeoutError names `what`."""
     deadline = time.monotonic() + TIMEOUT
     while not done():
       if not self._poll.poll(max(0, deadline - time.monotonic()) * 1000):
@@ -136,7 +137,7 @@ class Chromium:
           hear(message['method'], message['params'])
 
   def new_session(self):
-    """The session of an empty page, in a profile of its own."""
+    """Returns the session of an empty page with its own profile."""
     context = self.send('Target.createBrowserContext')['browserContextId']
     self._contexts.append(context)
     page = {'url': 'about:blank', 'browserContextId': context}
@@ -151,5 +152,5 @@ class Chromium:
       self.send('Target.disposeBrowserContext', browserContextId=context)
 
   def listen(self, session, hear):
-    """Has hear(event, params) called for each event of the session."""
+    """Calls hear(event, params) for each event of the session."""
     self._listeners[session] = hear

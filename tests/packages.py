@@ -1,4 +1,4 @@
-"""The library as people get it: built, and alone in an environment."""
+"""Builds the library and installs it alone, as its users do."""
 
 import contextlib
 import fcntl
@@ -11,12 +11,12 @@ import sys
 from tests.conftest import ROOT
 
 LOCK = f'requirements-3.{min(sys.version_info[1], 12)}.lock'  # As in Makefile.
-# Where there is one: pip takes five times as long.
+# Used if it exists: pip takes five times as long.
 UV = shutil.which('uv', path=pathlib.Path(sys.executable).parent)
 
 
 def run(python, *arguments, **options):
-  """Standard output of a Python; AssertionError with all of it if it fails."""
+  """Returns a Python's standard output; AssertionError, with it, on failure."""
   result = subprocess.run(
     [python, *arguments], capture_output=True, text=True, **options
   )
@@ -25,7 +25,7 @@ def run(python, *arguments, **options):
 
 
 def tracked_files():
-  """Paths of what belongs to the project, whatever else lies about."""
+  """Returns the paths of the project's files that git tracks."""
   result = subprocess.run(
     ['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, check=True
   )
@@ -33,27 +33,27 @@ def tracked_files():
 
 
 def build(folder):
-  """Builds sdist, and a wheel from it, into the folder `dist` there.
+  """Builds an sdist, and a wheel from it, into `dist` in the folder.
 
-  In isolation, as people do: uv or pip gets setuptools, as it gets what the
-  wheel needs below.
+  The build is isolated, as people's are: uv or pip gets setuptools from the
+  package index, like the wheel's requirements in `install`.
   """
   source = folder / 'source'
   for path in tracked_files():
-    if (ROOT / path).exists():  # Else it is about to be removed.
+    if (ROOT / path).exists():  # It may be deleted but not yet committed.
       (source / path).parent.mkdir(parents=True, exist_ok=True)
       shutil.copyfile(ROOT / path, source / path)
   run(
     *(sys.executable, '-m', 'build', '--outdir', folder / 'dist', source),
     f'--installer={"uv" if UV else "pip"}',
-    cwd=folder,  # In the checkout a folder `build` would be taken for it.
+    cwd=folder,  # In the checkout, a folder `build` would hide the module.
   )
 
 
 def install(wheel, folder):
-  """Makes the folder an environment of the wheel and what it requires.
+  """Makes the folder an environment of the wheel and its requirements.
 
-  Of that, the versions that were tested; nothing else is there, pip neither.
+  They have the tested versions. Nothing else is there, not even pip.
   """
   run(sys.executable, '-m', 'venv', '--without-pip', folder)
   python = folder / 'bin' / 'python'
@@ -63,17 +63,17 @@ def install(wheel, folder):
     installer = sys.executable, '-m', 'pip', '--python', python, 'install'
   run(
     *(*installer, '--quiet', wheel),
-    # What is imported is compiled then.
+    # Python compiles what is imported, when it is.
     *('--constraint', ROOT / LOCK, '--no-compile'),
   )
 
 
 @contextlib.contextmanager
 def shared(tmp_path_factory, name, fill):
-  """A folder for the processes of a test run; the first calls fill(folder).
+  """A folder that all processes of a test run share.
 
-  The last one removes it: an environment takes half a gigabyte, and pytest
-  keeps the folders of three runs.
+  The first process calls fill(folder). The last one removes the folder: an
+  environment takes half a gigabyte, and pytest keeps the folders of three runs.
   """
   root = tmp_path_factory.getbasetemp()
   if 'PYTEST_XDIST_WORKER' in os.environ:
@@ -92,7 +92,7 @@ def shared(tmp_path_factory, name, fill):
 
   with counted(1) as count:
     if count == 1:
-      shutil.rmtree(folder, ignore_errors=True)  # Of one that failed.
+      shutil.rmtree(folder, ignore_errors=True)  # An earlier fill failed.
       folder.mkdir()
       fill(folder)
   yield folder

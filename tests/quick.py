@@ -1,4 +1,4 @@
-"""Which of a test's parameters `make test` takes; `make test-all` takes all."""
+"""Selects the parameters of a test for `make test`; `make test-all` has all."""
 
 from collections.abc import Container, Iterable
 from typing import Any
@@ -7,6 +7,6 @@ import pytest
 
 
 def only(quick: Container[Any], values: Iterable[Any]) -> list[Any]:
-  """The values as parameters, those that are not in `quick` marked as slow."""
+  """Returns the values as parameters, marked as slow unless in `quick`."""
   marks = {True: (), False: (pytest.mark.slow,)}
   return [pytest.param(x, marks=marks[x in quick]) for x in values]

@@ -58,7 +58,7 @@ TEST = [
 ]
 
 setuptools.setup(
-  name='perceiver-haiku',  # `perceiver` on PyPI is somebody else's.
+  name='perceiver-haiku',  # PyPI's `perceiver` is another project.
   version=VERSION,
   description='Perceiver: General Perception with Iterative Attention',
   long_description=(ROOT / 'README.md').read_text(),

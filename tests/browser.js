@@ -1,4 +1,4 @@
-// What tests/browser.py asks of a page; nothing of it stays in the page.
+// Functions that tests/browser.py runs in a page; they leave nothing there.
 
 const describe = (element) => {
   if (!element) return null;
@@ -9,7 +9,7 @@ const describe = (element) => {
 
 const focused = () => describe(document.activeElement);
 
-// Two frames: the first callback comes before what is pending is drawn.
+// Two frames, because the first callback comes before pending changes are drawn.
 const settled = async () => {
   await document.fonts.ready;
   for (let frame = 0; frame < 2; frame++)
@@ -27,7 +27,7 @@ const scrolls = (element) =>
   !isRoot(element) &&
   ['auto', 'scroll'].includes(getComputedStyle(element).overflowX);
 
-// An <svg> shows no more than its box, whatever stands in it.
+// An <svg> shows no more than its box, whatever is in it.
 const isDrawn = (element) => element.ownerSVGElement;
 
 const overflow = () => {
@@ -56,8 +56,8 @@ const intersection = (a, b) => {
 };
 
 // The part of a line of text that no ancestor cuts off, in the document's
-// pixels. Without the line's upper and lower edges: there may be other things,
-// underlines and borders, but no letter lives there alone.
+// pixels. It leaves out the line's upper and lower edges, where there may be
+// underlines and borders, but no letter is only there.
 const shown = (line, element) => {
   const { left, right, top, height } = line;
   let box = { left, right, top: top + height / 5, bottom: top + 0.85 * height };

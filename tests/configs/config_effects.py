@@ -1,4 +1,4 @@
-"""What each key changes in the configs other than the digits'."""
+"""Effects of each key in the configs other than the digits'."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""The library as a package: what it holds, needs and says of itself."""
+"""The library as a package: its files, requirements and metadata."""
 
 import email
 import json
@@ -13,7 +13,7 @@ import perceiver
 from tests import packages
 from tests.conftest import ROOT
 
-# Of the laboratory. That of JAX and Haiku, such as absl, is there.
+# Packages that only the laboratory needs. JAX and Haiku need others, like absl.
 LABORATORY = (
   *('experiments', 'configs', 'scripts', 'tests'),
   *('optax', 'orbax', 'grain', 'ml_collections', 'tensorboardX', 'etils'),
@@ -101,7 +101,7 @@ print(json.dumps({{
 def test_the_library_works_without_the_laboratory(library_python):
   result = json.loads(
     packages.run(
-      # Isolated: of the checkout, it would import what it lacks.
+      # Isolated, so that it does not import missing modules from the checkout.
       *(library_python, '-I', '-W', 'error', '-c', SCRIPT)
     )
   )
@@ -123,7 +123,7 @@ def test_what_it_requires_goes_together(library_python):
 
 def test_the_citation_names_the_software_and_the_paper():
   citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
-  # What https://citation-file-format.github.io requires, of both.
+  # Both have the keys that https://citation-file-format.github.io requires.
   assert citation['cff-version'] == '1.2.0'
   assert citation['message']
   assert citation['title']

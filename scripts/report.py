@@ -16,10 +16,11 @@ from absl import app, flags
 from etils import epath
 import jinja2
 
+from experiments import history as histories
 from experiments import path_flags, storage, telemetry
 from scripts import command
-from scripts.reporting import history as histories
-from scripts.reporting import page, plots
+from scripts.reporting import page
+from scripts.shared import plots
 
 FILE = 'report.html'
 MAX_BYTES = 5_000_000

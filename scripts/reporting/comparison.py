@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from experiments import benchmarks, saved
+from experiments.history import History
 from scripts import paper_tables, tables
-from scripts.reporting.history import History
 from scripts.sweeping import small_tables
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments import history as histories
 from experiments import saved
-from scripts.reporting import comparison, pictures, plots
-from scripts.reporting import history as histories
-from scripts.reporting.history import History
+from experiments.history import History
+from scripts.reporting import comparison, pictures
+from scripts.shared import plots
 
 MAX_MATRIX = 60  # Classes of a confusion matrix that can be read.
 TOO_LARGE = 'Left out, so that the page is not too large.'

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.reporting import plots
+from scripts.shared import plots
 from scripts.sweeping import small_tables
 from scripts.sweeping.results import Result
 from scripts.sweeping.small_tables import Line, Results

@@ -8,8 +8,7 @@ import pathlib
 import statistics
 from typing import Any
 
-from experiments import benchmarks, storage
-from scripts.reporting import history
+from experiments import benchmarks, history, storage
 from scripts.sweeping import plan
 from scripts.sweeping.plan import Variant
 

@@ -13,8 +13,7 @@ import subprocess
 import sys
 import time
 
-from experiments import benchmarks
-from scripts.reporting import history
+from experiments import benchmarks, history
 from scripts.sweeping import plan
 from scripts.sweeping.plan import Run, Variant
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import telemetry
-from scripts.reporting import comparison, history
+from experiments import history, telemetry
+from scripts.reporting import comparison
 
 
 def test_a_paper_run_stands_beside_its_row(copy):

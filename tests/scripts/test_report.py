@@ -10,11 +10,12 @@ import shutil
 import matplotlib
 import pytest
 
-from experiments import nonfinite, telemetry, train
+from experiments import history, nonfinite, telemetry, train
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DataNotFoundError
 from scripts import report
-from scripts.reporting import history, pictures, plots
+from scripts.reporting import pictures
+from scripts.shared import plots
 from scripts.sweeping import figures
 
 

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from experiments import benchmarks, experiment, telemetry
+from experiments import benchmarks, experiment, history, telemetry
 from experiments.errors import DataNotFoundError
-from scripts.reporting import comparison, history
+from scripts.reporting import comparison
 from scripts.sweeping import (
   claims,
   figures,

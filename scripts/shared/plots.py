@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 import numpy as np
 
-from scripts.reporting.history import History
+from experiments.history import History
 
 WIDTH, HEIGHT = 4.6, 3.0  # Inches, of 72 units.
 MAX_POINTS = 400  # Of a curve.

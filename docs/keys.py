@@ -5,11 +5,13 @@ python -m docs.keys
 
 from collections.abc import Iterator
 import importlib
+import itertools
 from typing import Any
 
 from configs import base
 from experiments import benchmarks, config_effects, saved
 from perceiver.effects import Effect
+from scripts.shared import markdown
 
 HEADS = {
   Effect.FUNCTION: 'Must stay',
@@ -21,12 +23,8 @@ HEADS = {
 
 def table() -> str:
   """Returns the table: a row for each section, each task and each model."""
-  lines = [
-    ['Section', *HEADS.values()],
-    ['---'] * (1 + len(HEADS)),
-    *(_cells(title, effects) for title, effects in _rows()),
-  ]
-  return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+  header = ['Section', *HEADS.values()]
+  return markdown.table(header, itertools.starmap(_cells, _rows()))
 
 
 def _rows() -> Iterator[tuple[str, dict[str, Effect]]]:

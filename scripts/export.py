@@ -26,6 +26,7 @@ from experiments.experiment import Experiment
 import perceiver
 from perceiver import cost, exports, modalities, weight_files
 from scripts import command
+from scripts.shared import markdown
 
 
 def export(
@@ -90,7 +91,7 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
     pathlib.Path(folder).name,
     cost.count_parameters(tensors),
     dtype,
-    _table(rows),
+    markdown.table(['', ''], rows.items()),
   )
   exports.write(folder, config, tensors, dtype=dtype, files={'README.md': card})
 
@@ -142,8 +143,9 @@ def _history(run: Experiment, workdir: str, step: int) -> str:
     'Device': f'{len(devices)} x {devices[0]}',
   }
   arguments = shlex.join(launch['command'][1:])
+  table = markdown.table(['', ''], rows.items())
   return (
-    f'{_table(rows)}\n\nTrained by\n\n```\n'
+    f'{table}\n\nTrained by\n\n```\n'
     f'python -m experiments.run {arguments}\n'
     '```\n\nwith this config:\n\n```json\n'
     f'{json.dumps(config, indent=1, default=str)}\n```'
@@ -152,11 +154,6 @@ def _history(run: Experiment, workdir: str, step: int) -> str:
 
 def _metrics(record: dict[str, Any]) -> dict[str, Any]:
   return {k: x for k, x in record.items() if k not in ('step', 'split', 'time')}
-
-
-def _table(rows: dict[str, str]) -> str:
-  lines = [f'| {key} | {value} |' for key, value in rows.items()]
-  return '\n'.join(['| | |', '| --- | --- |', *lines])
 
 
 def _card(name: str, parameters: int, dtype: str, history: str) -> str:

@@ -26,8 +26,8 @@ from experiments import path_flags, saved, storage
 from experiments.errors import DamagedRecordError
 from experiments.experiment import Experiment
 from experiments.task import Batch
-from scripts import command, drawing
-from scripts.mapper import (
+from scripts.shared import command, drawing
+from scripts.shared.mapper import (
   DEFAULT_CROSS_ATTENDS,
   Mapper,
   NUM_LATENTS,

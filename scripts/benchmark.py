@@ -44,7 +44,8 @@ from experiments import (
 )
 from perceiver import cost
 from perceiver.ops import cross_attention
-from scripts import command, peers
+from scripts import peers
+from scripts.shared import command
 
 _CONFIG = path_flags.define_config(
   'config', 'configs/imagenet.py', 'Whose model to time.'

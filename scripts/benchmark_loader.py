@@ -33,7 +33,7 @@ from experiments import (
   storage,
   telemetry,
 )
-from scripts import command
+from scripts.shared import command
 
 _WORKERS = flags.DEFINE_list(
   'workers', [], 'Numbers of worker processes to time the pipeline with.'

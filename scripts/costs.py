@@ -10,7 +10,8 @@ import importlib.util
 from absl import app, flags
 
 from experiments import benchmarks, experiment
-from scripts import command, tables
+from scripts import tables
+from scripts.shared import command
 
 
 def row(module, variant: str, tflops: float) -> str:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from configs import imagenet
 from experiments import path_flags
-from scripts import command
+from scripts.shared import command
 
 WIDTH, HEIGHT = 960, 486
 # The three sets of weights have a colour each; boxes of one colour share them.

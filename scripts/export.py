@@ -25,8 +25,7 @@ from experiments.evaluate import summary
 from experiments.experiment import Experiment
 import perceiver
 from perceiver import cost, exports, modalities, weight_files
-from scripts import command
-from scripts.shared import markdown
+from scripts.shared import command, markdown
 
 
 def export(

@@ -8,7 +8,7 @@ import os
 from absl import app, flags
 
 from experiments import path_flags
-from scripts import command
+from scripts.shared import command
 
 
 def main(argv: list[str]) -> None:

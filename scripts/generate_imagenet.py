@@ -10,7 +10,7 @@ from absl import app, flags
 
 from experiments import path_flags
 from experiments.benchmarks.imagenet import standin
-from scripts import command
+from scripts.shared import command
 
 
 def main(argv: list[str]) -> None:

@@ -7,7 +7,7 @@ from absl import app
 
 from experiments import path_flags
 from experiments.benchmarks.modelnet40 import standin
-from scripts import command
+from scripts.shared import command
 
 
 def main(argv: list[str]) -> None:

@@ -22,8 +22,8 @@ from absl import app, flags
 import jax
 
 from experiments import path_flags, storage, telemetry
-from scripts import command
 from scripts.planning import compilation, environment, report, step, targets
+from scripts.shared import command
 
 _CONFIG = path_flags.define_config(
   'config', 'configs/imagenet.py', 'What to plan.'

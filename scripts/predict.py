@@ -37,8 +37,8 @@ from absl import app, flags
 import tqdm
 
 from experiments import path_flags
-from scripts import command
 from scripts.prediction import paths
+from scripts.shared import command
 
 if TYPE_CHECKING:  # Processes that decode clips pass here too, without JAX.
   from scripts.prediction.answers import Answer

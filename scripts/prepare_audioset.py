@@ -20,7 +20,7 @@ import re
 from absl import app, flags
 
 from experiments import path_flags
-from scripts import command
+from scripts.shared import command
 
 
 def shard(text: str | None) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from absl import app
 
 from experiments import path_flags
 from experiments.benchmarks.imagenet import preparation
-from scripts import command
+from scripts.shared import command
 
 
 def main(argv: list[str]) -> None:

@@ -11,7 +11,7 @@ from absl import app, flags
 
 from experiments import path_flags
 from experiments.benchmarks.modelnet40 import source
-from scripts import command
+from scripts.shared import command
 
 
 def main(argv: list[str]) -> None:

@@ -18,9 +18,8 @@ import jinja2
 
 from experiments import history as histories
 from experiments import path_flags, storage, telemetry
-from scripts import command
 from scripts.reporting import page
-from scripts.shared import plots
+from scripts.shared import command, plots
 
 FILE = 'report.html'
 MAX_BYTES = 5_000_000

@@ -25,7 +25,7 @@ from typing import Any
 from absl import app, flags
 
 from experiments import path_flags, storage
-from scripts import command
+from scripts.shared import command
 from scripts.sweeping import (
   figures,
   plan,

@@ -36,8 +36,9 @@ from experiments import (
   telemetry,
 )
 from perceiver import cost
-from scripts import command, table_formats
+from scripts import table_formats
 from scripts.paper_tables import COST_TABLES, DIGITS, METRICS, Row, TABLES
+from scripts.shared import command
 from scripts.sweeping import results, small_tables
 
 UNITS = {

@@ -16,7 +16,7 @@ from absl import app, flags
 import jax
 
 from experiments import path_flags
-from scripts import command
+from scripts.shared import command
 from scripts.torturing.outcome import Outcome
 
 KILLS_OF_PREPARATION = 10

@@ -10,8 +10,8 @@ from experiments import saved
 from experiments.display import View
 from experiments.experiment import Experiment
 from experiments.history import History
-from scripts import drawing
-from scripts.mapper import Mapper, SegmentMaps
+from scripts.shared import drawing
+from scripts.shared.mapper import Mapper, SegmentMaps
 
 SIZE = 128  # Pixels of what is shown of an example.
 MAP_SIZE = {'points': 110}  # Or SMALL.

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from experiments import experiment
-from scripts import command
+from scripts.shared import command
 from tests.conftest import ROOT
 from tests.experiments.smoke import smoke
 

@@ -7,7 +7,7 @@ from PIL import Image
 import pytest
 
 from experiments.display import View
-from scripts import drawing
+from scripts.shared import drawing
 
 RNG = np.random.default_rng(0)
 VIEWS = {

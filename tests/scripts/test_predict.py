@@ -15,7 +15,8 @@ import pytest
 from experiments.benchmarks.audioset import preparation as audioset_preparation
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
-from scripts import command, predict
+from scripts import predict
+from scripts.shared import command
 from tests import commands
 from tests.benchmarks.audioset.media import media, noise
 from tests.benchmarks.audioset.test_preparation import write_sources

@@ -14,7 +14,7 @@ from experiments.experiment import Experiment, TrainState
 from experiments.models import transform_attention
 from experiments.task import Batch
 from perceiver import attention_maps
-from scripts import drawing
+from scripts.shared import drawing
 
 DEFAULT_CROSS_ATTENDS = ('first', 'second', 'last')
 NUM_LATENTS = 16  # Of the default.

@@ -19,7 +19,6 @@ from experiments import (
   benchmarks,
   config_checks,
   experiment,
-  logs,
   path_flags,
   saved,
   storage,
@@ -30,6 +29,7 @@ from experiments.benchmarks.audioset import source as audioset
 from experiments.errors import DataNotFoundError
 from scripts import attention_maps, export, report
 from scripts.sweeping import plan, stand_ins
+from tests import commands
 from tests.benchmarks.audioset import test_source as audioset_clips
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.conftest import CONFIGS, ROOT
@@ -60,7 +60,8 @@ def defined_flags():
         name = getattr(node.func, 'attr', '')
         is_name = isinstance(node.args[0], ast.Constant)
         if name.startswith(('DEFINE', 'define_')) and is_name:
-          yield path.name, name, node.args[0].value
+          file = str(path.relative_to(ROOT))
+          yield file, name, node.args[0].value
 
 
 def test_each_flag_of_text_is_a_path_or_known_to_be_none():
@@ -75,7 +76,10 @@ def test_each_flag_of_text_is_a_path_or_known_to_be_none():
     *('DEFINE_enum', 'define_path', 'define_paths', 'define_config'),
   } | {'DEFINE_config_file'}
   paths = {(file, flag) for file, kind, flag in found if 'define_' in kind}
-  assert {('run.py', 'workdir'), ('tables.py', 'runs')} <= paths
+  assert {
+    ('experiments/run.py', 'workdir'),
+    ('scripts/tables.py', 'runs'),
+  } <= paths
   assert [x for x in found if x[1] == 'DEFINE_config_file'] == []
   assert len(paths) > 20
 
@@ -157,10 +161,10 @@ def test_flags_of_paths(new_flags, home):
     some.parse('x,,y')
 
 
-def test_arguments_of_commands(monkeypatch):
-  monkeypatch.setattr(logs, 'initialize', lambda: None)
-  with pytest.raises(SystemExit, match='Error: The directory of a run is empt'):
-    report.main(['scripts.report', 'runs/x', ''])
+def test_arguments_of_commands():
+  result = commands.run('scripts.report', 'runs/x', '')
+  assert result.returncode == 1
+  assert result.stderr.startswith('Error: The directory of a run is empty')
 
 
 @pytest.mark.parametrize('key', config_checks.PATHS)

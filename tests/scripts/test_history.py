@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import history, telemetry
-from scripts.reporting import comparison
+from scripts.report import comparison
 
 
 def test_a_paper_run_stands_beside_its_row(copy):

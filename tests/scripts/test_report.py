@@ -14,7 +14,7 @@ from experiments import history, nonfinite, telemetry, train
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DataNotFoundError
 from scripts import report
-from scripts.reporting import pictures
+from scripts.report import pictures
 from scripts.shared import plots
 from scripts.sweeping import figures
 

@@ -15,7 +15,7 @@ import pytest
 
 from experiments import benchmarks, experiment, history, telemetry
 from experiments.errors import DataNotFoundError
-from scripts.reporting import comparison
+from scripts.report import comparison
 from scripts.sweeping import (
   claims,
   figures,

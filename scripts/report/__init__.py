@@ -1,25 +1,17 @@
-"""Writes one HTML page on a run, or on several side by side.
-
-  python -m scripts.report runs/digits
-  python -m scripts.report runs/imagenet runs/permuted --output=report.html
-
-The page needs nothing but itself. What cannot be shown, such as pictures where
-the data is gone, it says.
-"""
+"""One HTML page on a run, or on several side by side."""
 
 from collections.abc import Sequence
 import datetime
 import pathlib
 from typing import Any
 
-from absl import app, flags
 from etils import epath
 import jinja2
 
 from experiments import history as histories
-from experiments import path_flags, storage, telemetry
-from scripts.reporting import page
-from scripts.shared import command, plots
+from experiments import storage, telemetry
+from scripts.report import page
+from scripts.shared import plots
 
 FILE = 'report.html'
 MAX_BYTES = 5_000_000
@@ -71,7 +63,7 @@ def write(
   ]
   context = _context(read, runs)
   template = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(histories.__file__).parent),
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -106,36 +98,3 @@ def _context(
     'made': histories.readable(now),
     'commit': telemetry.commit()[:10],
   }
-
-
-def main(argv: list[str]) -> None:
-  with command.running():
-    if len(argv) < 2:
-      raise ValueError('Name the directory of a run: scripts.report runs/…')
-    path = write(
-      [
-        storage.expand(workdir, 'The directory of a run')
-        for workdir in argv[1:]
-      ],
-      _OUTPUT.value,
-      data_dir=_DATA_DIR.value,
-      num_maps=_MAPS.value,
-      num_mistakes=_MISTAKES.value,
-    )
-    print(path)
-
-
-if __name__ == '__main__':
-  _OUTPUT = path_flags.define_path(
-    'output', None, f'The page; {FILE} in the run, or here for several.'
-  )
-  _DATA_DIR = path_flags.define_path(
-    'data_dir', None, "Where the runs' data is here, if not where it was."
-  )
-  _MAPS = flags.DEFINE_integer(
-    'maps', 2, 'Examples whose attention maps to show.', lower_bound=0
-  )
-  _MISTAKES = flags.DEFINE_integer(
-    'mistakes', 12, 'Wrong examples to show.', lower_bound=0
-  )
-  app.run(main)

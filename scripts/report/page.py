@@ -9,7 +9,7 @@ import numpy as np
 from experiments import history as histories
 from experiments import saved
 from experiments.history import History
-from scripts.reporting import comparison, pictures
+from scripts.report import comparison, pictures
 from scripts.shared import plots
 
 MAX_MATRIX = 60  # Classes of a confusion matrix that can be read.

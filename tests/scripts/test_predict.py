@@ -1,11 +1,9 @@
 """`scripts.predict`: the answers of evaluation, for files of any kind."""
 
-import contextlib
 import io
 import json
 import os
 import shutil
-import types
 import zipfile
 
 import numpy as np
@@ -16,7 +14,6 @@ from experiments.benchmarks.audioset import preparation as audioset_preparation
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from scripts import predict
-from scripts.shared import command
 from tests import commands
 from tests.benchmarks.audioset.media import media, noise
 from tests.benchmarks.audioset.test_preparation import write_sources
@@ -317,19 +314,15 @@ def test_the_status_is_0_if_all_were_answered(monkeypatch, refused, status):
     return predict.Counts(3, refused)
 
   monkeypatch.setattr(predict, 'predict', answer)
-  monkeypatch.setattr(command, 'running', contextlib.nullcontext)
-  values = {'WORKDIR': 'w', 'TOP': 2, 'BATCH_SIZE': 4, 'CHECKPOINT': 'best'}
-  values['FORMAT'] = 'text'
-  for name, value in values.items():
-    flag = types.SimpleNamespace(value=value)
-    monkeypatch.setattr(predict, f'_{name}', flag, raising=False)
-  with pytest.raises(SystemExit) as ending:
-    predict.main(['predict', 'a', '-'])
-  assert ending.value.code == status
+  lines = io.TextIOWrapper(io.BytesIO())
+  monkeypatch.setattr('sys.stdin', lines)
+  flags = ['--workdir=w', '--top=2', '--batch_size=4', '--checkpoint=best']
+  result = commands.run('scripts.predict', *flags, 'a', '-')
+  assert result.returncode == status
   ((workdir, arguments, settings),) = asked
   assert (workdir, arguments) == ('w', ['a', '-'])
-  assert settings.pop('lines') is not None
   assert settings == {
+    'lines': lines.buffer,
     'top': 2,
     'batch_size': 4,
     'checkpoint': 'best',

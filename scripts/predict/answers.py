@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments import evaluate, saved, sharding
 from experiments.experiment import Experiment, TrainState
-from scripts.prediction.paths import Found
+from scripts.predict.paths import Found
 
 
 @dataclasses.dataclass(frozen=True)

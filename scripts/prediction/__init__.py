@@ -1,1 +1,0 @@
-"""What `scripts.predict` consists of."""

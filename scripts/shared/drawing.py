@@ -11,7 +11,7 @@ import math
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from experiments.display import View
 
@@ -24,7 +24,6 @@ MAX_COLUMNS = 960  # Of a sound: more elements share a column.
 # Where clouds are looked at from: turned about the upright axis, then tilted.
 TURN, TILT = math.radians(35), math.radians(20)
 DOT = 2  # Pixels of a point.
-MAX_WIDTH = 2200  # Of a row of a sheet.
 
 
 def picture(
@@ -131,30 +130,6 @@ def _heated(below: np.ndarray, values: np.ndarray) -> np.ndarray:
   hot = _colored(0.35 + 0.65 * heat[..., 0], SOUND_COLORS)
   mixed = (1 - share) * (0.15 * PAPER + 0.6 * grey) + share * hot
   return mixed.astype(np.uint8)
-
-
-def sheet(
-  panels: Sequence[tuple[str, np.ndarray]], in_rows: bool = True
-) -> np.ndarray:
-  """Pictures with their titles, in rows or, to be compared, in a column."""
-  font = ImageFont.load_default(15)
-  margin, title = 14, 24
-  rows: list[list[np.ndarray]] = [[]]
-  width = 0
-  for text, pixels in panels:
-    wide = max(pixels.shape[1], math.ceil(font.getlength(text)))
-    panel = np.full((pixels.shape[0] + title, wide, 3), PAPER, np.uint8)
-    panel[title:, : pixels.shape[1]] = pixels
-    image = Image.fromarray(panel)
-    ImageDraw.Draw(image).text((0, 0), text, (INK,) * 3, font)
-    if rows[-1] and (not in_rows or width + wide + margin > MAX_WIDTH):
-      rows.append([])
-      width = 0
-    rows[-1].append(np.asarray(image))
-    width += wide + margin
-  drawn = under([beside(row, gap=margin) for row in rows], gap=margin)
-  edges = ((margin, margin), (margin, margin), (0, 0))
-  return np.pad(drawn, edges, constant_values=PAPER)
 
 
 def png(pixels: np.ndarray) -> bytes:

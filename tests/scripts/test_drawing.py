@@ -7,6 +7,7 @@ from PIL import Image
 import pytest
 
 from experiments.display import View
+from scripts.attention_maps import sheet
 from scripts.shared import drawing
 
 RNG = np.random.default_rng(0)
@@ -91,11 +92,11 @@ def test_order_puts_elements_back():
 
 def test_a_sheet_is_a_png_in_rows_or_a_column():
   panels = [('a title', np.zeros((50, 600, 3), np.uint8))] * 5
-  pixels = drawing.sheet(panels)
-  assert pixels.shape[1] < drawing.MAX_WIDTH
+  pixels = sheet.draw(panels)
+  assert pixels.shape[1] < sheet.MAX_WIDTH
   assert 2 * 50 < pixels.shape[0] < 3 * 50 + 100
   image = Image.open(io.BytesIO(drawing.png(pixels)))
   assert (np.asarray(image) == pixels).all()
-  column = drawing.sheet(panels, in_rows=False)
+  column = sheet.draw(panels, in_rows=False)
   assert column.shape[0] > 5 * 50
   assert column.shape[1] < 700

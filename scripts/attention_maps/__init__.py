@@ -1,14 +1,4 @@
-r"""Draws what latents look at: the paper's attention maps (Figs. 3, 7 to 31).
-
-  python -m scripts.attention_maps --workdir=runs/digits --examples=0,1,2
-  python -m scripts.attention_maps --workdir=runs/imagenet cat.jpg dog.jpg \
-      --latents=0-15 --cross_attends=first,last --show=logits,mean --arrays
-
-The examples are of the evaluation split, or files. Of each segment of the input
-(an image, or video and sound) there is a PNG with the input and, for each of
-the cross-attends, a map for each of the latents: the logits before the softmax,
-each map in the colours from its least to its most.
-"""
+"""The paper's attention maps (Figs. 3, 7 to 31): what latents look at."""
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
@@ -18,44 +8,18 @@ import pathlib
 import re
 from typing import Any
 
-from absl import app, flags
 from etils import epath
 import numpy as np
 
-from experiments import path_flags, saved, storage
+from experiments import saved, storage
 from experiments.errors import DamagedRecordError
 from experiments.experiment import Experiment
 from experiments.task import Batch
-from scripts.shared import command, drawing
-from scripts.shared.mapper import (
-  DEFAULT_CROSS_ATTENDS,
-  Mapper,
-  NUM_LATENTS,
-  QUANTITIES,
-  SegmentMaps,
-)
+from scripts.attention_maps import sheet
+from scripts.shared import drawing
+from scripts.shared.mapper import Mapper, SegmentMaps
 
 log = logging.getLogger('experiments.attention_maps')
-
-TITLES = {'mean': 'mean attention'}  # Of quantities, if not their names.
-SIZE = {'image': 224, 'points': 224, 'video': 112}  # Pixels of an input.
-MAP_SIZE = {'image': 112, 'points': 112, 'video': 112}  # Or SMALL.
-SMALL = 80
-
-
-def panels(segment: SegmentMaps, title: str) -> list[tuple[str, np.ndarray]]:
-  """Pictures with titles: the input, then its maps."""
-  kind = segment.view.kind
-  size = SIZE.get(kind, 160)
-  return [
-    (title, drawing.picture(segment.view, size)),
-    *(
-      (f'{where}: {TITLES.get(quantity, quantity)}', pixels)
-      for quantity, where, pixels in segment.drawn(
-        size, MAP_SIZE.get(kind, SMALL)
-      )
-    ),
-  ]
 
 
 def write(
@@ -113,9 +77,9 @@ def write(
     for segment in segments:
       suffix = f'_{segment.view.kind}' if len(segments) > 1 else ''
       is_timed = segment.view.kind in ('video', 'sound')
-      sheet = drawing.sheet(panels(segment, title), in_rows=not is_timed)
+      pixels = sheet.draw(sheet.panels(segment, title), in_rows=not is_timed)
       paths.append(folder / f'{stem}{suffix}.png')
-      storage.write(paths[-1], drawing.png(sheet))
+      storage.write(paths[-1], drawing.png(pixels))
     if arrays:
       paths.append(folder / f'{stem}.npz')
       stream = io.BytesIO()
@@ -183,64 +147,3 @@ def parse_latents(text: str | None) -> list[int] | None:
   if not latents:
     raise ValueError(f'--latents={text} are none.')
   return latents
-
-
-def main(argv: list[str]) -> None:
-  with command.running():
-    files, examples = argv[1:], _EXAMPLES.value
-    if not files and not examples:
-      examples = ['0']
-    if bad := [x for x in examples if not re.fullmatch(r'\d{1,9}', x)]:
-      raise ValueError(f'--examples={bad[0]} is no number.')
-    paths = write(
-      _WORKDIR.value,
-      files=files,
-      examples=[int(x) for x in examples],
-      output=_OUTPUT.value,
-      data_dir=_DATA_DIR.value,
-      checkpoint=_CHECKPOINT.value,
-      window=_WINDOW.value,
-      arrays=_ARRAYS.value,
-      cross_attends=_CROSS_ATTENDS.value,
-      latents=parse_latents(_LATENTS.value),
-      quantities=_SHOW.value,
-    )
-    for path in paths:
-      print(path)
-
-
-if __name__ == '__main__':
-  _WORKDIR = path_flags.define_path(
-    'workdir', None, 'Of the run.', required=True
-  )
-  _EXAMPLES = flags.DEFINE_list(
-    'examples', [], 'Indices in the evaluation split.'
-  )
-  _OUTPUT = path_flags.define_path(
-    'output', None, "Folder to write to; 'attention_maps' in the workdir."
-  )
-  _DATA_DIR = path_flags.define_path(
-    'data_dir', None, "Where the run's data is here, if not where it was."
-  )
-  _CHECKPOINT = flags.DEFINE_enum(
-    'checkpoint', None, ['latest', 'best'], "If not as the run's config says."
-  )
-  _CROSS_ATTENDS = flags.DEFINE_list(
-    'cross_attends',
-    list(DEFAULT_CROSS_ATTENDS),
-    'first, second, last or numbers from 1 on.',
-  )
-  _LATENTS = flags.DEFINE_string(
-    'latents', None, f'Such as 0-3,8; the first {NUM_LATENTS} by default.'
-  )
-  _SHOW = flags.DEFINE_list(
-    'show',
-    ['logits'],
-    f'Some of {", ".join(QUANTITIES)}: before the softmax, after it, and its'
-    ' mean over all latents, laid over the input.',
-  )
-  _WINDOW = flags.DEFINE_integer(
-    'window', 0, 'Of a clip, where evaluation averages several.', lower_bound=0
-  )
-  _ARRAYS = flags.DEFINE_boolean('arrays', False, 'Write .npz files, too.')
-  app.run(main)

@@ -102,7 +102,7 @@ def store():
 @pytest.fixture(scope='session')
 def compilers():
   """Folders of the compilers for other hardware, kept from run to run."""
-  from scripts.planning import environment
+  from scripts.plan import environment
 
   folders = {x: environment.default_folder(x) for x in ('tpu', 'gpu')}
   for platform, folder in folders.items():

@@ -21,7 +21,7 @@ import numpy as np
 from perceiver.ops import self_attention_tpu
 from perceiver.ops.cross_attention import factored, hardware
 from perceiver.ops.cross_attention.elements import Elements, Vectors
-from scripts.planning import environment, ptx, targets
+from scripts.plan import environment, ptx, targets
 
 NAMES = re.compile(r'(?:cross|self)_attention_(?:forward|backward|elements)\b')
 # Grid, whether it has axes, columns and their dtype, whether there is a mask.

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scripts.planning import environment, targets
+from scripts.plan import environment, targets
 from tests.conftest import ROOT
 from tests.perceiver.compile_kernels import CASES
 

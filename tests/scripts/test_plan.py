@@ -23,7 +23,7 @@ from experiments import benchmarks, evaluate, optimizers, train_step
 from experiments.benchmarks.audioset import task as audioset
 import perceiver
 from perceiver import inputs, modalities, ops
-from scripts.planning import (
+from scripts.plan import (
   bundles,
   compilation,
   environment,
@@ -132,7 +132,7 @@ ORIGINS = """
 import json
 import jax
 from configs import audioset, digits
-from scripts.planning import program, step
+from scripts.plan import program, step
 from tests.configs.test_configs import BASELINES
 
 def small(name):

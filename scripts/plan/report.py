@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from scripts.planning import program, targets
-from scripts.planning.compilation import Plan
+from scripts.plan import program, targets
+from scripts.plan.compilation import Plan
 
 _DAY = 86400e3  # Milliseconds.
 

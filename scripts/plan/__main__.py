@@ -22,7 +22,7 @@ from absl import app, flags
 import jax
 
 from experiments import path_flags, storage, telemetry
-from scripts.planning import compilation, environment, report, step, targets
+from scripts.plan import compilation, environment, report, step, targets
 from scripts.shared import command
 
 _CONFIG = path_flags.define_config(

@@ -1,6 +1,6 @@
 """The steps of a run, compiled for a target; and the largest batch that fits.
 
-Only a process in an environment of `planning.environment` can do this.
+Only a process in an environment of `plan.environment` can do this.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import experiment
-from scripts.planning import (
+from scripts.plan import (
   bundles,
   environment,
   program,

@@ -22,7 +22,7 @@ import jax.extend
 from ml_collections import ConfigDict
 import numpy as np
 
-from scripts.planning import step, targets
+from scripts.plan import step, targets
 
 _LABEL = 'final_hlo-static-per-bundle-utilization'
 _DTYPES = {'float32': 'f32', 'bfloat16': 'bf16'}

@@ -6,7 +6,7 @@ from pathlib import Path
 import re
 import subprocess
 
-from scripts.planning import targets
+from scripts.plan import targets
 
 _ENTRY = re.compile(r'\.entry (\w+)\([^{]*?\.reqntid (\d+)', re.DOTALL)
 

@@ -11,12 +11,9 @@ nothing else runs.
 
 from collections.abc import Callable
 import contextlib
-import datetime
 import io
-import json
 import os
 import statistics
-import sys
 import time
 from typing import Any
 
@@ -30,10 +27,8 @@ from experiments import (
   data_workers,
   path_flags,
   pipeline,
-  storage,
-  telemetry,
 )
-from scripts.shared import command
+from scripts.shared import command, measurements
 
 _WORKERS = flags.DEFINE_list(
   'workers', [], 'Numbers of worker processes to time the pipeline with.'
@@ -173,7 +168,7 @@ def _measure_and_tell() -> None:
     raise ValueError(f'--workers={_WORKERS.value} must be numbers from 1 on.')
   # Before anything takes long.
   if _JSON.value:
-    storage.check(storage.path(storage.local(_JSON.value)))
+    measurements.check(_JSON.value)
   spec = benchmarks.create(**imagenet.get_config().task).example_spec()
   data_workers.check_shared_memory(
     pipeline.shared_bytes(spec, BATCH_SIZE, max(workers, default=0))
@@ -194,18 +189,12 @@ def _measure_and_tell() -> None:
       f' examples/s, {r["ratio"]:.2f} times the first'
     )
   if _JSON.value:
-    report = {
-      'command': ' '.join(
-        ['python -m scripts.benchmark_loader', *sys.argv[1:]]
-      ),
-      'commit': telemetry.commit(),
-      'time': datetime.datetime.now(datetime.UTC).isoformat(),
+    facts = {
       'cpu_cores': os.cpu_count(),
       'transforms': transforms,
       'loader': loader,
     }
-    with storage.writing(_JSON.value), open(_JSON.value, 'w') as f:
-      json.dump(report, f, indent=1)
+    measurements.write(_JSON.value, 'benchmark_loader', facts)
 
 
 if __name__ == '__main__':

@@ -13,17 +13,15 @@ ImageNet step takes them one to two minutes on two CPU cores.
 The compiler is installed once, into an environment of its own (0.7 GB).
 """
 
-import datetime
-import json
 from pathlib import Path
 import sys
 
 from absl import app, flags
 import jax
 
-from experiments import path_flags, storage, telemetry
+from experiments import path_flags
 from scripts.plan import compilation, environment, report, step, targets
-from scripts.shared import command
+from scripts.shared import command, measurements
 
 _CONFIG = path_flags.define_config(
   'config', 'configs/imagenet.py', 'What to plan.'
@@ -58,15 +56,8 @@ def _compile(target: targets.Target) -> None:
     plan = compilation.plan(config, target, devices, mode)
   print(report.as_text(plan))
   if _JSON.value:
-    data = {
-      'command': ' '.join(['python -m scripts.plan', *sys.argv[1:]]),
-      'commit': telemetry.commit(),
-      'jax': jax.__version__,
-      'time': datetime.datetime.now(datetime.UTC).isoformat(),
-      **report.as_data(plan),
-    }
-    with storage.writing(_JSON.value), open(_JSON.value, 'w') as f:
-      json.dump(data, f, indent=1)
+    facts = {'jax': jax.__version__, **report.as_data(plan)}
+    measurements.write(_JSON.value, 'plan', facts)
 
 
 def main(argv: list[str]) -> None:
@@ -74,7 +65,7 @@ def main(argv: list[str]) -> None:
   with command.running():
     target = targets.parse(_TARGET.value)
     if _JSON.value:
-      storage.check(storage.path(storage.local(_JSON.value)))
+      measurements.check(_JSON.value)
     if environment.inside():
       return _compile(target)
     folder = Path(

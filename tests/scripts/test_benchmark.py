@@ -14,7 +14,7 @@ import pytest
 from configs import fashion_mnist, imagenet, modelnet40
 from experiments import models
 from perceiver import cost
-from scripts import peers
+from scripts.benchmark import peers
 from tests import commands, quick
 from tests.conftest import ROOT
 
@@ -121,9 +121,9 @@ def test_the_peer_of_perceiver_io_is_the_same_model():
   config.task.image_size = 16
   prepared = peers.prepare('transformers', 'forward', 1, peers.size_of(config))
   parameters = cost.count_parameters(models.model_shapes(config)[0])
-  assert prepared['parameters'] == parameters
-  assert prepared['flops'] == models.forward_flops(config)
-  assert not prepared['note']
+  assert prepared.parameters == parameters
+  assert prepared.flops == models.forward_flops(config)
+  assert not prepared.note
 
 
 def test_bad_arguments():

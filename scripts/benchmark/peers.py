@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from experiments import models
 from perceiver import cost
+from scripts.benchmark.contenders import Prepared
 
 PACKAGES = ('torch', 'transformers', 'perceiver_pytorch')
 
@@ -91,9 +92,7 @@ def left_out(size: Size) -> dict[str, str]:
   return {'perceiver-pytorch': f'it has no head={size.head!r}'}
 
 
-def prepare(
-  name: str, mode: str, batch_size: int, size: Size
-) -> dict[str, Any]:
+def prepare(name: str, mode: str, batch_size: int, size: Size) -> Prepared:
   """Builds a peer's model and its step on random input.
 
   Args:
@@ -101,9 +100,6 @@ def prepare(
     mode: 'forward', or 'train' with AdamW.
     batch_size: images.
     size: of the model and the images.
-
-  Returns:
-    The fields of `benchmark.Prepared`.
   """
   import torch
 
@@ -131,14 +127,14 @@ def prepare(
   flops = cost.perceiver_flops(
     arguments | differs, size.num_inputs, size.num_channels
   )
-  return {
-    'step': train if mode == 'train' else forward,
-    'parameters': sum(p.numel() for p in model.parameters()),
-    'flops': batch_size * flops * (3 if mode == 'train' else 1),
-    'compile_s': time.perf_counter() - start,
-    'compiler_bytes': None,
-    'note': note,
-  }
+  return Prepared(
+    step=train if mode == 'train' else forward,
+    parameters=sum(p.numel() for p in model.parameters()),
+    flops=batch_size * flops * (3 if mode == 'train' else 1),
+    compile_s=time.perf_counter() - start,
+    compiler_bytes=None,
+    note=note,
+  )
 
 
 Built = tuple[Any, Callable[[Any], Any], str, dict[str, Any]]

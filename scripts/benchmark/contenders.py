@@ -1,0 +1,173 @@
+"""What is timed: a step of a model or of a part of it, on random input."""
+
+from collections.abc import Callable
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from experiments import experiment, models, sharding, train_step
+from perceiver import cost
+from perceiver.ops import cross_attention
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+  """What a process is to time."""
+
+  name: str
+  mode: str
+  batch_size: int
+  part: str
+  config: dict[str, Any]  # Ours; with the form of attention, if it is one.
+  peer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A step, ready to be timed."""
+
+  step: Callable[[], None]  # Returns when it is done.
+  parameters: int
+  flops: float  # Of a step, as the paper counts; a backward pass counts two.
+  compile_s: float
+  compiler_bytes: int | None  # What the compiler plans to hold at once.
+  note: str = ''
+
+
+def _random(spec: Any) -> Any:
+  """Arrays for a tree of shapes; integers are small enough to be labels."""
+  rng = np.random.default_rng(0)
+
+  def draw(x):
+    if x.dtype == jnp.bool_:
+      return np.ones(x.shape, bool)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+      return rng.integers(10, size=x.shape).astype(x.dtype)
+    return rng.normal(size=x.shape).astype(x.dtype)
+
+  return jax.tree.map(draw, spec)
+
+
+def _compile(function: Any, *arguments: Any) -> tuple[Any, float, int]:
+  start = time.perf_counter()
+  compiled = function.lower(*arguments).compile()
+  memory = compiled.memory_analysis()
+  planned = (
+    memory.temp_size_in_bytes
+    + memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+  )
+  return compiled, time.perf_counter() - start, planned
+
+
+def on_one_device(config: ConfigDict) -> experiment.Experiment:
+  """A config's experiment. Raises ValueError for what is wrong with it."""
+  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+
+
+def _prepare_model(contender: Contender, config: ConfigDict) -> Prepared:
+  run = on_one_device(config)
+  batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
+  state = jax.jit(run.init_state)(jax.random.key(0))
+  flops = contender.batch_size * models.forward_flops(config)
+  parameters = cost.count_parameters(state.params)
+  if contender.mode == 'train':
+    compiled, seconds, planned = _compile(
+      train_step.make_train_step(run), state, batch
+    )
+    carried = {'state': state}  # Donated to each step.
+
+    def step():
+      carried['state'], metrics = compiled(carried['state'], batch)
+      jax.block_until_ready((carried['state'], metrics))
+
+    return Prepared(step, parameters, 3 * flops, seconds, planned)
+
+  def forward(params, batch):
+    return run.forward.apply(params, state.model_state, None, batch, False)[0]
+
+  compiled, seconds, planned = _compile(jax.jit(forward), state.params, batch)
+  step = lambda: jax.block_until_ready(compiled(state.params, batch))
+  return Prepared(step, parameters, flops, seconds, planned)
+
+
+def _prepare_cross_attention(
+  contender: Contender, config: ConfigDict
+) -> Prepared:
+  """One cross-attention, from queries and byte array to attended values."""
+  run = on_one_device(config)
+  model, dtype = config.model, jnp.dtype(config.model.compute_dtype)
+  _, shapes = models.model_shapes(config)
+  c, m = shapes.num_channels, shapes.num_elements
+  heads = model.cross_attend_heads
+  channels = model.cross_attend_channels or min(c, model.latent_channels)
+  rows = (contender.batch_size, model.num_latents, heads, channels // heads)
+  shaped = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+  arrays = _random(
+    {
+      'query': shaped(*rows),
+      'scale': shaped(c),
+      'offset': shaped(c),
+      'key_w': shaped(c, channels),
+      'key_b': shaped(channels),
+      'value_w': shaped(c, channels),
+      'value_b': shaped(channels),
+    }
+  )
+  batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
+  arrays = jax.device_put(arrays)
+
+  def forward(arrays, batch):
+    inputs = models.byte_array(run.task, batch, run.mesh)
+    method = cross_attention.choose(
+      inputs,
+      model.num_latents,
+      heads,
+      channels,
+      form=model.attention,
+      tile=model.attention_tile,
+      use_kernel=model.attention_kernel,
+      mesh=run.mesh,
+    )
+    query, *parameters = (
+      arrays[name] for name in ('query', *cross_attention.Parameters._fields)
+    )
+    return cross_attention.cross_attend(
+      query.astype(dtype),
+      cross_attention.prepare(inputs, method, dtype),
+      cross_attention.Parameters(*parameters),
+    )
+
+  flops = contender.batch_size * (
+    cost.attention_flops(
+      model.num_latents, model.latent_channels, m, c, channels, heads
+    )
+    # All but the products with the latents' own layers.
+    - 2 * 2 * model.num_latents * model.latent_channels * channels
+  )
+  function = forward
+  if contender.mode == 'train':
+    flops *= 3
+    function = jax.grad(lambda a, b: jnp.sum(jnp.square(forward(a, b))))
+  compiled, seconds, planned = _compile(jax.jit(function), arrays, batch)
+  step = lambda: jax.block_until_ready(compiled(arrays, batch))
+  parameters = cost.count_parameters(arrays) - math.prod(rows)
+  return Prepared(step, parameters, flops, seconds, planned)
+
+
+_PREPARE = {
+  'model': _prepare_model,
+  'cross_attention': _prepare_cross_attention,
+}
+
+
+def prepare(contender: Contender) -> Prepared:
+  """Builds and compiles the step of a contender that is ours."""
+  return _PREPARE[contender.part](contender, ConfigDict(contender.config))

@@ -1,0 +1,127 @@
+"""A process for each contender, and their turns."""
+
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from scripts.benchmark import contenders, peers
+from scripts.benchmark.contenders import Contender
+
+
+def _work(contender: Contender, pipe: Any) -> None:
+  """A contender's process: prepares, then times a step for each message."""
+  if contender.peer:
+    prepared = peers.prepare(
+      contender.name,
+      contender.mode,
+      contender.batch_size,
+      peers.size_of(ConfigDict(contender.config)),
+    )
+    platform, device = 'cpu', ''
+  else:
+    prepared = contenders.prepare(contender)
+    platform = jax.default_backend()
+    device = jax.devices()[0].device_kind
+  prepared.step()  # Not timed: caches, allocations.
+  if platform == 'cpu':
+    device = f'{os.cpu_count()}-core CPU'
+  facts = {**vars(prepared), 'platform': platform, 'device': device}
+  del facts['step']
+  pipe.send(facts)
+  while pipe.recv():
+    # Not timed, for a step of training follows another: while a process waits
+    # for its turn, caches and even the memory that it gave back go cold.
+    prepared.step()
+    start = time.perf_counter()
+    prepared.step()
+    pipe.send(time.perf_counter() - start)
+  if platform == 'cpu':  # The process's peak; else the device's.
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+  else:
+    pipe.send(jax.devices()[0].memory_stats()['peak_bytes_in_use'])
+
+
+class Worker:
+  """A contender's process, seen from this one."""
+
+  def __init__(self, contender: Contender):
+    """Starts the process and waits until it is ready to be timed."""
+    self.contender = contender
+    self.times: list[float] = []
+    context = multiprocessing.get_context('spawn')
+    self._pipe, other = context.Pipe()
+    self._process = context.Process(
+      target=_work, args=(contender, other), daemon=True
+    )
+    self._process.start()
+    other.close()
+    self._facts = self._receive()
+    self._peak_bytes = None
+
+  def _receive(self) -> Any:
+    try:
+      return self._pipe.recv()
+    except EOFError:
+      self._process.join()
+      raise ChildProcessError(
+        f'{self.contender.name} ({self.contender.mode}) died with status'
+        f' {self._process.exitcode}; -9 is a want of memory.'
+      ) from None
+
+  @property
+  def shares_the_cpu(self) -> bool:
+    return self._facts['platform'] == 'cpu'
+
+  def run(self) -> None:
+    self._pipe.send(True)
+    self.times.append(self._receive())
+
+  def finish(self) -> dict[str, Any]:
+    """Ends the process and returns what is known of it."""
+    self._pipe.send(False)
+    peak_bytes = self._receive()
+    self._process.join()
+    median = statistics.median(self.times)
+    return {
+      'name': self.contender.name,
+      'mode': self.contender.mode,
+      'batch_size': self.contender.batch_size,
+      **self._facts,
+      'step_s': self.times,
+      'median_s': median,
+      'examples_per_s': self.contender.batch_size / median,
+      'flops_per_s': self._facts['flops'] / median,
+      'peak_bytes': peak_bytes,
+    }
+
+
+def measure(
+  contenders: list[Contender], repetitions: int
+) -> list[dict[str, Any]]:
+  """Times all contenders, in turn where they share the CPU.
+
+  Returns:
+    For each contender its name, mode, batch_size and parameters; flops of a
+    step in the paper's count; compile_s; step_s, all, and median_s;
+    examples_per_s and flops_per_s; compiler_bytes, the peak that the compiler
+    plans, and peak_bytes, the process's or the device's.
+  """
+  results, waiting = [], []
+  for contender in contenders:
+    worker = Worker(contender)
+    if worker.shares_the_cpu:
+      waiting.append(worker)
+      continue
+    for _ in range(repetitions):
+      worker.run()
+    results.append(worker.finish())
+  for _ in range(repetitions):
+    for worker in waiting:
+      worker.run()
+  return results + [worker.finish() for worker in waiting]

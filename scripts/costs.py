@@ -10,15 +10,16 @@ import importlib.util
 from absl import app, flags
 
 from experiments import benchmarks, experiment
-from scripts import tables
+from perceiver import cost
 from scripts.shared import command
 
 
 def row(module, variant: str, tflops: float) -> str:
   """'variant  parameters in M  GFLOPs  training FLOPs  device-hours'."""
   config = module.get_config(variant)
-  costs = tables.costs(config)
-  flops, parameters = costs['GFLOPs'], costs['M parameters']
+  params, _ = experiment.model_shapes(config)
+  parameters = cost.count_parameters(params)
+  flops = experiment.forward_flops(config)
   task = benchmarks.create(**config.task)
   steps = experiment.total_steps(config, task)
   total = 3 * flops * steps * config.train.batch_size

@@ -15,19 +15,22 @@ from scripts.shared import plots
 MAX_MATRIX = 60  # Classes of a confusion matrix that can be read.
 TOO_LARGE = 'Left out, so that the page is not too large.'
 SHOWN = 12  # Classes, or pairs of them, in a list.
-# What a damaged or foreign directory may raise where one of its parts is read.
-_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError)
+# What the laboratory raises where data or a checkpoint is gone or damaged, or
+# the config is of another version. Anything else is a fault of the code.
+_ERRORS = (OSError, ValueError)
+NO_PREDICTIONS = 'No evaluation has left its predictions yet.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
   """Of a page: what it shows, or why it cannot."""
 
-  value: Any = None
+  value: Any = ()
   error: str = ''
 
 
 def _part(make: Callable[[], Any]) -> Part:
+  """What it makes, or the error of the laboratory that it raises."""
   try:
     return Part(make())
   except _ERRORS as error:
@@ -43,15 +46,13 @@ def of_run(
 ) -> dict[str, Any]:
   """What the page tells of one run."""
   opened = _part(lambda: saved.open_run(history.workdir, data_dir))
-  run = opened.value
-  names = _part(lambda: saved.class_names(run, history.workdir)).value
-  if names is None:  # A config that builds nothing.
-    names = _Numbers()
-  shares = _part(history.time_shares).value or {}
-  rates = [rate for _, rate in _part(history.throughput).value or []]
-  paper = _part(lambda: comparison.paper(history)).value or []
-  compared = _part(lambda: comparison.differences(history)).value
-  base, differences = compared or ('none', [])
+  names: Any = _Numbers()
+  if not opened.error:
+    names = saved.class_names(opened.value, history.workdir)
+  shares = history.time_shares()
+  rates = [rate for _, rate in history.throughput()]
+  paper = comparison.paper(history)
+  base, differences = comparison.differences(history)
   total = sum(shares.values())
   final = history.final()
   return {
@@ -76,6 +77,7 @@ def of_run(
     'time_shares': plots.time_shares(shares) if total else '',
     'classes': _classes(history, names),
     'mistakes': _mistakes(history, opened, names, num_mistakes),
+    'mistakes_step': _step(history),
     'maps': _maps(history, opened, names, num_maps),
     'launches': _launches(history),
     'skipped': sorted(history.skipped.items()),
@@ -85,19 +87,15 @@ def of_run(
 
 def make_lighter(runs: Sequence[dict[str, Any]]) -> bool:
   """Leaves out some of the pictures of all runs; False if there are none."""
-  most = max(len(run['maps'].value or []) for run in runs)
-  if most:
+  for name, keep in ('maps', lambda n: n - 1), ('mistakes', lambda n: n // 2):
+    most = max(len(run[name].value) for run in runs)
     for run in runs:
-      if len(run['maps'].value or []) == most:
-        kept = run['maps'].value[:-1]
-        run['maps'] = Part(kept, '' if kept else TOO_LARGE)
-    return True
-  most = max(len(run['mistakes']['value']) for run in runs)
-  for run in runs:
-    if most and len(run['mistakes']['value']) == most:
-      kept = run['mistakes']['value'][: most // 2]
-      run['mistakes'] |= {'value': kept, 'error': '' if kept else TOO_LARGE}
-  return bool(most)
+      if most and len(run[name].value) == most:
+        kept = run[name].value[: keep(most)]
+        run[name] = Part(kept, '' if kept else TOO_LARGE)
+    if most:
+      return True
+  return False
 
 
 class _Numbers:
@@ -160,43 +158,29 @@ def _cards(history, final, paper, rates, shares) -> list[tuple[str, str, str]]:
 
 def _classes(history: History, names: Any) -> dict[str, Any]:
   """A confusion matrix, or average precisions."""
-  found: dict[str, Any] = {
-    'error': '',
-    'plots': [],
-    'confused': [],
-    'precisions': [],
-  }
+  found: dict[str, Any] = {'error': '', 'plots': [], 'confused': []}
+  found['precisions'] = history.average_precision
   if history.average_precision:
-    known = _part(lambda: _precision_plots(history.average_precision))
-    found |= {
-      'error': known.error,
-      'plots': known.value or [],
-      'precisions': history.average_precision,
-    }
+    found['plots'] = _precision_plots(history.average_precision)
     return found
-  labelled = {s: p for s, p in history.predictions.items() if 'label' in p}
+  labelled = [p for p in history.predictions.values() if 'label' in p]
   if not labelled:
-    found['error'] = 'No evaluation has left its predictions yet.'
+    found['error'] = NO_PREDICTIONS
     return found
-
-  def matrix() -> None:
-    predictions = list(labelled.values())[-1]
-    labels, taken = predictions['label'], predictions['classes'][:, 0]
-    size = int(max(labels.max(), taken.max())) + 1
-    if not isinstance(names, _Numbers):
-      size = max(size, len(names))
-    if size <= MAX_MATRIX:
-      shown = [names[i] for i in range(size)]
-      found['plots'] = [plots.confusion(labels, taken, shown)]
-    wrong = labels != taken
-    pairs, times = np.unique(
-      np.stack([labels[wrong], taken[wrong]]), axis=1, return_counts=True
-    )
-    for i in np.argsort(-times, kind='stable')[:SHOWN]:
-      true, other = pairs[:, i]
-      found['confused'].append((names[true], names[other], int(times[i])))
-
-  found['error'] = _part(matrix).error
+  labels, taken = labelled[-1]['label'], labelled[-1]['classes'][:, 0]
+  size = int(max(labels.max(), taken.max())) + 1
+  if not isinstance(names, _Numbers):
+    size = max(size, len(names))
+  if size <= MAX_MATRIX:
+    shown = [names[i] for i in range(size)]
+    found['plots'] = [plots.confusion(labels, taken, shown)]
+  wrong = labels != taken
+  pairs, times = np.unique(
+    np.stack([labels[wrong], taken[wrong]]), axis=1, return_counts=True
+  )
+  for i in np.argsort(-times, kind='stable')[:SHOWN]:
+    true, other = pairs[:, i]
+    found['confused'].append((names[true], names[other], int(times[i])))
   return found
 
 
@@ -216,25 +200,26 @@ def _precision_plots(rows: list[dict[str, str]]) -> list[Any]:
   ]
 
 
-def _mistakes(
-  history: History, opened: Part, names: Any, count: int
-) -> dict[str, Any]:
-  part, step = opened, 0
+def _mistakes(history: History, opened: Part, names: Any, count: int) -> Part:
   if not history.predictions:
-    part = Part(error='No evaluation has left its predictions yet.')
-  elif not opened.error:
-    part = _part(lambda: pictures.mistakes(opened.value, history, names, count))
-    step = int(next(iter(history.predictions.values()))['step'])
-  return {
-    'value': part.value if not part.error else [],
-    'error': part.error,
-    'step': step,
-  }
+    return Part(error=NO_PREDICTIONS)
+  if opened.error:
+    return Part(error=opened.error)
+  if opened.value.task.eval_splits[0] not in history.predictions:
+    return Part(error=NO_PREDICTIONS)
+  return _part(lambda: pictures.mistakes(opened.value, history, names, count))
+
+
+def _step(history: History) -> int:
+  """The step of the evaluation that left the predictions."""
+  return max((int(p['step']) for p in history.predictions.values()), default=0)
 
 
 def _maps(history: History, opened: Part, names: Any, count: int) -> Part:
-  if opened.error or not count:
-    return Part([], opened.error)
+  if opened.error:
+    return Part(error=opened.error)
+  if not count:
+    return Part()
   return _part(
     lambda: pictures.maps(opened.value, history.workdir, names, count)
   )

@@ -47,7 +47,8 @@ def mistakes(
 ) -> list[Mistake]:
   """The examples with the highest loss, of those classified wrong.
 
-  Raises what `Task.source` raises, where the data is gone.
+  Raises what `Task.source` raises, where the data is gone; ValueError where it
+  is not that of the evaluation.
   """
   split, display = run.task.eval_splits[0], run.task.display
   predictions = history.predictions[split]
@@ -60,6 +61,10 @@ def mistakes(
   found = []
   for i in order:
     record = int(predictions['record'][i])
+    if record >= len(source):
+      raise ValueError(
+        f'The split {split!r} has {len(source)} examples here, and no {record}.'
+      )
     example = run.task.eval_example(source[record])
     truth = display.truth(example, names)
     guesses = [

@@ -180,6 +180,30 @@ def test_a_run_whose_data_is_gone(copy, monkeypatch):
   assert 'Most often confused' in text  # Predictions are still there.
 
 
+def test_a_run_whose_data_is_another(copy, monkeypatch):
+  monkeypatch.setattr(Digits, 'source', lambda self, split, data_dir: [{}])
+  text = text_of(report.write([str(copy)], num_maps=0))
+  assert "The split 'test' has 1 examples here, and no" in text
+
+
+def test_a_run_of_another_version(copy):
+  config = json.loads((copy / telemetry.CONFIG).read_text())
+  config['model']['no_longer_there'] = 1
+  (copy / telemetry.CONFIG).write_text(json.dumps(config))
+  text = text_of(report.write([str(copy)]))
+  assert text.count('Bad config') == 2  # For mistakes and maps.
+  assert 'Most often confused' in text
+
+
+def test_faults_of_the_code_are_not_taken_for_damage(copy, monkeypatch):
+  def maps(*arguments):
+    raise TypeError('A fault.')
+
+  monkeypatch.setattr(pictures, 'maps', maps)
+  with pytest.raises(TypeError, match='A fault'):
+    report.write([str(copy)])
+
+
 def test_a_run_without_checkpoints_or_with_damaged_files(copy):
   shutil.rmtree(copy / 'checkpoints')
   (copy / 'predictions_test.npz').write_bytes(b'PK')

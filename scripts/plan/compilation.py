@@ -17,6 +17,7 @@ from experiments import experiment
 from scripts.plan import (
   bundles,
   environment,
+  hlo,
   program,
   ptx,
   step,
@@ -142,7 +143,7 @@ def plan(
       facts['refusal'] = str(error).partition('\n')[0]
     else:
       memory = compiled.memory_analysis()
-      cost = program.cost(program.parse(compiled.as_text()))
+      cost = program.cost(hlo.parse(compiled.as_text()))
       facts['kernel_cycles'] = _kernel_cycles(cost, config, mode, target)
       cost.add_kernels(facts['kernel_cycles'])
       facts['cost'] = cost

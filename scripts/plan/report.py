@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from scripts.plan import program, targets
+from scripts.plan import parts, targets
 from scripts.plan.compilation import Plan
 
 _DAY = 86400e3  # Milliseconds.
@@ -39,7 +39,7 @@ def _time(plan: Plan) -> list[str]:
     f'{"ESTIMATED, not measured":24}{"Mcycles":>10}{"ms":>10}',
     *(
       f'{part:24}{cycles[part] / 1e6:10.2f}{plan.milliseconds(part):10.2f}'
-      for part in program.PARTS
+      for part in parts.PARTS
       if cycles[part]
     ),
     f'{"total":24}{cycles.total() / 1e6:10.2f}{total:10.2f}',

@@ -27,6 +27,8 @@ from scripts.plan import (
   bundles,
   compilation,
   environment,
+  hlo,
+  parts,
   program,
   ptx,
   report,
@@ -107,7 +109,7 @@ PROGRAM = PROGRAM.replace('AUDIOSET', audioset.__file__)
 
 
 def test_cost_of_a_program():
-  cost = program.cost(program.parse(PROGRAM))
+  cost = program.cost(hlo.parse(PROGRAM))
   assert cost.cycles == {
     'head': 100,  # The fusion's own figure, its root's scope.
     'cross-attends': (5 + 2) * 3,  # The condition's constant; as is noted.
@@ -132,7 +134,7 @@ ORIGINS = """
 import json
 import jax
 from configs import audioset, digits
-from scripts.plan import program, step
+from scripts.plan import hlo, step
 from tests.configs.test_configs import BASELINES
 
 def small(name):
@@ -153,7 +155,7 @@ for config, mode in (
   *((small(name), 'eval') for name in BASELINES),
 ):
   traced, _ = step.trace(config, mode, jax.devices()[:1])
-  parsed = program.parse(traced.lower().compile().as_text())
+  parsed = hlo.parse(traced.lower().compile().as_text())
   for instructions in parsed.computations.values():
     for x in instructions:
       print(json.dumps([x.opcode, *parsed.origin(x)]))
@@ -174,14 +176,14 @@ def test_every_operation_has_a_part_and_every_rule_an_operation():
   matched = set()
   for opcode, *origin in origins:
     where = ' '.join(origin)
-    rule = next((x for x in program.RULES if re.search(x[1], where)), None)
+    rule = next((x for x in parts.RULES if re.search(x[1], where)), None)
     matched.add(rule)
     if origin[0] and opcode in ('dot', 'convolution'):
       assert rule, where
-      assert rule[0] != program.LOOPS, where
+      assert rule[0] != parts.LOOPS, where
     if str(ROOT / 'experiments') in where or str(ROOT / 'perceiver') in where:
       assert rule, where
-  assert matched - {None} == set(program.RULES)
+  assert matched - {None} == set(parts.RULES)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_parts_by_scope_and_place(scope, place, part):
   if place is not None:
     file = inspect.getfile(inspect.unwrap(place))
     source = f'{file}:{getattr(place, "__qualname__", "f")}'
-  assert program.part_of(f'jit(train_step)/{scope}', source) == part
+  assert parts.part_of(f'jit(train_step)/{scope}', source) == part
 
 
 @pytest.mark.slow
@@ -253,7 +255,7 @@ def test_kernels_are_told_apart_by_their_operands():
 
 def test_a_loop_of_unknown_length_counts_once():
   text = PROGRAM.replace('constant(5)', 'parameter(1)')
-  cost = program.cost(program.parse(text))
+  cost = program.cost(hlo.parse(text))
   assert cost.unknown_loops == 1
   assert cost.cycles['latent Transformers'] == 4
 
@@ -349,7 +351,7 @@ def test_a_plan_that_cannot_be_written_is_not_made():
 
 
 def test_a_plan_is_told_in_lines_and_as_data():
-  cost = program.cost(program.parse(PROGRAM))
+  cost = program.cost(hlo.parse(PROGRAM))
   kernel_cycles = {'k.3.clone': 20.0}
   cost.add_kernels(kernel_cycles)
   plan = compilation.Plan(

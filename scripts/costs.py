@@ -9,7 +9,7 @@ import importlib.util
 
 from absl import app, flags
 
-from experiments import benchmarks, experiment
+from experiments import benchmarks, experiment, models
 from perceiver import cost
 from scripts.shared import command
 
@@ -17,9 +17,9 @@ from scripts.shared import command
 def row(module, variant: str, tflops: float) -> str:
   """'variant  parameters in M  GFLOPs  training FLOPs  device-hours'."""
   config = module.get_config(variant)
-  params, _ = experiment.model_shapes(config)
+  params, _ = models.model_shapes(config)
   parameters = cost.count_parameters(params)
-  flops = experiment.forward_flops(config)
+  flops = models.forward_flops(config)
   task = benchmarks.create(**config.task)
   steps = experiment.total_steps(config, task)
   total = 3 * flops * steps * config.train.batch_size

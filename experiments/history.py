@@ -1,4 +1,4 @@
-"""What a run's directory tells: what ran, how it went, how it ended."""
+"""The history of a run, from its directory: launches, metrics, endings."""
 
 import bisect
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import numpy as np
 from experiments import benchmarks, experiment, saved, storage, telemetry
 
 Record = dict[str, Any]
-# Of the time since the first launch.
+# What the time since the first launch was spent on.
 TRAINING, EVALUATION, STARTING, LOST = (
   'training',
   'evaluation',
@@ -31,7 +31,7 @@ TRAINING, EVALUATION, STARTING, LOST = (
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-  """How a run stands."""
+  """The state of a run."""
 
   kind: str  # 'finished', 'stopped', 'failed' or 'silent'.
   text: str
@@ -39,19 +39,19 @@ class Status:
 
 @dataclasses.dataclass(frozen=True)
 class History:
-  """Of one run."""
+  """The history of one run."""
 
   workdir: str
   config: ConfigDict
   launches: list[Record]
   endings: list[Record]
-  metrics: list[Record]  # Of all steps that count, in their order.
-  skipped: dict[tuple[str, int], str]  # Why, by split and index.
-  skipped_steps: dict[int, str]  # Why, by step.
+  metrics: list[Record]  # Without steps that were redone, in order.
+  skipped: dict[tuple[str, int], str]  # Reasons by split and index.
+  skipped_steps: dict[int, str]  # Reasons by step.
   predictions: dict[str, dict[str, np.ndarray]]  # By split.
-  average_precision: list[Record]  # A row for each class; empty if none.
-  total_steps: int | None  # None: the config does not tell.
-  problems: list[str]  # What cannot be read.
+  average_precision: list[Record]  # A row per class; empty without mAP.
+  total_steps: int | None  # None if the config is of another version.
+  problems: list[str]  # Files that cannot be read, and why.
 
   @property
   def name(self) -> str:
@@ -59,7 +59,7 @@ class History:
 
   @property
   def last_step(self) -> int:
-    """The last one that is recorded."""
+    """The last step on record; 0 if there is none."""
     return max((r['step'] for r in self.metrics), default=0)
 
   def of_split(self, split: str) -> list[Record]:
@@ -71,7 +71,7 @@ class History:
     return [split for split in splits if split != 'train']
 
   def status(self) -> Status:
-    """From the last launch and what it left."""
+    """Returns the state that the last launch left."""
     if not self.launches:
       return Status('silent', 'It has not been launched yet.')
     reason = self.reasons()[-1]
@@ -92,7 +92,7 @@ class History:
     return Status('stopped' if told else 'failed', reason)
 
   def reasons(self) -> list[str | None]:
-    """Why each launch ended, as it said before the next one began."""
+    """Returns why each launch ended; None if it left no reason."""
     begins = [launch['time'] for launch in self.launches]
     said: list[str | None] = [None] * len(begins)
     for ending in self.endings:
@@ -102,10 +102,10 @@ class History:
     return said
 
   def time_shares(self) -> dict[str, float]:
-    """Seconds since the first launch by what they went to; {} if unknown.
+    """Returns the seconds spent on each activity since the first launch.
 
-    Between a launch and the last record that counts before it all is lost: the
-    steps that were done again, and the waiting.
+    The time between the last valid record and the next launch is lost: it went
+    to steps that were redone, and to waiting. Empty without any records.
     """
     records = [r for r in self.metrics if 'time' in r]
     if not records or not self.launches:
@@ -124,7 +124,7 @@ class History:
       elif record['split'] != 'train':
         shares[EVALUATION] += duration
       elif before is None:
-        # Of the steps before the first record some were trained then.
+        # The steps before a launch's first record were trained meanwhile.
         trained = min(duration, step_time * self._log_every())
         shares[TRAINING] += trained
         shares[STARTING] += duration - trained
@@ -133,7 +133,7 @@ class History:
     return shares
 
   def throughput(self) -> list[tuple[int, float]]:
-    """(step, examples a second), between records without a stop."""
+    """Returns (step, examples per second) between records of one launch."""
     batch = self.config['train'].get('batch_size', 0)
     return [
       (end['step'], batch * (end['step'] - start['step']) / seconds)
@@ -141,11 +141,11 @@ class History:
     ]
 
   def _stretches(self) -> list[tuple[Record, Record, float]]:
-    """Neighbouring training records of one launch, and the time between."""
+    """Returns neighbouring records of one launch and the seconds between."""
     stretches = []
     starts = [_seconds(launch['time']) for launch in self.launches]
     for start, end in itertools.pairwise(self.metrics):
-      # An evaluation's end begins a stretch, too; the steps are the same.
+      # A stretch may begin at the end of an evaluation, at the same step.
       if end['split'] != 'train' or not {'time'} <= start.keys() & end.keys():
         continue
       seconds = end['time'] - start['time']
@@ -165,16 +165,16 @@ class History:
     return int(self.config['train'].get('log_every', 1))
 
   def final(self) -> dict[str, Record]:
-    """The last evaluation of each split."""
+    """Returns the last evaluation of each split."""
     return {split: self.of_split(split)[-1] for split in self.eval_splits}
 
 
 def read(workdir: str) -> History:
-  """Reads what there is.
+  """Reads the history of a run; files that do not exist count as empty.
 
   Raises:
     FileNotFoundError: if the directory is not a run's.
-    ValueError: if its config is none.
+    ValueError: if its config cannot be read.
   """
   config = saved.read_config(workdir)
   folder = storage.path(workdir)  # It may be on a bucket.
@@ -225,18 +225,18 @@ def _seconds(iso: str) -> float:
 
 
 def iso(seconds: float) -> str:
-  """A time as launches have it, from seconds since 1970."""
+  """Returns seconds since 1970 as an ISO time in UTC, as launches have it."""
   return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
 
 
 def readable(iso: str) -> str:
-  """'2026-11-25 01:02 UTC'."""
+  """Returns an ISO time as '2026-11-25 01:02 UTC'."""
   time = datetime.datetime.fromisoformat(iso).astimezone(datetime.UTC)
   return time.strftime('%Y-%m-%d %H:%M UTC')
 
 
 def measured(record: Record) -> dict[str, float]:
-  """The metrics of a record: without its step, its counts and the time."""
+  """Returns the metrics of a record, without its step, counts and time."""
   return {
     name: value
     for name, value in record.items()
@@ -245,7 +245,7 @@ def measured(record: Record) -> dict[str, float]:
 
 
 def metric_names(histories: Sequence[History]) -> list[str]:
-  """What to draw curves of: what evaluations have, or else training."""
+  """Returns the metrics of the evaluations, or else those of training."""
   names: dict[str, None] = {}
   for history in histories:
     splits = history.eval_splits or ['train']
@@ -256,7 +256,7 @@ def metric_names(histories: Sequence[History]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-  """'1 h 2 min', '3 min 20 s', '4.1 s'."""
+  """Returns seconds as '1 h 2 min', '3 min 20 s' or '4.1 s'."""
   if not math.isfinite(seconds):
     return '–'
   if seconds < 60:

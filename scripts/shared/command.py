@@ -1,4 +1,4 @@
-"""What the commands have in common: a log, and one line for what is wrong."""
+"""The frame of every command: it logs, and reports errors in one line."""
 
 from collections.abc import Iterator
 import contextlib
@@ -11,11 +11,11 @@ from experiments import errors, logs
 def running(
   extra: str = 'experiments', interrupted: str = 'Interrupted.'
 ) -> Iterator[None]:
-  """Logs what goes on inside; an error there ends the process with its text.
+  """Runs the body of a command: starts the log, and exits on an error.
 
   Args:
-    extra: of setup.py, which brings the packages that are imported inside.
-    interrupted: what Ctrl-C leaves.
+    extra: the extra of setup.py that installs the packages imported inside.
+    interrupted: the message after Ctrl-C.
   """
   logs.initialize()
   try:

@@ -1,4 +1,4 @@
-"""Pictures of inputs and of maps over them, as arrays of pixels.
+"""Draws inputs and the maps over them, as arrays of pixels.
 
 Glossary of shapes:
 - h, w: lines and columns of a picture, which is [h, w, 3] uint8.
@@ -17,24 +17,24 @@ from experiments.display import View
 
 MAP_COLORS = 'viridis'
 SOUND_COLORS = 'magma'
-PAPER, INK = 255, 40  # Grey levels of the ground and of what is drawn on it.
-SPECTROGRAM_ASPECT = 1.5  # Width by height.
-STRIP = 12  # Lines of a map along time.
-MAX_COLUMNS = 960  # Of a sound: more elements share a column.
-# Where clouds are looked at from: turned about the upright axis, then tilted.
+PAPER, INK = 255, 40  # Grey levels of the background and the foreground.
+SPECTROGRAM_ASPECT = 1.5  # Width divided by height.
+STRIP = 12  # Height of a map along time, in pixels.
+MAX_COLUMNS = 960  # For a sound; if it has more elements, they share columns.
+# The view of point clouds: turned about the upright axis, then tilted.
 TURN, TILT = math.radians(35), math.radians(20)
-DOT = 2  # Pixels of a point.
+DOT = 2  # Width and height of a point, in pixels.
 
 
 def picture(
   view: View, size: int, frames: Sequence[int] | None = None
 ) -> np.ndarray:
-  """What the model was given.
+  """Draws a segment of the input.
 
   Args:
-    view: of a segment.
-    size: lines that the picture should have, or a frame of a video.
-    frames: of a video, which to show side by side; None: all.
+    view: the view of the segment.
+    size: the height of the picture, or of each frame of a video, in pixels.
+    frames: the frames of a video to show side by side; None for all.
   """
   content = view.content
   if view.kind == 'image':
@@ -57,17 +57,17 @@ def maps(
   size: int,
   frames: Sequence[int] | None = None,
 ) -> np.ndarray:
-  """One map for each latent, each in the colours from its least to its most.
+  """Draws one map per latent, colouring each from its minimum to its maximum.
 
   Args:
-    view: of the segment.
+    view: the view of the segment.
     values: [K, *grid].
-    size: lines of each map.
-    frames: as of `picture`.
+    size: the height of each map, in pixels.
+    frames: as for `picture`.
 
   Returns:
-    The maps: of a video in a row for each latent, along time as strips one
-    under the other, else in a square.
+    The maps: for a video, a row of frames per latent; for a sound, strips below
+    each other; otherwise, roughly a square of maps.
   """
   if view.kind == 'video':
     chosen = values if frames is None else values[:, list(frames)]
@@ -88,7 +88,7 @@ def maps(
     tiles = _tiles([_unit(tile) for tile in flipped], size, aspect)
   height, width = tiles[0].shape[:2]
   squarest = max(1, round(math.sqrt(len(tiles) * height / width)))
-  # Without a hole, where that is not much wider.
+  # Prefer full rows if they are not much wider.
   even = [c for c in range(squarest, 2 * squarest) if len(tiles) % c == 0]
   columns = even[0] if even else squarest
   rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
@@ -101,10 +101,10 @@ def overlay(
   size: int,
   frames: Sequence[int] | None = None,
 ) -> np.ndarray:
-  """A map [*grid] laid over what the model was given, in grey."""
+  """Draws a map [*grid] over the input, which is in grey."""
   values = _unit(values)
   if view.kind == 'points':
-    values = np.sqrt(values.reshape(-1))  # Most have next to nothing.
+    values = np.sqrt(values.reshape(-1))  # Most are close to zero.
     return _cloud(view.content, _colored(values, MAP_COLORS), size)
   if view.kind == 'sound':
     strip = _colored(np.tile(_unit(_pooled(values)), (STRIP, 1)), MAP_COLORS)
@@ -119,33 +119,33 @@ def overlay(
 
 
 def _heated(below: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """A picture in grey, and in colour where values are, from 0 to 1."""
+  """Turns a picture grey, and colours it by values from 0 to 1."""
   lines, columns = (
     np.arange(length) * parts // length
     for length, parts in zip(below.shape, values.shape, strict=False)
   )
   heat = values[lines][:, columns, None]
   grey = below.mean(axis=-1, keepdims=True)
-  share = 0.85 * heat**0.7  # Of the heat, where there is some.
+  share = 0.85 * heat**0.7  # The opacity of the heat.
   hot = _colored(0.35 + 0.65 * heat[..., 0], SOUND_COLORS)
   mixed = (1 - share) * (0.15 * PAPER + 0.6 * grey) + share * hot
   return mixed.astype(np.uint8)
 
 
 def png(pixels: np.ndarray) -> bytes:
-  """The picture as a PNG file."""
+  """Returns the picture as a PNG file."""
   stream = io.BytesIO()
   Image.fromarray(pixels).save(stream, 'PNG', optimize=True)
   return stream.getvalue()
 
 
 def beside(parts: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
-  """Pictures in a row."""
+  """Joins pictures in a row."""
   return _joined(parts, 1, gap)
 
 
 def under(parts: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
-  """Pictures one under the other."""
+  """Joins pictures in a column."""
   return _joined(parts, 0, gap)
 
 
@@ -161,7 +161,7 @@ def _joined(parts: Sequence[np.ndarray], axis: int, gap: int) -> np.ndarray:
 
 
 def _unit(values: np.ndarray, axis: int | None = None) -> np.ndarray:
-  """From 0, the least, to 1, the most; what is not finite is 0."""
+  """Scales values to [0, 1]; values that are not finite become 0."""
   values = np.asarray(values, np.float32)
   finite = np.isfinite(values)
   low = np.min(values, axis, keepdims=True, where=finite, initial=np.inf)
@@ -172,13 +172,13 @@ def _unit(values: np.ndarray, axis: int | None = None) -> np.ndarray:
 
 
 def _colored(values: np.ndarray, colors: str) -> np.ndarray:
-  """[...] from 0 to 1 as [..., 3] bytes."""
+  """Colours values [...] from 0 to 1, as [..., 3] bytes."""
   rgba = matplotlib.colormaps[colors](values, bytes=True)
   return rgba[..., :3]
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
-  """[h, w, 1 or 3] from 0 to 1 as a picture."""
+  """Returns [h, w, 1 or 3] from 0 to 1 as a picture."""
   return np.broadcast_to(
     np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8),
     (*pixels.shape[:2], 3),
@@ -192,30 +192,30 @@ def _tiles(values, size: int, aspect: float | None = None) -> list[np.ndarray]:
 def _enlarge(
   pixels: np.ndarray, size: int, aspect: float | None = None
 ) -> np.ndarray:
-  """So that it has about as many lines; each pixel stays a rectangle.
+  """Scales a picture to about the wanted height; pixels stay rectangles.
 
   Args:
     pixels: [h, w, ...].
-    size: lines.
-    aspect: width by height, about; None: as it is.
+    size: the height, in pixels.
+    aspect: width divided by height, about; None keeps it.
   """
   height, width = pixels.shape[:2]
   image = Image.fromarray(np.ascontiguousarray(pixels))
   wide = size * (aspect or width / height)
-  # Means, where it becomes smaller.
+  # A box filter takes means where the picture becomes smaller.
   new_size = _multiple(width, wide), _multiple(height, size)
   return np.asarray(image.resize(new_size, Image.Resampling.BOX))
 
 
 def _multiple(length: int, wanted: float) -> int:
-  """About what is wanted: a multiple or, if that is less, what is wanted."""
+  """Returns the nearest multiple of `length`, or `wanted` if it is smaller."""
   if wanted < length:
     return max(1, round(wanted))
   return length * round(wanted / length)
 
 
 def _pooled(values: np.ndarray) -> np.ndarray:
-  """The most of each of at most MAX_COLUMNS parts of [S]."""
+  """Returns the maxima of at most MAX_COLUMNS parts of [S]."""
   if len(values) <= MAX_COLUMNS:
     return values
   starts = np.linspace(0, len(values), MAX_COLUMNS, endpoint=False)
@@ -223,7 +223,7 @@ def _pooled(values: np.ndarray) -> np.ndarray:
 
 
 def _wave(samples: np.ndarray, columns: int, size: int) -> np.ndarray:
-  """A sound's lowest and highest sample in each column, and what is between."""
+  """Draws a line from the lowest to the highest sample in each column."""
   starts = np.linspace(0, len(samples), columns, endpoint=False).astype(int)
   loudest = max(float(np.abs(samples).max()), 1e-6)
   low = np.minimum.reduceat(samples, starts) / loudest
@@ -236,7 +236,7 @@ def _wave(samples: np.ndarray, columns: int, size: int) -> np.ndarray:
 
 
 def _cloud(points: np.ndarray, colors: np.ndarray, size: int) -> np.ndarray:
-  """Points [M, 3] in their colours [M, 3], the nearest ones in front."""
+  """Draws points [M, 3] in colours [M, 3], the nearest ones in front."""
   x, y, z = points.T
   across = math.cos(TURN) * x + math.sin(TURN) * y
   depth = math.sin(TURN) * x - math.cos(TURN) * y  # Away from the viewer.

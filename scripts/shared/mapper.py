@@ -1,4 +1,4 @@
-"""The attention maps of a run's model, at the layout of its input."""
+"""Computes attention maps of a run's model, at the layout of its input."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -17,13 +17,13 @@ from perceiver import attention_maps
 from scripts.shared import drawing
 
 DEFAULT_CROSS_ATTENDS = ('first', 'second', 'last')
-NUM_LATENTS = 16  # Of the default.
+NUM_LATENTS = 16  # Shown by default.
 QUANTITIES = ('logits', 'attention', 'mean')
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentMaps:
-  """The maps of one segment of an example's input."""
+  """Maps of one segment of an example's input."""
 
   view: View
   # By quantity, then by cross-attend (from 1): 'logits' and 'attention'
@@ -33,15 +33,15 @@ class SegmentMaps:
   def drawn(
     self, size: int, map_size: int, frames: Sequence[int] | None = None
   ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Pictures of all maps.
+    """Draws all maps.
 
     Args:
-      size: lines of what is laid over the input, as of `drawing.picture`.
-      map_size: lines of the map of a latent.
-      frames: of a video.
+      size: the height of a map over the input, as for `drawing.picture`.
+      map_size: the height of a latent's map, in pixels.
+      frames: the frames of a video to show; None for all.
 
-    Returns:
-      For each its quantity, which cross-attend (and head) it is of, and pixels.
+    Yields:
+      The quantity, the cross-attend (and the head), and the pixels.
     """
     for quantity, by_number in self.maps.items():
       for number, values in by_number.items():
@@ -57,7 +57,7 @@ class SegmentMaps:
 
 
 class Mapper:
-  """Makes the maps of a run's model, one example at a time."""
+  """Computes the maps of a run's model, one example at a time."""
 
   def __init__(
     self,
@@ -68,18 +68,18 @@ class Mapper:
     latents: Sequence[int] | None = None,
     quantities: Sequence[str] = ('logits',),
   ):
-    """Checks what is asked for.
+    """Checks the arguments.
 
     Args:
-      run: of a Perceiver.
-      state: trained; of it the parameters and the model's state are kept.
-      cross_attends: 'first', 'second', 'last' or numbers from 1 on; names for
-        what a small model does not have are left out.
-      latents: from 0 on; None: the first `NUM_LATENTS`.
-      quantities: of `QUANTITIES`.
+      run: the run of a Perceiver.
+      state: the trained state; its parameters and model state are kept.
+      cross_attends: 'first', 'second', 'last' or numbers from 1; 'second' is
+        skipped if the model has only one.
+      latents: numbers from 0; None for the first `NUM_LATENTS`.
+      quantities: some of `QUANTITIES`.
 
     Raises:
-      ValueError: if the model has no such thing.
+      ValueError: if the model has no such cross-attend or latent.
     """
     config = run.config
     forward = transform_attention(config, run.task, run.mesh)
@@ -136,7 +136,7 @@ class Mapper:
 
 
 def _numbers(names: Sequence[str], count: int) -> list[int]:
-  """Of cross-attends, from 1 on, each once."""
+  """Returns the numbers of cross-attends from 1, sorted, without repeats."""
   named = {'first': 1, 'second': 2, 'last': count}
   numbers = []
   for name in names:

@@ -7,7 +7,7 @@ from typing import Any
 def table(
   header: Sequence[str], rows: Iterable[Sequence[Any]], aligns: str = ''
 ) -> str:
-  """A table in Markdown.
+  """Returns a table in Markdown.
 
   Args:
     header: the names of the columns.

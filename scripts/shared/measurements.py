@@ -1,4 +1,4 @@
-"""JSON files of measurements, with the command, commit and time of each."""
+"""Writes measurements as JSON, with their command, commit and time."""
 
 import datetime
 import json
@@ -9,7 +9,7 @@ from experiments import storage, telemetry
 
 
 def check(path: str) -> None:
-  """Checks before long work that the file can be written, to a disk.
+  """Checks before long work that the file can be written to a disk.
 
   Raises:
     OSError: if it cannot.
@@ -18,7 +18,7 @@ def check(path: str) -> None:
 
 
 def write(path: str, command: str, facts: dict[str, Any]) -> None:
-  """Writes what the command, a module of scripts, found out."""
+  """Writes the facts that a command, a module of `scripts`, measured."""
   data = {
     'command': ' '.join([f'python -m scripts.{command}', *sys.argv[1:]]),
     'commit': telemetry.commit(),

@@ -1,6 +1,6 @@
-"""Plots as SVG within a page: text and axes take the page's own colour.
+"""Draws plots as inline SVG, whose text and axes take the page's text colour.
 
-They are about as wide as a phone, so that text stays readable there; a page
+They are about as wide as a phone, so that text stays readable there. A page
 puts several side by side where there is room.
 """
 
@@ -19,11 +19,12 @@ import numpy as np
 
 from experiments.history import History
 
-WIDTH, HEIGHT = 4.6, 3.0  # Inches, of 72 units.
-MAX_POINTS = 400  # Of a curve.
-# Okabe and Ito's, which the colour-blind can tell apart, on light and dark.
+WIDTH, HEIGHT = 4.6, 3.0  # Inches of 72 units.
+MAX_POINTS = 400  # Per curve.
+# Okabe and Ito's colours: colour-blind readers can tell them apart, and they
+# suit light and dark pages.
 COLORS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7', '#d55e00', '#56b4e9')
-INK = '#123456'  # Stands for the page's colour of text.
+INK = '#123456'  # Replaced by the page's text colour.
 STYLE: Any = {
   'axes.edgecolor': INK,
   'axes.labelcolor': INK,
@@ -51,7 +52,7 @@ _numbers = itertools.count()
 
 
 def curves(histories: Sequence[History], name: str) -> Markup:
-  """A metric by step: of each run and split."""
+  """Plots a metric by step, with a curve per run and split."""
   with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axis = figure.subplots()
@@ -86,7 +87,7 @@ def curves(histories: Sequence[History], name: str) -> Markup:
 
 
 def throughput(histories: Sequence[History]) -> Markup:
-  """Examples a second by step."""
+  """Plots examples per second by step."""
   with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axis = figure.subplots()
@@ -108,7 +109,7 @@ def throughput(histories: Sequence[History]) -> Markup:
 
 
 def time_shares(shares: Mapping[str, float]) -> Markup:
-  """What the time since the first launch went to, as one bar."""
+  """Plots what the time since the first launch was spent on, as one bar."""
   total = sum(shares.values())
   with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(WIDTH, 1.15))
@@ -132,7 +133,7 @@ def time_shares(shares: Mapping[str, float]) -> Markup:
 def confusion(
   labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
 ) -> Markup:
-  """How often a class (rows) was taken for another (columns)."""
+  """Plots how often a true class (row) was predicted as each class (column)."""
   size = len(names)
   counts = np.zeros((size, size), int)
   np.add.at(counts, (labels, predicted), 1)
@@ -167,7 +168,7 @@ def confusion(
 
 
 def bars(names: Sequence[str], values: Sequence[float], title: str) -> Markup:
-  """Values from 0 to 1 by name, as horizontal bars."""
+  """Plots values from 0 to 1 by name, as horizontal bars."""
   with matplotlib.rc_context(STYLE):
     height = 0.7 + 0.22 * len(names)
     figure = Figure(figsize=(WIDTH, height))
@@ -186,12 +187,12 @@ def bars(names: Sequence[str], values: Sequence[float], title: str) -> Markup:
 
 
 def _plain(text: str) -> str:
-  """Text that matplotlib does not take for mathematics, or for a secret."""
+  """Escapes what matplotlib reads as mathematics or as a hidden label."""
   return text.replace('$', r'\$').lstrip('_') or '–'
 
 
 def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple]:
-  """Points of a curve, not more than can be seen; the last one among them."""
+  """Returns at most MAX_POINTS points of a curve, and its last one."""
   if len(points) <= MAX_POINTS:
     return points
   step = len(points) / MAX_POINTS
@@ -199,7 +200,7 @@ def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple]:
 
 
 def _svg(figure: Figure, description: str, tight: bool = True) -> Markup:
-  """The figure as an element of a page; ids differ from those of others."""
+  """Returns the figure as an element of a page, with ids of its own."""
   if tight:
     figure.tight_layout()
   stream = io.StringIO()

@@ -83,7 +83,7 @@ class History:
       sign = max([self.launches[-1]['time'], *signs])
       return Status(
         'silent',
-        f'Still running, or killed: the last sign of it is {where}, at'
+        f'Still running, or killed: its last sign of life was {where}, at'
         f' {readable(sign)}.',
       )
     if reason == telemetry.FINISHED:

@@ -1,4 +1,4 @@
-"""One HTML page on a run, or on several side by side."""
+"""An HTML page on a run, or on several side by side."""
 
 from collections.abc import Sequence
 import datetime
@@ -37,21 +37,24 @@ def write(
 ) -> epath.Path:
   """Writes the page.
 
+  Pictures are left out as far as the page would be larger than MAX_BYTES.
+
   Args:
-    workdirs: of the runs.
-    output: the file; None: report.html in the run's directory, or here.
-    data_dir: where the runs' data is here; None: where it was.
-    num_maps: examples whose attention is shown, of each run.
-    num_mistakes: examples that were classified wrong, likewise.
+    workdirs: the directories of the runs.
+    output: the file; None for report.html in the run's directory, or in the
+      current one for several runs.
+    data_dir: where the runs' data is here; None for where it was.
+    num_maps: how many examples to show attention maps of, per run.
+    num_mistakes: how many mistakes to show, per run.
 
   Returns:
     The path of the page.
 
   Raises:
     FileNotFoundError: if a directory is not a run's.
-    OSError: if the page could not be written, before it takes any time.
-    ValueError: if its config is none, or the page would be too large even
-      without pictures; some are left out before.
+    OSError: if the page cannot be written, before any long work.
+    ValueError: if a config cannot be read, or the page is too large even
+      without pictures.
   """
   read = [histories.read(workdir) for workdir in workdirs]
   alone = storage.path(workdirs[0]) / FILE
@@ -73,8 +76,8 @@ def write(
   while len(text.encode()) > MAX_BYTES:
     if not page.make_lighter(runs):
       raise ValueError(
-        f'Even without pictures the page would have {len(text.encode())} bytes,'
-        f' more than {MAX_BYTES}: ask for fewer runs.'
+        f'Even without pictures the page has {len(text.encode())} bytes, more'
+        f' than {MAX_BYTES}: name fewer runs.'
       )
     text = template.render(context)
   storage.write(path, text)
@@ -84,7 +87,7 @@ def write(
 def _context(
   read: Sequence[histories.History], runs: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-  """What the template asks for: the runs, and what they have in common."""
+  """Returns the variables of the template."""
   are_several = len(read) > 1
   names = histories.metric_names(read) if are_several else []
   now = datetime.datetime.now(datetime.UTC).isoformat()

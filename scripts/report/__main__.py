@@ -3,8 +3,8 @@
   python -m scripts.report runs/digits
   python -m scripts.report runs/imagenet runs/permuted --output=report.html
 
-The page needs nothing but itself. What cannot be shown, such as pictures where
-the data is gone, it says.
+The page is one file, which loads nothing else. It says what it cannot show,
+such as pictures whose data is gone.
 """
 
 from absl import app, flags
@@ -14,16 +14,18 @@ from scripts import report
 from scripts.shared import command
 
 _OUTPUT = path_flags.define_path(
-  'output', None, f'The page; {report.FILE} in the run, or here for several.'
+  'output',
+  None,
+  f'The file; by default {report.FILE} in the run, or here for several.',
 )
 _DATA_DIR = path_flags.define_path(
-  'data_dir', None, "Where the runs' data is here, if not where it was."
+  'data_dir', None, "Where the runs' data is, if it has moved."
 )
 _MAPS = flags.DEFINE_integer(
-  'maps', 2, 'Examples whose attention maps to show.', lower_bound=0
+  'maps', 2, 'How many examples to show attention maps of.', lower_bound=0
 )
 _MISTAKES = flags.DEFINE_integer(
-  'mistakes', 12, 'Wrong examples to show.', lower_bound=0
+  'mistakes', 12, 'How many mistakes to show.', lower_bound=0
 )
 
 

@@ -1,4 +1,4 @@
-"""What a run is compared with: the paper's row, and the config's own base."""
+"""Compares a run with the paper's row and with the nearest variant."""
 
 from collections.abc import Mapping
 import importlib
@@ -12,7 +12,7 @@ from scripts.sweeping import small_tables
 
 
 def paper(history: History) -> list[tuple[str, str, float, float | None]]:
-  """Table and row, quantity, the paper's figure and ours, if there is one."""
+  """Returns table and row, quantity, the paper's figure, ours or None."""
   evaluations = [r for r in history.metrics if r['split'] != 'train']
   run = tables.Run(history.workdir, history.config, evaluations)
   task = history.config['task'].get('name')
@@ -36,7 +36,7 @@ def paper(history: History) -> list[tuple[str, str, float, float | None]]:
 def _in_small(
   run: tables.Run, task: str
 ) -> list[tuple[str, str, float, float | None]]:
-  """The same for a small variant: of the rows that it stands for."""
+  """Returns the same for a small variant, from the rows it stands for."""
   found = []
   for number in small_tables.SMALL:
     quantity = 'mAP' if number == 3 else 'top-1 %'
@@ -54,10 +54,10 @@ def _in_small(
 
 
 def differences(history: History) -> tuple[str, list[tuple[str, str, str]]]:
-  """The config file and variant that is nearest, and what differs from it.
+  """Finds the config file and variant that differ least from the run's config.
 
   Returns:
-    Its name, and for each key the run's value and the base's.
+    Their name, and each key that differs with the run's value and theirs.
   """
   mine = saved.flat(history.config.to_dict())
   name = history.config['task'].get('name')

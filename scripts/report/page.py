@@ -1,4 +1,4 @@
-"""What the page tells of one run: all that its template asks for."""
+"""The contents of a report on one run: the variables of its template."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -12,25 +12,25 @@ from experiments.history import History
 from scripts.report import comparison, pictures
 from scripts.shared import plots
 
-MAX_MATRIX = 60  # Classes of a confusion matrix that can be read.
-TOO_LARGE = 'Left out, so that the page is not too large.'
-SHOWN = 12  # Classes, or pairs of them, in a list.
-# What the laboratory raises where data or a checkpoint is gone or damaged, or
-# the config is of another version. Anything else is a fault of the code.
+MAX_MATRIX = 60  # The most classes of a readable confusion matrix.
+TOO_LARGE = 'Left out, to keep the page small.'
+SHOWN = 12  # The most classes, or pairs of classes, in a list.
+# Raised if data or a checkpoint is missing or damaged, or the config is of
+# another version. Any other error is a fault of the code.
 _ERRORS = (OSError, ValueError)
 NO_PREDICTIONS = 'No evaluation has left its predictions yet.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """Of a page: what it shows, or why it cannot."""
+  """A part of the page, or the reason why it is missing."""
 
   value: Any = ()
   error: str = ''
 
 
 def _part(make: Callable[[], Any]) -> Part:
-  """What it makes, or the error of the laboratory that it raises."""
+  """Makes a part; an error of _ERRORS becomes the reason why it is missing."""
   try:
     return Part(make())
   except _ERRORS as error:
@@ -44,7 +44,7 @@ def of_run(
   num_maps: int,
   num_mistakes: int,
 ) -> dict[str, Any]:
-  """What the page tells of one run."""
+  """Returns the contents of the report on one run."""
   opened = _part(lambda: saved.open_run(history.workdir, data_dir))
   names: Any = _Numbers()
   if not opened.error:
@@ -86,7 +86,7 @@ def of_run(
 
 
 def make_lighter(runs: Sequence[dict[str, Any]]) -> bool:
-  """Leaves out some of the pictures of all runs; False if there are none."""
+  """Removes some pictures of the runs; returns False if none are left."""
   for name, keep in ('maps', lambda n: n - 1), ('mistakes', lambda n: n // 2):
     most = max(len(run[name].value) for run in runs)
     for run in runs:
@@ -99,7 +99,7 @@ def make_lighter(runs: Sequence[dict[str, Any]]) -> bool:
 
 
 class _Numbers:
-  """Names of classes that nothing is known of."""
+  """Names of unknown classes: their numbers."""
 
   def __getitem__(self, index: int) -> str:
     return str(index)
@@ -110,7 +110,7 @@ def _percent(name: str, value: float) -> str:
 
 
 def _scores(record: dict[str, Any]) -> list[tuple[str, float]]:
-  """What an evaluation measured, the loss last."""
+  """Returns the metrics of an evaluation, the loss last."""
   items = histories.measured(record).items()
   return sorted(items, key=lambda item: item[0] == 'loss')
 
@@ -125,7 +125,7 @@ def _headline(final: dict[str, dict[str, Any]]) -> str:
 
 
 def _cards(history, final, paper, rates, shares) -> list[tuple[str, str, str]]:
-  """(name, value, note) of what matters most."""
+  """Returns (name, value, note) for each figure at the top."""
   cards = []
   for split, record in final.items():
     note = f'step {record["step"]}, {record.get("count", "?")} examples'
@@ -157,7 +157,7 @@ def _cards(history, final, paper, rates, shares) -> list[tuple[str, str, str]]:
 
 
 def _classes(history: History, names: Any) -> dict[str, Any]:
-  """A confusion matrix, or average precisions."""
+  """Returns a confusion matrix, or average precisions."""
   found: dict[str, Any] = {'error': '', 'plots': [], 'confused': []}
   found['precisions'] = history.average_precision
   if history.average_precision:
@@ -211,7 +211,7 @@ def _mistakes(history: History, opened: Part, names: Any, count: int) -> Part:
 
 
 def _step(history: History) -> int:
-  """The step of the evaluation that left the predictions."""
+  """Returns the step of the evaluation that left the predictions."""
   return max((int(p['step']) for p in history.predictions.values()), default=0)
 
 
@@ -226,13 +226,13 @@ def _maps(history: History, opened: Part, names: Any, count: int) -> Part:
 
 
 def _launches(history: History) -> list[dict[str, Any]]:
-  """Each launch with how it ended: what was said before the next one."""
+  """Returns the launches, each with how it ended."""
   rows = []
   last = len(history.launches) - 1
   for i, (launch, reason) in enumerate(
     zip(history.launches, history.reasons(), strict=True)
   ):
-    silence = 'killed' if i < last else 'no word of it: running, or killed'
+    silence = 'killed' if i < last else 'still running, or killed'
     devices = launch.get('devices', [])
     kinds = {kind: devices.count(kind) for kind in devices}
     rows.append(

@@ -1,4 +1,4 @@
-"""What a run got most wrong, and what it looks at, as pictures."""
+"""Pictures of a run's worst mistakes and of its attention maps."""
 
 import base64
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from experiments.history import History
 from scripts.shared import drawing
 from scripts.shared.mapper import Mapper, SegmentMaps
 
-SIZE = 128  # Pixels of what is shown of an example.
+SIZE = 128  # Height of an example, in pixels.
 MAP_SIZE = {'points': 110}  # Or SMALL.
 SMALL = 64
-LATENTS = 8  # Whose maps are shown.
-FRAMES = 4  # Of a video.
+LATENTS = 8  # How many latents' maps are shown.
+FRAMES = 4  # How many frames of a video are shown.
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """An image of a page."""
+  """An image in the page."""
 
   data: str  # The PNG as a data: URI.
   alt: str
@@ -33,11 +33,11 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-  """An example that the model was sure was something else."""
+  """An example with a high loss, and what the model made of it."""
 
   pictures: list[Picture]
   truth: str
-  guesses: list[tuple[str, float]]  # With their scores, the best first.
+  guesses: list[tuple[str, float]]  # Classes with scores, the best first.
   loss: float
   record: int
 
@@ -45,10 +45,11 @@ class Mistake:
 def mistakes(
   run: Experiment, history: History, names: Sequence[str], count: int
 ) -> list[Mistake]:
-  """The examples with the highest loss, of those classified wrong.
+  """Returns the examples with the highest loss, without correct ones.
 
-  Raises what `Task.source` raises, where the data is gone; ValueError where it
-  is not that of the evaluation.
+  Raises:
+    DataNotFoundError: if the data is gone.
+    ValueError: if it is not the data of the evaluation.
   """
   split, display = run.task.eval_splits[0], run.task.display
   predictions = history.predictions[split]
@@ -63,7 +64,8 @@ def mistakes(
     record = int(predictions['record'][i])
     if record >= len(source):
       raise ValueError(
-        f'The split {split!r} has {len(source)} examples here, and no {record}.'
+        f'The split {split!r} has {len(source)} examples, so there is no'
+        f' example {record}: is this the data of the run?'
       )
     example = run.task.eval_example(source[record])
     truth = display.truth(example, names)
@@ -86,7 +88,7 @@ def mistakes(
 def maps(
   run: Experiment, workdir: str, names: Sequence[str], count: int
 ) -> list[tuple[str, list[list[Picture]]]]:
-  """Of some examples the true class, and each segment's attention maps.
+  """Returns the true class and each segment's attention maps of examples.
 
   Raises:
     ValueError: if the model has no cross-attention.

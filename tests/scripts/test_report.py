@@ -43,7 +43,7 @@ def test_it_tells_what_ran_and_how_it_ended(trained, page):
   assert 'Finished, at step 20 of 20.' in text
   assert f'test top1 {100 * metrics["top1"]:.2f} %' in text
   assert f'test loss {metrics["loss"]:.4f}' in text
-  assert 'configs/digits.py:smoke , as it is.' in text
+  assert 'configs/digits.py:smoke , unchanged.' in text
   assert '8 × cpu' in text
   assert 'What was skipped No damaged record.' in text
 
@@ -152,7 +152,9 @@ def test_a_run_without_evaluation(copy):
   write_lines(copy / telemetry.METRICS, trained)
   text = text_of(report.write([str(copy)], num_maps=0))
   assert 'There is no evaluation yet.' in text
-  assert 'Still running, or killed: the last sign of it is step 20 of' in text
+  assert (
+    'Still running, or killed: its last sign of life was step 20 of' in text
+  )
   assert 'No evaluation has left its predictions yet.' in text
   (copy / telemetry.METRICS).unlink()
   text = text_of(report.write([str(copy)], num_maps=0))
@@ -183,7 +185,7 @@ def test_a_run_whose_data_is_gone(copy, monkeypatch):
 def test_a_run_whose_data_is_another(copy, monkeypatch):
   monkeypatch.setattr(Digits, 'source', lambda self, split, data_dir: [{}])
   text = text_of(report.write([str(copy)], num_maps=0))
-  assert "The split 'test' has 1 examples here, and no" in text
+  assert "The split 'test' has 1 examples, so there is no example" in text
 
 
 def test_a_run_of_another_version(copy):
@@ -277,7 +279,7 @@ def test_pictures_are_left_out_of_a_page_that_is_too_large(
     counts.append(page.count('<img'))
   assert 12 < counts[0] < 12 + 2 * 5
   assert counts[1] < 12
-  assert 'Left out, so that the page is not too large.' in page
+  assert 'Left out, to keep the page small.' in page
   monkeypatch.setattr(report, 'MAX_BYTES', 1000)
   with pytest.raises(ValueError, match='Even without pictures'):
     write()

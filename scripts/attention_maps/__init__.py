@@ -1,4 +1,4 @@
-"""The paper's attention maps (Figs. 3, 7 to 31): what latents look at."""
+"""The paper's attention maps (Figs. 3, 7 to 31): where latents look."""
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
@@ -37,21 +37,21 @@ def write(
   """Writes the maps of some inputs.
 
   Args:
-    workdir: of a trained run.
-    files: to read as inputs.
+    workdir: the directory of a trained run.
+    files: the files to read as inputs.
     examples: indices in the evaluation split.
-    output: folder to write to; None: 'attention_maps' in the workdir.
-    data_dir: where the run's data is here; None: where it was.
-    checkpoint: 'latest' or 'best'; None: as the run's config says.
-    window: which of an example, where evaluation averages several.
+    output: the folder to write to; None for 'attention_maps' in the workdir.
+    data_dir: where the run's data is here; None for where it was.
+    checkpoint: 'latest' or 'best'; None for the choice of the run's config.
+    window: which window of an example, if evaluation averages several.
     arrays: whether to write each example's numbers too, as .npz.
-    **choice: as of `Mapper`.
+    **choice: the arguments of `Mapper`.
 
   Returns:
-    The paths of what was written.
+    The paths of the files written.
 
   Raises:
-    ValueError: for what the model or the split does not have.
+    ValueError: if the model or the split lacks what is requested.
     FileNotFoundError: if there is no run, no checkpoint or no data.
     OSError: if the folder cannot be written.
     errors.DamagedRecordError: if a file cannot be read.
@@ -92,7 +92,7 @@ def write(
 def _open(
   run: Experiment, files: Sequence[str], examples: Sequence[int], window: int
 ) -> Iterator[tuple[str, Callable[[], Batch], bool]]:
-  """For each input: a name for its pictures, what loads it, has it a label."""
+  """Yields a file stem, a loader and whether there is a label, per input."""
   task, show = run.task, run.task.display.window
   if examples:
     split = task.eval_splits[0]
@@ -121,7 +121,7 @@ def _open(
 
 
 def _arrays(mapper: Mapper, segments: Sequence[SegmentMaps]) -> dict[str, Any]:
-  """By 'KIND_QUANTITY' [cross-attends, …], with what the axes stand for."""
+  """Returns 'KIND_QUANTITY' [cross-attends, …], and the values of the axes."""
   arrays: dict[str, Any] = {
     'cross_attends': np.array(mapper.cross_attends),
     'latents': np.array(mapper.latents),
@@ -134,7 +134,7 @@ def _arrays(mapper: Mapper, segments: Sequence[SegmentMaps]) -> dict[str, Any]:
 
 
 def parse_latents(text: str | None) -> list[int] | None:
-  """'0-3,8' as [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
+  """Parses '0-3,8' as [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
   if text is None:
     return None
   latents: list[int] = []

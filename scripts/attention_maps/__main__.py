@@ -1,13 +1,13 @@
-r"""Draws what latents look at: the paper's attention maps (Figs. 3, 7 to 31).
+r"""Draws where latents look: the paper's attention maps (Figs. 3, 7 to 31).
 
   python -m scripts.attention_maps --workdir=runs/digits --examples=0,1,2
   python -m scripts.attention_maps --workdir=runs/imagenet cat.jpg dog.jpg \
       --latents=0-15 --cross_attends=first,last --show=logits,mean --arrays
 
-The examples are of the evaluation split, or files. Of each segment of the input
-(an image, or video and sound) there is a PNG with the input and, for each of
-the cross-attends, a map for each of the latents: the logits before the softmax,
-each map in the colours from its least to its most.
+The inputs are files, or examples of the evaluation split. For each segment of
+an input (an image, or video and sound) it writes a PNG with the input and, per
+cross-attend, a map of each latent: the logits before the softmax, coloured from
+the map's minimum to its maximum.
 """
 
 import re
@@ -18,26 +18,33 @@ from experiments import path_flags
 from scripts import attention_maps
 from scripts.shared import command, mapper
 
-_WORKDIR = path_flags.define_path('workdir', None, 'Of the run.', required=True)
+_WORKDIR = path_flags.define_path(
+  'workdir', None, 'The directory of the run.', required=True
+)
 _EXAMPLES = flags.DEFINE_list(
   'examples', [], 'Indices in the evaluation split.'
 )
 _OUTPUT = path_flags.define_path(
-  'output', None, "Folder to write to; 'attention_maps' in the workdir."
+  'output',
+  None,
+  "The folder to write to; by default 'attention_maps' in the workdir.",
 )
 _DATA_DIR = path_flags.define_path(
-  'data_dir', None, "Where the run's data is here, if not where it was."
+  'data_dir', None, "Where the run's data is, if it has moved."
 )
 _CHECKPOINT = flags.DEFINE_enum(
-  'checkpoint', None, ['latest', 'best'], "If not as the run's config says."
+  'checkpoint',
+  None,
+  ['latest', 'best'],
+  "By default, the choice of the run's config.",
 )
 _CROSS_ATTENDS = flags.DEFINE_list(
   'cross_attends',
   list(mapper.DEFAULT_CROSS_ATTENDS),
-  'first, second, last or numbers from 1 on.',
+  'first, second, last or numbers from 1.',
 )
 _LATENTS = flags.DEFINE_string(
-  'latents', None, f'Such as 0-3,8; the first {mapper.NUM_LATENTS} by default.'
+  'latents', None, f'Such as 0-3,8; by default the first {mapper.NUM_LATENTS}.'
 )
 _SHOW = flags.DEFINE_list(
   'show',
@@ -46,7 +53,10 @@ _SHOW = flags.DEFINE_list(
   ' its mean over all latents, laid over the input.',
 )
 _WINDOW = flags.DEFINE_integer(
-  'window', 0, 'Of a clip, where evaluation averages several.', lower_bound=0
+  'window',
+  0,
+  'Which window of a clip, if evaluation averages several.',
+  lower_bound=0,
 )
 _ARRAYS = flags.DEFINE_boolean('arrays', False, 'Write .npz files, too.')
 

@@ -1,4 +1,4 @@
-"""The input and its maps, with titles, on one picture."""
+"""Draws an input and its maps, with titles, in one picture."""
 
 from collections.abc import Sequence
 import math
@@ -10,15 +10,19 @@ from scripts.shared import drawing
 from scripts.shared.drawing import beside, INK, PAPER, under
 from scripts.shared.mapper import SegmentMaps
 
-TITLES = {'mean': 'mean attention'}  # Of quantities, if not their names.
-SIZE = {'image': 224, 'points': 224, 'video': 112}  # Pixels of an input.
+TITLES = {'mean': 'mean attention'}  # Of quantities not titled by name.
+SIZE = {
+  'image': 224,
+  'points': 224,
+  'video': 112,
+}  # Height of an input, in pixels.
 MAP_SIZE = {'image': 112, 'points': 112, 'video': 112}  # Or SMALL.
 SMALL = 80
-MAX_WIDTH = 2200  # Of a row.
+MAX_WIDTH = 2200  # Of a row, in pixels.
 
 
 def panels(segment: SegmentMaps, title: str) -> list[tuple[str, np.ndarray]]:
-  """Pictures with titles: the input, then its maps."""
+  """Returns titles and pictures: the input, then its maps."""
   kind = segment.view.kind
   size = SIZE.get(kind, 160)
   return [
@@ -35,7 +39,7 @@ def panels(segment: SegmentMaps, title: str) -> list[tuple[str, np.ndarray]]:
 def draw(
   panels: Sequence[tuple[str, np.ndarray]], in_rows: bool = True
 ) -> np.ndarray:
-  """Pictures with their titles, in rows or, to be compared, in a column."""
+  """Draws titled pictures in rows or, to compare them, in a column."""
   font = ImageFont.load_default(15)
   margin, title = 14, 24
   rows: list[list[np.ndarray]] = [[]]

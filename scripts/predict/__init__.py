@@ -1,4 +1,4 @@
-"""Classes of people's own files, by a run's checkpoint."""
+"""Classifies users' own files with a run's checkpoint."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,12 +13,12 @@ from experiments import saved
 from scripts.predict import answers, paths
 from scripts.predict.answers import Answer
 
-MAX_BATCH = 32  # Where none is asked for.
+MAX_BATCH = 32  # Unless a batch size is given.
 
 
 @dataclasses.dataclass
 class Counts:
-  """Of files."""
+  """How many files were answered and refused."""
 
   answered: int = 0
   refused: int = 0
@@ -36,26 +36,26 @@ def predict(
   output: TextIO | None = None,
   errors: TextIO | None = None,
 ) -> Counts:
-  """Writes what the run's checkpoint says of the files.
+  """Classifies files with the run's checkpoint and writes the answers.
 
   Args:
-    workdir: of the run.
-    arguments: as of `paths.find`.
-    top: classes to tell of each file, the best first.
-    batch_size: files that are computed at once; None: as in the run's
-      evaluation, but at most MAX_BATCH.
-    checkpoint: 'latest' or 'best'; None: as the run's config says.
+    workdir: the directory of the run.
+    arguments: the files, as for `paths.find`.
+    top: how many classes to write per file, the best first.
+    batch_size: how many files are computed at once; None for the batch size
+      of the run's evaluation, but at most MAX_BATCH.
+    checkpoint: 'latest' or 'best'; None for the choice of the run's config.
     form: 'text' or 'jsonl'.
     lines: standard input, for the argument '-'.
-    output: where answers go; None: standard output.
-    errors: where refusals and the progress go; None: standard error.
+    output: where answers go; None for standard output.
+    errors: where refusals and the progress go; None for standard error.
 
   Returns:
-    How many were answered and refused.
+    How many files were answered and refused.
 
   Raises:
     FileNotFoundError: if there is no run, no checkpoint or no file.
-    ValueError: if the run is none of this version.
+    ValueError: if the run is of another version.
   """
   output, errors = output or sys.stdout, errors or sys.stderr
   run = saved.open_run(workdir, checkpoint=checkpoint)
@@ -101,7 +101,7 @@ def predict(
 
 
 def as_json(answer: Answer) -> str:
-  """A line, in ASCII: bytes of a path that are no UTF-8 are \\udc80 to ff."""
+  """Returns a line in ASCII; bytes outside UTF-8 are \\udc80 to \\udcff."""
   if answer.refusal is not None:
     return json.dumps({'path': answer.path, 'error': answer.refusal})
   predictions = [
@@ -112,7 +112,7 @@ def as_json(answer: Answer) -> str:
 
 
 def as_text(answer: Answer) -> str:
-  """The path, then a line for each class."""
+  """Returns the path, then a line per class."""
   lines = [
     f'{100 * p.score:8.2f} %  {printable(p.name)}' for p in answer.predictions
   ]
@@ -120,7 +120,7 @@ def as_text(answer: Answer) -> str:
 
 
 def printable(text: str) -> str:
-  """Text that does nothing to a terminal: what is no sign is escaped."""
+  """Escapes non-printable characters, which could control a terminal."""
   return ''.join(
     x if x.isprintable() else x.encode('unicode_escape').decode() for x in text
   )

@@ -1,27 +1,26 @@
-"""Classifies people's own files by a run's checkpoint.
+"""Classifies your own files with a run's checkpoint.
 
   python -m scripts.predict --workdir=runs/digits FILE_OR_FOLDER…
   find photos -name '*.jpg' | python -m scripts.predict --workdir=… -
 
-The files are of the run's benchmark: pictures (.jpg, .png, .webp, .gif, .bmp,
-.tif, .avif, .jp2, .ppm), for ModelNet40 meshes and point clouds (.off, .ply,
-.npy), for AudioSet clips (.mp4, .mkv, .webm, .wav). Of folders, also of those
-in them, the files with these suffixes are taken, without following links, and
-how many others there are is said; a file that is named is tried whatever its
-suffix; - reads paths from standard input, one a line.
+The run's benchmark says which files it takes: pictures (.jpg, .png, .webp,
+.gif, .bmp, .tif, .avif, .jp2, .ppm); for ModelNet40, meshes and point clouds
+(.off, .ply, .npy); for AudioSet, clips (.mp4, .mkv, .webm, .wav). A folder
+stands for the files in it and its subfolders that have one of these suffixes;
+links are not followed, and the number of other files is printed. A file named
+directly is tried whatever its suffix. - reads paths from standard input, one
+per line.
 
-Pictures are turned as EXIF says; of several frames or pages the first counts,
-and transparent parts are white. Those for the digits and Fashion-MNIST are
-bright on dark, as the data sets are; of others than square ones the central
-square counts.
+Pictures are rotated as EXIF says. Only the first frame or page counts, and
+transparent parts are white. Pictures for the digits and Fashion-MNIST are
+bright on dark, like the data sets; only their central square counts.
 
-Of a clip the first ten seconds count; a longer one is named on standard error.
+Only the first ten seconds of a clip count; standard error names longer clips.
 
 The answers go to standard output, in the order of the input. --format=jsonl
-has a line {"path", "predictions": [{"class", "name", "score"}, …]} or
-{"path", "error"} for each file. Files that are refused are named on standard
-error. The exit status is 0 if all were answered, 1 if some were refused or
-nothing could be done at all.
+writes a line {"path", "predictions": [{"class", "name", "score"}, …]} or
+{"path", "error"} per file. Standard error names refused files. The exit status
+is 0 if all files were answered, 1 otherwise.
 """
 
 import io
@@ -34,21 +33,28 @@ from experiments import path_flags
 from scripts import predict
 from scripts.shared import command
 
-_WORKDIR = path_flags.define_path('workdir', None, 'Of the run.', required=True)
-_TOP = flags.DEFINE_integer('top', 5, 'Classes to tell.', lower_bound=1)
+_WORKDIR = path_flags.define_path(
+  'workdir', None, 'The directory of the run.', required=True
+)
+_TOP = flags.DEFINE_integer(
+  'top', 5, 'How many classes to print per file.', lower_bound=1
+)
 _BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', None, 'Files that are computed at once.', lower_bound=1
+  'batch_size', None, 'How many files are computed at once.', lower_bound=1
 )
 _CHECKPOINT = flags.DEFINE_enum(
-  'checkpoint', None, ['latest', 'best'], "If not as the run's config says."
+  'checkpoint',
+  None,
+  ['latest', 'best'],
+  "By default, the choice of the run's config.",
 )
 _FORMAT = flags.DEFINE_enum(
-  'format', 'text', ['text', 'jsonl'], 'Of the answers.'
+  'format', 'text', ['text', 'jsonl'], 'The format of the answers.'
 )
 
 
 def main(argv: list[str]) -> None:
-  for stream in (sys.stdout, sys.stderr):  # Which may know few characters.
+  for stream in (sys.stdout, sys.stderr):  # Their encoding may lack characters.
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')
   with command.running():
@@ -62,7 +68,7 @@ def main(argv: list[str]) -> None:
         form=_FORMAT.value,
         lines=sys.stdin.buffer,
       )
-    except BrokenPipeError:  # As by `| head`; Python would flush once more.
+    except BrokenPipeError:  # As with `| head`; Python would flush again.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(1)
   sys.exit(1 if counts.refused else 0)

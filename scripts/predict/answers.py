@@ -1,4 +1,4 @@
-"""What a run's checkpoint says of files, as in evaluation."""
+"""Classifies files with a run's checkpoint, as in evaluation."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
@@ -14,7 +14,7 @@ from scripts.predict.paths import Found
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-  """A class, and how probable it is."""
+  """A class and its probability."""
 
   index: int
   name: str
@@ -23,7 +23,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What is said of a file: the best classes, or why there are none."""
+  """The best classes of a file, or the reason for its refusal."""
 
   path: str
   predictions: tuple[Prediction, ...] = ()
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-  """A run's checkpoint, to ask."""
+  """A run's model with the weights of a checkpoint."""
 
   run: Experiment
   state: TrainState
@@ -41,9 +41,9 @@ class Classifier:
   batch_size: int
 
   def answers(self, files: Iterable[Found]) -> Iterator[Answer]:
-    """Says of each file what it shows, or why it is refused; in their order."""
+    """Yields an answer for each file, in order."""
     step = self._make_step()
-    # A batch is computed while another one is read.
+    # A batch is computed while the next one is read.
     waiting: tuple[list[Answer], Any] | None = None
     for some, batch in self._batches(files):
       result = None
@@ -57,7 +57,7 @@ class Classifier:
       yield from self._join(*waiting)
 
   def _make_step(self) -> Callable[..., Any]:
-    """As that of `evaluate`, for no more than the answers."""
+    """Makes a step like the one of `evaluate`, but for the answers alone."""
 
     def step(params, model_state, batch):
       logits = evaluate.predict(self.run, params, model_state, batch)
@@ -68,10 +68,10 @@ class Classifier:
   def _batches(
     self, files: Iterable[Found]
   ) -> Iterator[tuple[list[Answer], dict[str, np.ndarray] | None]]:
-    """Batches, filled up with zeros, and the files of each.
+    """Yields batches, padded with zeros, with the answers to complete.
 
-    Those that are refused are among them, with no example in the batch. There
-    is none of a file that is refused when no batch is begun.
+    A refused file has an answer but no example in the batch. If it comes while
+    no batch has begun, it is yielded at once, without a batch.
     """
     spec = self.run.task.eval_spec()
     some: list[Answer] = []
@@ -115,7 +115,7 @@ class Classifier:
       yield file.path, record
 
   def _join(self, some: list[Answer], result: Any) -> Iterator[Answer]:
-    """The answers, with what was computed for those that are not refused."""
+    """Yields the answers, with the predictions of the files not refused."""
     rows: Iterator[Any] = iter(())
     if result is not None:
       rows = zip(*map(np.asarray, result), strict=True)
@@ -132,7 +132,7 @@ class Classifier:
 def load(
   run: Experiment, workdir: str, top: int, batch_size: int
 ) -> Classifier:
-  """A run's classifier. Raises what `saved.restore` raises."""
+  """Returns a run's classifier. Raises what `saved.restore` raises."""
   state = saved.restore(run, workdir)
   names = saved.class_names(run, workdir)
   return Classifier(run, state, names, top, batch_size)

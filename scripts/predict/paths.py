@@ -1,4 +1,4 @@
-"""The files that a person names: one by one, in folders, in a list."""
+"""Finds the files that a user names: one by one, in folders, in a list."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ import stat
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """A file, or something in its place that is refused already."""
+  """A path, with the problem if it is refused already."""
 
   path: str
   problem: Exception | None = None
@@ -21,20 +21,20 @@ def find(
   lines: Iterable[bytes],
   skipped: Counter[str],
 ) -> Iterator[Found]:
-  """What the arguments name, in their order.
+  """Yields the files that the arguments name, in order, without opening them.
 
   Args:
-    arguments: files, whatever their suffix; folders, of which the files with
-      one of the suffixes are taken, in folders in them too, sorted by name;
-      and '-' for `lines`.
-    suffixes: in lower case; those of files may be in any.
-    lines: further arguments, one a line.
-    skipped: counts, by suffix, the files in folders that are not taken; hidden
-      ones and links are left out.
+    arguments: files, whatever their suffix; folders, for the files in them and
+      in their subfolders that have one of the suffixes, sorted by name; and
+      '-' for `lines`.
+    suffixes: in lower case; the case of a file's suffix does not matter.
+    lines: further arguments, one per line.
+    skipped: counts by suffix the files in folders that are not taken, without
+      hidden ones and links.
 
-  Returns:
-    Files, which are not opened yet. Links in folders are not followed: those
-    with one of the suffixes are refused.
+  Yields:
+    Files. Links in folders are not followed; those with one of the suffixes
+    are refused.
   """
   for argument in arguments:
     if argument == '-':
@@ -62,7 +62,7 @@ def _find_one(
 def _walk(
   folder: str, suffixes: Sequence[str], skipped: Counter[str]
 ) -> Iterator[Found]:
-  stack = [(folder, True)]  # The next one last; and whether it is a folder.
+  stack = [(folder, True)]  # (path, whether it is a folder), the next one last.
   while stack:
     path, is_folder = stack.pop()
     if not is_folder:

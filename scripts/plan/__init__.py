@@ -1,1 +1,1 @@
-"""What `scripts.plan` consists of."""
+"""Plans memory and time on hardware that is not at hand."""

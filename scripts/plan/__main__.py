@@ -1,14 +1,14 @@
-"""What a config costs on hardware that one does not have.
+"""Plans what a config costs on hardware that is not at hand.
 
   python -m scripts.plan --config=configs/imagenet.py --target=v5e:8x8
   python -m scripts.plan --config=configs/imagenet.py --target=h100:8 \
       --find=batch_size
 
-It compiles the very step that a run takes, for TPUs (v3, v4, v5e, v5p, v6e by
-topology) or GPUs (a100, h100, h200, b200 by number), on any machine: the
-compilers need no device. They plan memory exactly; the time of a TPU program
-is their own estimate, good for choosing between programs, not a promise. A full
-ImageNet step takes them one to two minutes on two CPU cores.
+It compiles the step that a run takes, for TPUs (v3, v4, v5e, v5p, v6e by
+topology) or GPUs (a100, h100, h200, b200 by number). The compilers need no
+device, so any machine will do. They plan memory exactly. The time of a TPU
+program is the compiler's estimate: good for choosing between programs, not a
+promise. A full ImageNet step compiles in one to two minutes on two CPU cores.
 
 The compiler is installed once, into an environment of its own (0.7 GB).
 """
@@ -24,21 +24,21 @@ from scripts.plan import compilation, environment, report, step, targets
 from scripts.shared import command, measurements
 
 _CONFIG = path_flags.define_config(
-  'config', 'configs/imagenet.py', 'What to plan.'
+  'config', 'configs/imagenet.py', 'The config to plan.'
 )
 _TARGET = flags.DEFINE_string('target', 'v5e:8x8', 'KIND:TOPOLOGY or KIND:N.')
-_MODE = flags.DEFINE_enum('mode', 'train', step.MODES, 'Which step.')
+_MODE = flags.DEFINE_enum('mode', 'train', step.MODES, 'Which step to plan.')
 _FIND = flags.DEFINE_enum(
-  'find', None, ['batch_size'], 'Search for the largest that fits.'
+  'find', None, ['batch_size'], 'Search for the largest batch size that fits.'
 )
 _ENVIRONMENT = path_flags.define_path(
-  'environment', None, 'Folder of the compiler; by default in .cache/plan.'
+  'environment', None, 'The folder of the compiler; by default in .cache/plan.'
 )
-_JSON = path_flags.define_path('json', None, 'File to write the plan to.')
+_JSON = path_flags.define_path('json', None, 'The file to write the plan to.')
 
 
 def _compile(target: targets.Target) -> None:
-  """Plans and reports, in the process that can compile."""
+  """Plans and reports; runs in the process that can compile."""
   devices = targets.devices(target)
   config, mode = _CONFIG.value, _MODE.value
   plan: compilation.Plan | None

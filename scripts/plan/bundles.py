@@ -1,11 +1,11 @@
-"""Cycles of TPU kernels, from the programs that they are compiled into.
+"""Counts the cycles of TPU kernels in their compiled programs.
 
-The compiler estimates none for a kernel. But it fixes in advance what the
-chip's units do in each cycle: an instruction word, or bundle, a cycle. So the
-bundles of a kernel's body are the cycles of a step of it, but for waits for
-memory. The compiler notes them if it is told to when it is loaded, and then for
-every operation, which takes minutes: so a process of its own compiles the
-kernels once more, alone.
+The compiler does not estimate the cycles of kernels. But TPU programs are
+scheduled statically, one instruction word, or bundle, per cycle. So the bundles
+of a kernel's body are the cycles of one of its steps, except for waits for
+memory. The compiler dumps bundles only if told so when it is loaded, and then
+for every operation, which takes minutes. So a separate process compiles the
+kernels again, alone.
 """
 
 from collections.abc import Iterator
@@ -31,15 +31,15 @@ _DTYPES = {'float32': 'f32', 'bfloat16': 'bf16'}
 def of_kernels(
   config: ConfigDict, mode: str, target: targets.Target
 ) -> dict[tuple[str, str], int]:
-  """Bundles of a step of each kernel that a config's step calls.
+  """Counts the bundles per step of each kernel that a config's step calls.
 
   Args:
     config: as from a config file.
-    mode: of `step.MODES`.
+    mode: one of `step.MODES`.
     target: a TPU.
 
   Returns:
-    By the kernel's name and the `signature` of its operands.
+    The counts by the kernel's name and the `signature` of its operands.
   """
   with tempfile.TemporaryDirectory() as dump:
     flags = (
@@ -59,7 +59,7 @@ def of_kernels(
 
 
 def signature(shapes: str) -> str:
-  """'f32[8,4]{1,0}, …', as the compiler prints operands, without layouts."""
+  """Removes the layouts from operands as printed: 'f32[8,4]{1,0}, …'."""
   return ', '.join(shape.split('{')[0] for shape in shapes.split('}, '))
 
 
@@ -109,5 +109,5 @@ def _compile_alone(equation: Any, avals: list[Any], device: jax.Device) -> None:
   def kernel(*arrays):
     return equation.primitive.bind(*arrays, **equation.params)
 
-  kernel.__name__ = equation.params['name']  # The dump's file is called so.
+  kernel.__name__ = equation.params['name']  # Names the dump's file.
   jax.jit(kernel).lower(*shapes).compile()

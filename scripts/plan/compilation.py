@@ -1,6 +1,6 @@
-"""The steps of a run, compiled for a target; and the largest batch that fits.
+"""Compiles the steps of a run for a target, and finds the largest batch.
 
-Only a process in an environment of `plan.environment` can do this.
+This works only in a process in an environment of `plan.environment`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,18 +24,18 @@ from scripts.plan import (
   targets,
 )
 
-# The rest is the runtime's: v5e leaves 15.75 of its 16 GiB to a program.
+# The runtime takes the rest: v5e leaves 15.75 of its 16 GiB to a program.
 USABLE = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """Bytes of a device, as the compiler plans them."""
+  """Bytes per device, as planned by the compiler."""
 
   arguments: int
   temporaries: int
   output: int
-  aliased: int  # Of the output: takes the place of arguments.
+  aliased: int  # The output that takes the place of arguments.
 
   @property
   def total(self) -> int:
@@ -48,16 +48,16 @@ class Plan:
 
   target: targets.Target
   mode: str
-  batch_size: int  # Over all devices.
+  batch_size: int  # Of all devices.
   num_devices: int
-  total_steps: int  # Of the config's whole run.
+  total_steps: int  # Of a whole run.
   compile_s: float
-  compiler: str  # With JAX's version and its own.
-  refusal: str = ''  # The compiler's, for want of memory; then it is all.
+  compiler: str  # The versions of JAX and of the compiler.
+  refusal: str = ''  # The compiler's error, if memory does not suffice.
   memory: Memory | None = None
   cost: program.Cost | None = None
-  kernels: Sequence[ptx.Kernel] = ()  # Of a GPU.
-  # Of a step of a TPU's kernel, by instruction.
+  kernels: Sequence[ptx.Kernel] = ()  # For GPUs.
+  # For TPUs: cycles per step of a kernel, by instruction.
   kernel_cycles: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @property
@@ -75,7 +75,7 @@ class Plan:
     return self.num_devices
 
   def milliseconds(self, part: str | None = None) -> float | None:
-    """The compiler's estimate for a step or a part of it, if it makes one."""
+    """Returns the estimated time of a step or a part; None for GPUs."""
     hardware = self.target.hardware
     if self.cost is None or not isinstance(hardware, targets.Tpu):
       return None
@@ -85,7 +85,7 @@ class Plan:
 
 
 def batch_unit(config: ConfigDict, mode: str, num_devices: int) -> int:
-  """What a batch has to be a multiple of."""
+  """Returns the number that must divide a batch size."""
   groups = num_devices // config.train.model_parallel
   return groups * (config.train.accumulate if mode == 'train' else 1)
 
@@ -93,7 +93,7 @@ def batch_unit(config: ConfigDict, mode: str, num_devices: int) -> int:
 def _kernel_cycles(
   cost: program.Cost, config: ConfigDict, mode: str, target: targets.Target
 ) -> dict[str, float]:
-  """Of a step of each kernel, by instruction; a device's cores share it."""
+  """Returns cycles per step of each kernel; a device's cores share them."""
   if not isinstance(target.hardware, targets.Tpu) or not cost.kernels:
     return {}
   counts = bundles.of_kernels(config, mode, target)
@@ -115,18 +115,17 @@ def plan(
   Args:
     config: as from a config file.
     target: what to compile for.
-    devices: `targets.devices` of it.
-    mode: 'train' or 'eval', the step and the section with its batch_size.
-
-  Returns:
-    What the compiler tells.
+    devices: the target's `targets.devices`.
+    mode: 'train' or 'eval': the step, and the section with its batch_size.
 
   Raises:
-    ValueError: what is wrong with the config.
+    ValueError: if something is wrong with the config.
   """
   whole_run = config
   config = ConfigDict(config.to_dict())
-  (other,) = {*step.MODES} - {mode}  # Its batch need not suit these devices.
+  (other,) = {*step.MODES} - {
+    mode
+  }  # Its batch size need not suit these devices.
   config[other].batch_size = batch_unit(config, other, len(devices))
   traced, run = step.trace(config, mode, devices)
   start = time.perf_counter()
@@ -173,10 +172,10 @@ def plan(
 
 
 def largest(fits: Callable[[int], bool], start: int) -> int:
-  """The largest n that fits, to within an eighth of it; 0 if 1 does not.
+  """Returns the largest n that fits, to within a quarter; 0 if 1 does not.
 
-  A trial is a compilation: so it doubles or halves from `start`, then tries
-  quarters of what lies between.
+  Each trial is a compilation. So it doubles or halves from `start`, then tries
+  the quarters in between.
   """
   low = 1 << (max(start, 1).bit_length() - 1)
   if fits(low):
@@ -199,9 +198,9 @@ def find_batch_size(
   mode: str,
   report: Callable[[Plan], None],
 ) -> Plan | None:
-  """The plan of the largest batch that fits, or None; reports each trial.
+  """Returns the plan of the largest batch that fits, or None.
 
-  The search starts from the config's batch.
+  The search starts at the config's batch size; `report` gets each trial.
   """
   config = ConfigDict(config.to_dict())
   unit = batch_unit(config, mode, len(devices))

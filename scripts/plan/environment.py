@@ -1,8 +1,8 @@
-"""An environment for a compiler, beside the one that it is called from.
+"""Installs a compiler into an environment of its own, and runs it there.
 
-With libtpu in the main environment every `jax.devices()` would look for a TPU.
-So compilers are installed into a folder of their own, once, and a process that
-has this folder on its path compiles.
+With libtpu in the main environment, every `jax.devices()` would look for a TPU.
+So each compiler is installed once into its own folder, and a process with this
+folder on its path compiles.
 """
 
 import importlib.metadata
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 INSIDE = 'PERCEIVER_PLAN'  # Set in the process that compiles.
 COMPILERS = ('libtpu', 'jax-cuda12-pjrt')
-# What compilers say of a machine without accelerators.
+# Messages of compilers about a machine without accelerators.
 _NOISE = re.compile(
   r'could not determine TPU|before (InitGoogle|absl::InitializeLog)\(\)'
   r'|Source Location Trace|libtpu_init_utils|cudart_stub'
@@ -29,7 +29,7 @@ _NOISE = re.compile(
 
 
 def inside() -> Path | None:
-  """The folder, in a process that compiles."""
+  """Returns the compiler's folder in a process that compiles, else None."""
   return Path(os.environ[INSIDE]) if INSIDE in os.environ else None
 
 
@@ -39,7 +39,7 @@ def default_folder(platform: str) -> Path:
 
 
 def requirements(platform: str) -> list[str]:
-  """What pip is to install: the compiler that fits the jax that is there."""
+  """Returns the requirements for pip: the compiler of the installed JAX."""
   if platform == 'tpu':
     return [
       requirement.partition(';')[0].strip()
@@ -55,7 +55,7 @@ def requirements(platform: str) -> list[str]:
 
 
 def compiler(folder: Path | None) -> str:
-  """Names what compiles: 'jax 0.12.0.1, libtpu 0.0.50.1', or jax alone."""
+  """Names the compiler: 'jax 0.12.0.1, libtpu 0.0.50.1', or JAX alone."""
   found = {'jax': importlib.metadata.version('jax')}
   if folder is not None:
     found |= _versions(folder)
@@ -63,7 +63,7 @@ def compiler(folder: Path | None) -> str:
 
 
 def _versions(folder: Path) -> dict[str, str]:
-  """The packages of a folder."""
+  """Returns the versions of the packages in a folder."""
   return {
     x.name: x.version
     for x in importlib.metadata.distributions(path=[str(folder)])
@@ -71,9 +71,9 @@ def _versions(folder: Path) -> dict[str, str]:
 
 
 def _check(platform: str, folder: Path) -> None:
-  """Raises ValueError if a folder's compiler is not for the jax that is there.
+  """Raises ValueError if a folder's compiler is not for the installed JAX.
 
-  Another libtpu compiles, too, but not the programs that this jax would run.
+  Another libtpu compiles, too, but not the programs that this JAX would run.
   """
   found = _versions(folder)
   for text in requirements(platform):
@@ -88,11 +88,11 @@ def _check(platform: str, folder: Path) -> None:
 
 
 def install(platform: str, folder: Path) -> None:
-  """Fills the folder, unless it is there: whole or not at all.
+  """Installs the compiler into the folder, unless it exists, atomically.
 
   Raises:
     OSError: if pip fails.
-    ValueError: if what is there is not for the jax that is there.
+    ValueError: if the folder's compiler is not for the installed JAX.
   """
   if folder.exists():
     _check(platform, folder)
@@ -113,28 +113,28 @@ def install(platform: str, folder: Path) -> None:
     try:
       packages.replace(folder)
     except OSError:
-      if not folder.exists():  # Else another process was faster.
+      if not folder.exists():  # Otherwise another process was faster.
         raise
 
 
 def variables(folder: Path) -> dict[str, str]:
-  """The environment of a process that compiles."""
+  """Returns the environment variables of a process that compiles."""
   path = os.pathsep.join(filter(None, [str(folder), os.getenv('PYTHONPATH')]))
   return {
     **os.environ,
     INSIDE: str(folder),
     'PYTHONPATH': path,
     'JAX_PLATFORMS': 'cpu',
-    'JAX_ENABLE_COMPILATION_CACHE': 'false',  # It would leave nothing to read.
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': 'false',  # What trains has them.
-    'TPU_SKIP_MDS_QUERY': '1',  # No cloud is asked what machine this is.
+    'JAX_ENABLE_COMPILATION_CACHE': 'false',  # A cached one has no text.
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': 'false',  # Runs have them.
+    'TPU_SKIP_MDS_QUERY': '1',  # Do not ask a cloud what machine this is.
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # It takes no device: no lock needed.
   }
 
 
 def run(command: list[str], folder: Path) -> int:
-  """Runs a process that compiles, and returns its status."""
+  """Runs a process that compiles; returns its exit status."""
   process = subprocess.Popen(
     command, env=variables(folder), stderr=subprocess.PIPE, text=True
   )

@@ -1,7 +1,7 @@
-"""The compiler's text of a program, parsed: computations and instructions.
+"""Parses the text of a compiled program into computations and instructions.
 
-JAX has no parser for it, and the compilers tell through no other door what
-`program` reads out of it.
+JAX has no parser for it, and no other interface to the cycles, collectives and
+kernels that `program` reads from it.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ _DTYPE_BYTES = {
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """A line of a computation: %name = shape opcode(operands), attributes."""
+  """An instruction: %name = shape opcode(operands), attributes."""
 
   name: str
   shape: str
@@ -28,7 +28,7 @@ class Instruction:
   is_root: bool
 
   def called(self, *keys: str) -> list[str]:
-    """Names of the computations that attributes `keys` name."""
+    """Returns the names of the computations in the attributes `keys`."""
     found = re.findall(
       rf'\b(?:{"|".join(keys)})=(?:{{([^}}]*)}}|(%?[\w.\-]+))', self.attributes
     )
@@ -43,20 +43,20 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """Computations by name, and the source of each stack frame."""
+  """A program: computations by name, and the source of each stack frame."""
 
   computations: dict[str, list[Instruction]]
   entry: str
   sources: dict[str, str]  # 'file:function'.
 
   def origin(self, instruction: Instruction) -> tuple[str, str]:
-    """An instruction's op_name, and its source; '' where there is none."""
+    """Returns an instruction's op_name and source; '' if it has none."""
     frame = _number('stack_frame_id', instruction.attributes)
     return instruction.op_name, self.sources.get(frame, '')
 
 
 def _closing(text: str, start: int) -> int:
-  """Behind the parenthesis that closes the one at `start`."""
+  """Returns the index after the parenthesis that closes the one at `start`."""
   depth = 0
   for match in re.compile(r'[()]').finditer(text, start):
     depth += 1 if match[0] == '(' else -1
@@ -84,11 +84,11 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def parse(text: str) -> Program:
-  """The program of `compiled.as_text()`."""
+  """Parses `compiled.as_text()`."""
   computations: dict[str, list[Instruction]] = {}
   tables: dict[str, dict[str, str]] = defaultdict(dict)
   entry = computation = table = ''
-  # What kernels say of themselves is printed over several lines.
+  # The metadata of kernels spans several lines.
   text = re.sub(
     r'(kernel_metadata=\{)([^}]*)', lambda m: m[1] + ''.join(m[2].split()), text
   )
@@ -113,13 +113,13 @@ def parse(text: str) -> Program:
 
 
 def _number(key: str, text: str) -> str:
-  """'3' of 'key=3'; '' where there is none."""
+  """Returns '3' for 'key=3'; '' if the key is missing."""
   match = re.search(rf'\b{key}=(\d+)', text)
   return match[1] if match else ''
 
 
 def trips(program: Program, loop: Instruction) -> int | None:
-  """How often a loop runs: as noted, or from its condition's constant."""
+  """Returns how often a loop runs: as noted, or its condition's constant."""
   if match := re.search(r'"known_trip_count":{"n":"(\d+)"}', loop.attributes):
     return int(match[1])
   constants = [

@@ -1,4 +1,4 @@
-"""The part of the model that an operation of a compiled program belongs to."""
+"""Assigns the operations of a compiled program to parts of the model."""
 
 import inspect
 from pathlib import Path
@@ -16,9 +16,9 @@ LOOPS = 'loops'
 
 
 def _at(*places: Any) -> str:
-  """Operations at these places of the code: modules, packages, functions.
+  """Returns a pattern for operations in these modules, packages or functions.
 
-  Their paths and names are the code's own, so moving them breaks no rule.
+  It takes paths and names from the objects, so moving code breaks no rule.
   """
   patterns = []
   for place in places:
@@ -33,8 +33,8 @@ def _at(*places: Any) -> str:
 
 
 _LOSS = Task.loss, Task.metrics, Task.scores, Task.outputs
-# The first that matches 'op_name file:function' names the part of the model.
-# Haiku's scopes are in op_name; what has none is told apart by where it is.
+# The first rule that matches 'op_name file:function' names the part. op_name
+# has Haiku's scopes; operations without one are assigned by their source.
 RULES = (
   ('optimiser', r'^state\.opt_state'),
   ('cross-attends', r'\bcross_attend_\d'),
@@ -60,11 +60,11 @@ PARTS = tuple(dict.fromkeys([*(name for name, _ in RULES), OTHER]))
 
 
 def part_of(op_name: str, source: str) -> str | None:
-  """The part of the model that an operation belongs to, if it tells.
+  """Returns the part of the model that an operation belongs to, or None.
 
   Args:
-    op_name: its scope.
-    source: 'file:function' of the frame that it comes from; or ''.
+    op_name: the scope of the operation.
+    source: 'file:function' of its stack frame, or ''.
   """
   where = f'{op_name} {source}'
   return next((name for name, rule in RULES if re.search(rule, where)), None)

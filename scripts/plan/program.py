@@ -1,10 +1,10 @@
-"""What a compiled program takes: cycles by part, collectives, kernels.
+"""Sums up a compiled program: cycles by part, collectives, kernels.
 
-`compiled.cost_analysis()` has FLOPs and bytes of the whole program alone. The
-TPU compiler notes an estimate of its cycles beside nearly every operation;
-`cost` adds them up as the program runs: the body of a loop as often as it is
-run, of a conditional the dearest branch, of a fusion its own figure alone.
-Kernels of ours, Mosaic's and Triton's, have no estimate, nor have collectives.
+`compiled.cost_analysis()` has only FLOPs and bytes of the whole program. But
+the TPU compiler annotates nearly every operation with an estimate of its
+cycles. `cost` adds these as the program runs: a loop's body times its trips,
+the most expensive branch of a conditional, a fusion's own figure. Our kernels
+(Mosaic, Triton) and collectives have no estimate.
 """
 
 from collections import Counter
@@ -25,30 +25,30 @@ _KERNELS = re.compile(r'tpu_custom_call|triton|mosaic_gpu')
 
 
 class Kernel(NamedTuple):
-  """A call of a kernel of ours."""
+  """A call of one of our kernels."""
 
-  name: str  # As `pallas_call` was told, or the scope it is called in.
-  instruction: str  # As the compiler calls it.
+  name: str  # The name given to `pallas_call`, or the scope of the call.
+  instruction: str  # The name given by the compiler.
   part: str  # Of the model.
-  steps: int  # How often its compiled body runs, as our kernels say.
+  steps: int  # How often its compiled body runs, from our metadata.
   operands: str  # Their shapes.
 
 
 @dataclasses.dataclass
 class Cost:
-  """Of one run of a program on one device."""
+  """The cost of one run of a program on one device."""
 
   cycles: Counter[str] = dataclasses.field(default_factory=Counter)  # By part.
   kernels: Counter[Kernel] = dataclasses.field(
     default_factory=Counter
-  )  # How often each is called.
+  )  # Calls of each kernel.
   collectives: Counter[str] = dataclasses.field(
     default_factory=Counter
-  )  # Times, by kind.
+  )  # Counts by kind.
   collective_bytes: Counter[str] = dataclasses.field(
     default_factory=Counter
-  )  # Of their results on a device, by kind.
-  unknown_loops: int = 0  # Of unknown length, counted once.
+  )  # Bytes of their results per device, by kind.
+  unknown_loops: int = 0  # Loops of unknown length, counted once.
 
   def add(self, other: 'Cost', times: int = 1) -> None:
     _add(self.cycles, other.cycles, times)
@@ -58,7 +58,7 @@ class Cost:
     self.unknown_loops += other.unknown_loops
 
   def add_kernels(self, cycles: Mapping[str, float]) -> None:
-    """Adds kernels' cycles of a step, by instruction, to their parts."""
+    """Adds the kernels' cycles per step, by instruction, to their parts."""
     for kernel, calls in self.kernels.items():
       self.cycles[kernel.part] += round(
         calls * kernel.steps * cycles.get(kernel.instruction, 0)
@@ -73,9 +73,9 @@ def _add(mine: Counter[Any], theirs: Counter[Any], times: int) -> None:
 def _part(
   program: Program, instruction: Instruction, known: Mapping[str, str]
 ) -> str | None:
-  """An instruction's part: by scope, a fusion's root, operands.
+  """Returns an instruction's part, by its scope, its fusion's root or operands.
 
-  The compiler's own copies have no scope.
+  Copies that the compiler adds have no scope.
   """
   candidates = [instruction]
   for name in instruction.called('calls'):
@@ -108,14 +108,14 @@ def _kernel(instruction: Instruction, part: str) -> Kernel:
 
 
 def cost(program: Program) -> Cost:
-  """The cost of a run of the whole program."""
+  """Returns the cost of one run of the whole program."""
 
   def of_computation(name: str, part: str, fused: bool) -> Cost:
     total = Cost()
     known: dict[str, str] = {}
     for instruction in program.computations[name]:
       own = _part(program, instruction, known)
-      if own and own != LOOPS:  # What is carried tells nothing of its user.
+      if own and own != LOOPS:  # Carried values do not show who uses them.
         known[instruction.name] = own
       total.add(of_instruction(instruction, own or part, fused))
     return total

@@ -1,4 +1,4 @@
-"""What kernels take of a GPU: registers, spills, programs that fit at once."""
+"""Reports what a GPU kernel uses: registers, spills, programs that fit."""
 
 from collections.abc import Collection
 import dataclasses
@@ -13,37 +13,37 @@ _ENTRY = re.compile(r'\.entry (\w+)\([^{]*?\.reqntid (\d+)', re.DOTALL)
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-  """As ptxas compiles it."""
+  """A kernel as compiled by ptxas."""
 
   name: str
-  registers: int  # Of a thread.
-  spill_bytes: int  # Stored by a thread.
-  programs: int  # On a multiprocessor, as far as registers go.
+  registers: int  # Per thread.
+  spill_bytes: int  # Stored per thread.
+  programs: int  # That fit on a multiprocessor by their registers.
 
 
 def dumping(folder: str) -> dict[str, str]:
-  """Options of a compilation that leaves its kernels in a folder.
+  """Returns compiler options that dump kernels into a folder.
 
-  XLA of jax 0.12 leaves them only if it is asked for them.
+  The XLA of jax 0.12 dumps them only on request.
   """
   return {'xla_dump_to': folder, 'xla_dump_emitter_re': 'ptx'}
 
 
 def programs(registers: int, threads: int) -> int:
-  """How many programs' registers a multiprocessor has: in 256s for a warp."""
+  """Returns how many programs fit; a warp gets registers in units of 256."""
   warp = -(-registers * 32 // 256) * 256
   return targets.REGISTERS // (warp * -(-threads // 32))
 
 
 def parse(output: str, threads: dict[str, int]) -> list[Kernel]:
-  """Kernels in what `ptxas -v` prints.
+  """Parses the kernels in the output of `ptxas -v`.
 
   Args:
-    output: of ptxas.
-    threads: of a program, by kernel.
+    output: the output of ptxas.
+    threads: the threads per program, by kernel.
 
   Returns:
-    One for each entry function.
+    A kernel per entry function.
   """
   kernels = []
   for report in output.split("Compiling entry function '")[1:]:
@@ -64,7 +64,7 @@ def parse(output: str, threads: dict[str, int]) -> list[Kernel]:
 def kernels(
   dump: Path, names: Collection[str], architecture: str, packages: Path
 ) -> list[Kernel]:
-  """The kernels of those names in a compiler's dump."""
+  """Returns the named kernels of a compiler's dump."""
   found: dict[str, Kernel] = {}
   ptxas = packages / 'nvidia' / 'cuda_nvcc' / 'bin' / 'ptxas'
   for path in sorted(dump.glob('*.ptx')):

@@ -1,4 +1,4 @@
-"""A plan as text, and as plain data."""
+"""Formats a plan as text and as plain data."""
 
 from collections import Counter
 from typing import Any
@@ -70,7 +70,7 @@ def _kernels(plan: Plan) -> Counter[tuple[str, str, int, float]]:
 
 
 def as_text(plan: Plan) -> str:
-  """Lines for people."""
+  """Returns the plan as lines of text."""
   lines = [
     f'{plan.mode} step, batch {plan.batch_size}, {plan.target}:'
     f' {plan.num_devices} devices, {plan.batch_size / plan.num_devices:g}'
@@ -98,7 +98,7 @@ def as_text(plan: Plan) -> str:
 
 
 def trial(plan: Plan) -> str:
-  """A line of a search."""
+  """Returns a line about one trial of a search."""
   needed = (
     f'{plan.memory.total / targets.GIB:.2f} GiB'
     if plan.memory
@@ -109,7 +109,7 @@ def trial(plan: Plan) -> str:
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
-  """What JSON can hold."""
+  """Returns the plan as data for JSON."""
   data = vars(plan) | {
     'target': str(plan.target),
     'num_chips': plan.num_chips,

@@ -1,4 +1,4 @@
-"""The steps of a run, traced for devices that need not be there."""
+"""Traces the steps of a run for devices that need not be present."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ MODES = ('train', 'eval')
 def trace(
   config: ConfigDict, mode: str, devices: Sequence[jax.Device]
 ) -> tuple[Any, experiment.Experiment]:
-  """The very step that a run takes, traced; and the experiment that it is of.
+  """Traces the step that a run takes; returns it with its experiment.
 
   Args:
     config: as from a config file.
-    mode: of `MODES`: the step, and the section with its batch_size.
-    devices: all that it is for.
+    mode: one of `MODES`: the step, and the section with its batch_size.
+    devices: all devices to compile for.
 
   Raises:
-    ValueError: what is wrong with the config.
+    ValueError: if something is wrong with the config.
   """
   mesh = sharding.make_mesh(config.train.model_parallel, devices)
   run = experiment.create(config, mesh)

@@ -1,7 +1,8 @@
-"""Hardware that one does not have, as the compilers know it.
+"""Describes hardware to the compilers.
 
-TPUs by the compiler's own topology names. GPUs by a description of the card;
-the figures are those of openxla/xla, xla/backends/gpu/target_config/specs.
+TPUs have topology names that their compiler knows. GPUs need a description of
+the card; its figures are those of openxla/xla in
+xla/backends/gpu/target_config/specs.
 """
 
 from collections.abc import Sequence
@@ -18,42 +19,42 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Tpu:
-  """Of a device: a chip, on v3 one of its two cores."""
+  """Facts of a device: a chip, or on v3 one of its two cores."""
 
   memory: int  # Bytes.
   clock_ghz: float
-  example: str  # A topology, for those who misspell one.
+  example: str  # A topology, for the error message.
   devices_per_chip: int = 1
-  cores: int = 1  # Of a device; they share a kernel's examples.
+  cores: int = 1  # Per device; they share a kernel's examples.
   options: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-  """What the compiler wants to know of a card."""
+  """Facts of a card that its compiler needs."""
 
   name: str
-  compute_capability: int  # Major.
+  compute_capability: int  # The major number.
   cores: int  # Multiprocessors.
   fpus_per_core: int
-  bandwidth: int  # Bytes a second.
+  bandwidth: int  # Bytes per second.
   l2_cache: int
   clock_ghz: float
   memory: int  # Bytes.
-  shared_memory: int  # Of a multiprocessor; a block may take all but 1 KiB.
+  shared_memory: int  # Per multiprocessor; a block may use all but 1 KiB.
 
   @property
   def architecture(self) -> str:
-    """As ptxas calls it."""
+    """The name that ptxas has for it."""
     return f'sm_{self.compute_capability}0' + 'a' * self.is_accelerated
 
   @property
   def is_accelerated(self) -> bool:
-    """Whether it has instructions that later cards need not have."""
+    """Whether it has instructions that later cards may lack."""
     return self.compute_capability >= 9
 
   def description(self) -> str:
-    """GpuTargetConfigProto in text format."""
+    """Returns a GpuTargetConfigProto in text format."""
     extension = 'ACCELERATED_FEATURES' if self.is_accelerated else 'NONE'
     return f"""
       gpu_device_info {{
@@ -88,11 +89,12 @@ class Gpu:
     """
 
 
-REGISTERS = 65536  # Of a multiprocessor, on all of these cards.
-# Clocks of v3 and v4: Jouppi et al., "TPU v4" (ISCA 2023), table 4. Of the
-# others they follow from the peak that Google gives, in bfloat16: 197, 459 and
-# 918 TFLOP/s are 2 FLOPs for each cell of 4 and 8 units of 128 x 128 and 4 of
-# 256 x 256. v4 takes a chip's two cores for one device only if it is told to.
+REGISTERS = 65536  # Per multiprocessor, on all of these cards.
+# The clocks of v3 and v4 are from Jouppi et al., "TPU v4" (ISCA 2023), table 4.
+# The others follow from Google's peaks in bfloat16: 197, 459 and 918 TFLOP/s
+# are 2 FLOPs per cycle and cell, of 4 and 8 units of 128 x 128 and 4 of
+# 256 x 256.
+# v4 treats a chip's two cores as one device only on request.
 TPUS = {
   'v3': Tpu(16 * GIB, 0.94, '4x4', devices_per_chip=2),
   'v4': Tpu(
@@ -156,10 +158,10 @@ GPUS = {
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """A kind of device and how many there are, or how they are connected."""
+  """A kind of device, with the number or topology of devices."""
 
   kind: str
-  size: str  # '8x8' of a TPU, '8' of GPUs.
+  size: str  # '8x8' for TPUs, '8' for GPUs.
 
   def __str__(self) -> str:
     return f'{self.kind}:{self.size}'
@@ -174,7 +176,7 @@ class Target:
 
 
 def parse(text: str) -> Target:
-  """'v5e:8x8' or 'h100:8'. Raises ValueError with what there is."""
+  """Parses 'v5e:8x8' or 'h100:8'. Raises ValueError for unknown targets."""
   kind, _, size = text.partition(':')
   pattern = r'[1-9]\d*(x[1-9]\d*)+' if kind in TPUS else r'[1-9]\d*'
   if kind in {*TPUS, *GPUS} and re.fullmatch(pattern, size):
@@ -188,7 +190,7 @@ def parse(text: str) -> Target:
 
 
 def devices(target: Target) -> Sequence[jax.Device]:
-  """Devices to compile for.
+  """Returns devices to compile for.
 
   Raises:
     ValueError: if the compiler knows no such topology.
@@ -198,7 +200,11 @@ def devices(target: Target) -> Sequence[jax.Device]:
   if isinstance(hardware, Tpu):
     name, platform, options = str(target), 'tpu', dict(hardware.options)
     if math.prod(map(int, target.size.split('x'))) == 1:
-      options['chips_per_host_bounds'] = (1, 1, 1)  # Else a host has four.
+      options['chips_per_host_bounds'] = (
+        1,
+        1,
+        1,
+      )  # By default a host has four.
   else:
     name, platform = f'1x1x{target.size}', 'cuda'
     options = {'topology': name, 'target_config': hardware.description()}

@@ -1,1 +1,1 @@
-"""Times a model in the forms of its cross-attention, and beside its peers."""
+"""Times a model in the forms of its cross-attention, and other Perceivers."""

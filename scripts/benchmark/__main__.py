@@ -6,11 +6,11 @@ r"""Times a config's model in the forms of its cross-attention, side by side.
   python -m scripts.benchmark --config=configs/fashion_mnist.py \
       --batch_size=64 --attention=auto --peers
 
-Each contender has a process of its own, whose peak memory is then its own. On a
-CPU they take turns, A B A B …, so that a drift of the machine's speed meets all
-alike, and a turn is two steps, of which the second counts; on an accelerator
-they run one after the other, because each needs its memory. The input is
-random.
+Each contender runs in its own process, so its peak memory is its own. On a CPU
+the contenders take turns, A B A B …, so that a drift of the machine's speed
+affects all alike; a turn has two steps, of which the second one is timed. On an
+accelerator they run one after the other, because each needs its memory. The
+input is random.
 """
 
 from typing import Any
@@ -24,31 +24,35 @@ from scripts.benchmark.contenders import Contender, on_one_device
 from scripts.shared import command, measurements
 
 _CONFIG = path_flags.define_config(
-  'config', 'configs/imagenet.py', 'Whose model to time.'
+  'config', 'configs/imagenet.py', 'The config whose model to time.'
 )
 _ATTENTION = flags.DEFINE_list(
   'attention', ['plain', 'factored'], 'Values of model.attention.'
 )
-_MODE = flags.DEFINE_list('mode', ['train'], "Of 'forward' and 'train'.")
+_MODE = flags.DEFINE_list('mode', ['train'], "Some of 'forward' and 'train'.")
 _PART = flags.DEFINE_enum(
   'part',
   'model',
   ['model', 'cross_attention'],
-  'The whole model; or one cross-attention without its dense block.',
+  'The whole model, or one cross-attention without its dense block.',
 )
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 1, 'Examples in a step.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 1, 'Examples per step.')
 _DTYPE = flags.DEFINE_enum(
-  'dtype', 'float32', ['float32', 'bfloat16'], 'To compute in.'
+  'dtype', 'float32', ['float32', 'bfloat16'], 'The dtype to compute in.'
 )
-_REPETITIONS = flags.DEFINE_integer('repetitions', 5, 'Timed steps of each.')
+_REPETITIONS = flags.DEFINE_integer(
+  'repetitions', 5, 'Timed steps per contender.'
+)
 _PEERS = flags.DEFINE_bool(
   'peers', False, 'Also time other implementations (extra [peers]).'
 )
-_JSON = path_flags.define_path('json', None, 'File to write the results to.')
+_JSON = path_flags.define_path(
+  'json', None, 'The file to write the results to.'
+)
 
 
 def _as_text(results: list[dict[str, Any]]) -> str:
-  """A table; ratios are to the first row of the same mode."""
+  """Returns a table; ratios are to the first row of the same mode."""
   lines = [
     f'{"":28}{"params":>8}{"compile":>9}{"step":>9}{"ratio":>7}'
     f'{"examples/s":>12}{"GFLOP/s":>9}{"planned":>9}{"peak":>9}{"ratio":>7}'
@@ -71,7 +75,7 @@ def _as_text(results: list[dict[str, Any]]) -> str:
 
 
 def contenders_for(config: ConfigDict) -> list[Contender]:
-  """What the flags ask for. Raises ValueError for what cannot be."""
+  """Returns the requested contenders. Raises ValueError for bad flags."""
   contenders = []
   for mode in _MODE.value:
     if mode not in ('forward', 'train'):
@@ -79,14 +83,14 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
     is_perceiver = config.model.name == 'perceiver'
     if not is_perceiver and _PART.value == 'cross_attention':
       raise ValueError(f'model.name={config.model.name!r} has no such part.')
-    # A baseline has but one form.
+    # A baseline has only one form.
     for form in _ATTENTION.value if is_perceiver else [config.model.name]:
       ours = ConfigDict(config.to_dict())
       if is_perceiver:
         ours.model.attention = form
       ours.model.compute_dtype = _DTYPE.value
       ours.train.batch_size = ours.eval.batch_size = _BATCH_SIZE.value
-      on_one_device(ours)  # Says what is wrong before processes start.
+      on_one_device(ours)  # Raises before processes start.
       contenders.append(
         Contender(form, mode, _BATCH_SIZE.value, _PART.value, ours.to_dict())
       )
@@ -104,14 +108,14 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
 
 def main(argv: list[str]) -> None:
   del argv
-  host_memory.ask_for_large_pages()  # For all contenders, as runs have them.
+  host_memory.ask_for_large_pages()  # As runs have them.
   with command.running('peers'):
     if _JSON.value:
       measurements.check(_JSON.value)
     if _PEERS.value:
       peers.check_installed()
     contenders = contenders_for(_CONFIG.value)
-    # The contenders of the other mode would only take memory meanwhile.
+    # One mode at a time: idle contenders would take memory.
     results = [
       result
       for mode in _MODE.value

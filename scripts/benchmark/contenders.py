@@ -1,4 +1,4 @@
-"""What is timed: a step of a model or of a part of it, on random input."""
+"""Prepares what is timed: a step of a model or of a part, on random input."""
 
 from collections.abc import Callable
 import dataclasses
@@ -18,30 +18,30 @@ from perceiver.ops import cross_attention
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-  """What a process is to time."""
+  """A model or part, and the mode to time it in."""
 
   name: str
   mode: str
   batch_size: int
   part: str
-  config: dict[str, Any]  # Ours; with the form of attention, if it is one.
+  config: dict[str, Any]  # With the form of attention, unless it is a peer.
   peer: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """A step, ready to be timed."""
+  """A step that is ready to be timed."""
 
-  step: Callable[[], None]  # Returns when it is done.
+  step: Callable[[], None]  # Blocks until the step is done.
   parameters: int
-  flops: float  # Of a step, as the paper counts; a backward pass counts two.
+  flops: float  # Per step, as the paper counts; a backward pass is 2 forward.
   compile_s: float
-  compiler_bytes: int | None  # What the compiler plans to hold at once.
+  compiler_bytes: int | None  # The peak memory planned by the compiler.
   note: str = ''
 
 
 def _random(spec: Any) -> Any:
-  """Arrays for a tree of shapes; integers are small enough to be labels."""
+  """Draws arrays for a tree of shapes; integers are small enough for labels."""
   rng = np.random.default_rng(0)
 
   def draw(x):
@@ -68,7 +68,7 @@ def _compile(function: Any, *arguments: Any) -> tuple[Any, float, int]:
 
 
 def on_one_device(config: ConfigDict) -> experiment.Experiment:
-  """A config's experiment. Raises ValueError for what is wrong with it."""
+  """Returns a config's experiment. Raises ValueError for a bad config."""
   return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
 
 
@@ -101,7 +101,7 @@ def _prepare_model(contender: Contender, config: ConfigDict) -> Prepared:
 def _prepare_cross_attention(
   contender: Contender, config: ConfigDict
 ) -> Prepared:
-  """One cross-attention, from queries and byte array to attended values."""
+  """Prepares a cross-attention, from queries and byte array to its output."""
   run = on_one_device(config)
   model, dtype = config.model, jnp.dtype(config.model.compute_dtype)
   _, shapes = models.model_shapes(config)
@@ -149,7 +149,7 @@ def _prepare_cross_attention(
     cost.attention_flops(
       model.num_latents, model.latent_channels, m, c, channels, heads
     )
-    # All but the products with the latents' own layers.
+    # Without the layers that make queries and output of the latents.
     - 2 * 2 * model.num_latents * model.latent_channels * channels
   )
   function = forward
@@ -169,5 +169,5 @@ _PREPARE = {
 
 
 def prepare(contender: Contender) -> Prepared:
-  """Builds and compiles the step of a contender that is ours."""
+  """Builds and compiles the step of one of our own contenders."""
   return _PREPARE[contender.part](contender, ConfigDict(contender.config))

@@ -1,6 +1,6 @@
-"""Other Perceivers that a user might pick, at the size of a config for images.
+"""Builds other Perceivers that users might choose, for a config on images.
 
-They run on CPU PyTorch (extra [peers]) and are only used by the benchmark.
+They run in PyTorch on the CPU (extra [peers]); only the benchmark uses them.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ PACKAGES = ('torch', 'transformers', 'perceiver_pytorch')
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """Of a Perceiver for images, in what the peers can be told."""
+  """The size of a Perceiver for images, in arguments that the peers have."""
 
   grid: tuple[int, int]  # Pixels.
   colors: int
@@ -33,7 +33,7 @@ class Size:
   num_self_attends: int
   num_cross_attends: int
   self_attend_heads: int
-  share: bool  # Weights, of all but the first cross-attend.
+  share: bool  # Share weights, except those of the first cross-attend.
   head: str
 
   @property
@@ -46,7 +46,7 @@ class Size:
 
 
 def size_of(config: ConfigDict) -> Size:
-  """The size of a config's Perceiver. Raises ValueError if no peer has it."""
+  """Returns a config's size. Raises ValueError if no peer can have it."""
   if config.model.name != 'perceiver' or 'num_bands' not in config.task:
     raise ValueError('--peers are for Perceivers on images.')
   _, inputs = models.model_shapes(config)
@@ -71,7 +71,7 @@ def size_of(config: ConfigDict) -> Size:
     raise ValueError('--peers are for Fourier features alone.')
   if size.num_latent_transformers % size.num_cross_attends:
     raise ValueError(
-      '--peers have as many self-attends after each cross-attend:'
+      '--peers need as many self-attends after each cross-attend:'
       f' {size.num_cross_attends} do not divide'
       f' {size.num_latent_transformers} latent Transformers.'
     )
@@ -86,7 +86,7 @@ def check_installed() -> None:
 
 
 def left_out(size: Size) -> dict[str, str]:
-  """The peers that have no such model, and why."""
+  """Returns the peers that have no such model, with the reasons."""
   if size.head == 'mean':
     return {}
   return {'perceiver-pytorch': f'it has no head={size.head!r}'}
@@ -99,7 +99,7 @@ def prepare(name: str, mode: str, batch_size: int, size: Size) -> Prepared:
     name: one of `NAMES`.
     mode: 'forward', or 'train' with AdamW.
     batch_size: images.
-    size: of the model and the images.
+    size: the size of the model and of the images.
   """
   import torch
 
@@ -122,7 +122,7 @@ def prepare(name: str, mode: str, batch_size: int, size: Size) -> Prepared:
       classify(images)
 
   model.train(mode == 'train')
-  # What our count of FLOPs says of it, by the arguments of our own model.
+  # Our count of FLOPs, from the arguments of our own model.
   arguments = dataclasses.asdict(size)
   flops = cost.perceiver_flops(
     arguments | differs, size.num_inputs, size.num_channels
@@ -153,7 +153,7 @@ def _transformers(size: Size) -> Built:
     num_self_attends_per_block=size.num_self_attends,
     num_self_attention_heads=size.self_attend_heads,
     num_cross_attention_heads=1,
-    # Ours attends in the fewer channels of the two.
+    # Ours attends in the smaller number of channels.
     cross_attention_shape_for_attention=(
       'kv' if size.num_channels <= latent_channels else 'q'
     ),
@@ -215,7 +215,7 @@ def _perceiver_pytorch(size: Size) -> Built:
     weight_tie_layers=size.share,
   )
   classify = lambda x: model(x.movedim(1, -1))
-  # Gated: 8 D in and 4 D out, of our 2 D for one.
+  # Gated: 8 D in and 4 D out, where we have 2 D for widening factor 1.
   note = 'gated dense blocks 4 times as wide'
   return model, classify, note, {'widening_factor': 6}
 

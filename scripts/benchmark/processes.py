@@ -1,4 +1,4 @@
-"""A process for each contender, and their turns."""
+"""Times contenders, each in a process of its own."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ from scripts.benchmark.contenders import Contender
 
 
 def _work(contender: Contender, pipe: Any) -> None:
-  """A contender's process: prepares, then times a step for each message."""
+  """Runs in a contender's process: times a step for each message."""
   if contender.peer:
     prepared = peers.prepare(
       contender.name,
@@ -28,27 +28,27 @@ def _work(contender: Contender, pipe: Any) -> None:
     prepared = contenders.prepare(contender)
     platform = jax.default_backend()
     device = jax.devices()[0].device_kind
-  prepared.step()  # Not timed: caches, allocations.
+  prepared.step()  # Not timed: it fills caches and allocates.
   if platform == 'cpu':
     device = f'{os.cpu_count()}-core CPU'
   facts = {**vars(prepared), 'platform': platform, 'device': device}
   del facts['step']
   pipe.send(facts)
   while pipe.recv():
-    # Not timed, for a step of training follows another: while a process waits
-    # for its turn, caches and even the memory that it gave back go cold.
+    # Not timed: in training one step follows another, but while a process waits
+    # for its turn, caches and even the memory that it freed go cold.
     prepared.step()
     start = time.perf_counter()
     prepared.step()
     pipe.send(time.perf_counter() - start)
-  if platform == 'cpu':  # The process's peak; else the device's.
+  if platform == 'cpu':  # The peak of the process, otherwise of the device.
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
   else:
     pipe.send(jax.devices()[0].memory_stats()['peak_bytes_in_use'])
 
 
 class Worker:
-  """A contender's process, seen from this one."""
+  """The handle of a contender's process."""
 
   def __init__(self, contender: Contender):
     """Starts the process and waits until it is ready to be timed."""
@@ -71,7 +71,7 @@ class Worker:
       self._process.join()
       raise ChildProcessError(
         f'{self.contender.name} ({self.contender.mode}) died with status'
-        f' {self._process.exitcode}; -9 is a want of memory.'
+        f' {self._process.exitcode}; -9 means out of memory.'
       ) from None
 
   @property
@@ -83,7 +83,7 @@ class Worker:
     self.times.append(self._receive())
 
   def finish(self) -> dict[str, Any]:
-    """Ends the process and returns what is known of it."""
+    """Ends the process and returns its results, see `measure`."""
     self._pipe.send(False)
     peak_bytes = self._receive()
     self._process.join()
@@ -104,13 +104,13 @@ class Worker:
 def measure(
   contenders: list[Contender], repetitions: int
 ) -> list[dict[str, Any]]:
-  """Times all contenders, in turn where they share the CPU.
+  """Times all contenders, taking turns if they share the CPU.
 
   Returns:
-    For each contender its name, mode, batch_size and parameters; flops of a
-    step in the paper's count; compile_s; step_s, all, and median_s;
-    examples_per_s and flops_per_s; compiler_bytes, the peak that the compiler
-    plans, and peak_bytes, the process's or the device's.
+    For each contender: name, mode, batch_size and parameters; flops per step as
+    the paper counts; compile_s; step_s of all steps and median_s;
+    examples_per_s and flops_per_s; compiler_bytes, the peak planned by the
+    compiler, and peak_bytes, the measured peak of the process or device.
   """
   results, waiting = [], []
   for contender in contenders:

@@ -2,10 +2,10 @@
 
   python -m scripts.benchmark_loader --workers=1,2 --json=loader.json
 
-The bare work is to decode a JPEG and to resize it; the training transform does
+The bare work is to decode and resize a JPEG; the training transform does
 everything up to the array that is batched. They take turns, A B A B …, in one
-process, so that a drift of the machine's speed meets both alike; so do the
-numbers of worker processes. The rates of workers say something only while
+process, so that a drift of the machine's speed affects both alike; so do the
+numbers of worker processes. The rates of workers are meaningful only while
 nothing else runs.
 """
 
@@ -33,12 +33,16 @@ from scripts.shared import command, measurements
 _WORKERS = flags.DEFINE_list(
   'workers', [], 'Numbers of worker processes to time the pipeline with.'
 )
-_REPETITIONS = flags.DEFINE_integer('repetitions', 15, 'Timed turns of each.')
-_IMAGES = flags.DEFINE_integer('images', 64, 'Photographs, all in each turn.')
-_BATCHES = flags.DEFINE_integer(
-  'batches', 40, 'Timed batches for each worker process in each turn.'
+_REPETITIONS = flags.DEFINE_integer(
+  'repetitions', 15, 'Timed turns of each contender.'
 )
-_JSON = path_flags.define_path('json', None, 'File to write the results to.')
+_IMAGES = flags.DEFINE_integer('images', 64, 'Photographs per turn.')
+_BATCHES = flags.DEFINE_integer(
+  'batches', 40, 'Timed batches per worker process and turn.'
+)
+_JSON = path_flags.define_path(
+  'json', None, 'The file to write the results to.'
+)
 
 WIDTH, HEIGHT = 500, 375  # ImageNet's most frequent size.
 SIZE = 224
@@ -46,7 +50,7 @@ BATCH_SIZE = 32
 
 
 def photograph(rng: np.random.Generator) -> bytes:
-  """A JPEG of waves of light, discs and the sensor's noise, about 90 kB."""
+  """Makes a JPEG of waves of light, discs and sensor noise, about 90 kB."""
   y, x = np.mgrid[:HEIGHT, :WIDTH]
   pixels = np.full((HEIGHT, WIDTH, 3), 128.0)
   for _ in range(6):
@@ -67,13 +71,13 @@ def photograph(rng: np.random.Generator) -> bytes:
 
 
 def photographs(count: int) -> list[dict[str, Any]]:
-  """Records as the data source of ImageNet gives them."""
+  """Makes records like those of ImageNet's data source."""
   rng = np.random.default_rng(0)
   return [{'jpeg': photograph(rng), 'label': i} for i in range(count)]
 
 
 def decode_and_resize(data: bytes) -> Image.Image:
-  """The bare work, without any of our code."""
+  """Does the bare work, without any of our code."""
   image = Image.open(io.BytesIO(data))
   return image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
@@ -81,7 +85,7 @@ def decode_and_resize(data: bytes) -> Image.Image:
 def time_transforms(
   records: list[dict[str, Any]], repetitions: int
 ) -> dict[str, Any]:
-  """Seconds an image, medians over turns, of bare work and training."""
+  """Returns seconds per image, medians over turns, of both contenders."""
   task, rng = (
     benchmarks.create(**imagenet.get_config().task),
     np.random.default_rng(0),
@@ -110,7 +114,7 @@ def time_transforms(
 def examples_per_second(
   records: list[dict[str, Any]], num_workers: int, num_batches: int
 ) -> float:
-  """The pipeline's rate, once its processes run and its buffers are in use."""
+  """Measures the pipeline, once its processes run and its buffers are used."""
   batches: Any = pipeline.train_batches(
     benchmarks.create(**imagenet.get_config().task),
     records,
@@ -119,7 +123,7 @@ def examples_per_second(
     num_workers=num_workers,
   )
   with contextlib.closing(batches):
-    for _ in range(4 * num_workers):  # Those that wait in buffers, and more.
+    for _ in range(4 * num_workers):  # More than wait in buffers.
       next(batches)
     start = time.perf_counter()
     for _ in range(num_batches * num_workers):
@@ -134,7 +138,7 @@ def time_workers(
   repetitions: int,
   num_batches: int,
 ) -> list[dict[str, Any]]:
-  """Examples a second for each number of workers; ratios to the first."""
+  """Returns examples per second by number of workers, with ratios."""
   rates: dict[int, list[float]] = {count: [] for count in workers}
   for _ in range(repetitions):
     for count in workers:
@@ -165,7 +169,9 @@ def _measure_and_tell() -> None:
   except ValueError:
     workers = [0]
   if any(count < 1 for count in workers):
-    raise ValueError(f'--workers={_WORKERS.value} must be numbers from 1 on.')
+    raise ValueError(
+      f'--workers={_WORKERS.value} must be numbers of at least 1.'
+    )
   # Before anything takes long.
   if _JSON.value:
     measurements.check(_JSON.value)

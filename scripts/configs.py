@@ -1,3 +1,3 @@
-"""Stands in for a package, as `scripts.experiments` does for another."""
+"""Stands in for the package `configs`, like `scripts.experiments`."""
 
 import experiments as experiments

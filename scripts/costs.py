@@ -1,7 +1,7 @@
-"""What each variant of a config costs: python -m scripts.costs.
+"""Prints what each variant of a config costs: python -m scripts.costs.
 
-FLOPs are the paper's (`perceiver.cost`); training counts three times the
-forward pass. Device-hours suppose a rate, --tflops, in these FLOPs.
+FLOPs follow the paper's rule (`perceiver.cost`); training counts three times
+the forward pass. Device-hours assume a rate, --tflops, in these FLOPs.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from scripts.shared import command
 
 
 def row(module, variant: str, tflops: float) -> str:
-  """'variant  parameters in M  GFLOPs  training FLOPs  device-hours'."""
+  """Returns 'variant  M parameters  GFLOPs  training FLOPs  device-hours'."""
   config = module.get_config(variant)
   params, _ = models.model_shapes(config)
   parameters = cost.count_parameters(params)
@@ -34,7 +34,9 @@ def main(argv: list[str]) -> None:
   del argv
   with command.running():
     if importlib.util.find_spec(f'configs.{_CONFIG.value}') is None:
-      raise ValueError(f'--config={_CONFIG.value}: no configs/NAME.py of it.')
+      raise ValueError(
+        f'--config={_CONFIG.value}: there is no such configs/NAME.py.'
+      )
     module = importlib.import_module(f'configs.{_CONFIG.value}')
     print(f'{"variant":25}{"M par.":>9}{"GFLOPs":>9}{"total":>9}{"hours":>9}')
     for variant in module.VARIANTS:
@@ -42,6 +44,10 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _CONFIG = flags.DEFINE_string('config', 'imagenet', 'configs/NAME.py.')
-  _TFLOPS = flags.DEFINE_float('tflops', 400.0, 'Of a device, in 1e12 FLOP/s.')
+  _CONFIG = flags.DEFINE_string(
+    'config', 'imagenet', 'NAME of configs/NAME.py.'
+  )
+  _TFLOPS = flags.DEFINE_float(
+    'tflops', 400.0, 'The rate of a device, in 1e12 FLOP/s.'
+  )
   app.run(main)

@@ -2,8 +2,7 @@
 
   python -m scripts.draw_model --output=docs/figures/model.svg
 
-The SVG is all of its own: it has both a light and a dark look, and needs no
-font, script or file from elsewhere.
+The SVG has a light and a dark look, and needs no other font, script or file.
 """
 
 import collections
@@ -20,7 +19,7 @@ from experiments import path_flags
 from scripts.shared import command
 
 WIDTH, HEIGHT = 960, 486
-# The three sets of weights have a colour each; boxes of one colour share them.
+# Each of the three sets of weights has a colour; boxes of one colour share it.
 STYLE = """
   text { font-family: -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif;
     font-size: 20px; text-anchor: middle; fill: #24292f }
@@ -58,7 +57,7 @@ STYLE = """
     .learned { fill: #a583f0 }
   }
 """
-# What a photo's few pixels are drawn as: sky, sun, hills and meadow.
+# The pixels of a small photo: sky, sun, hills and meadow.
 PHOTO = (
   '0000000000',
   '0000000110',
@@ -71,17 +70,17 @@ PHOTO = (
   '3322222333',
   '3333333333',
 )
-LEVELS = 5  # Shades of the position features.
-ROW = 132  # The height at which the latents go from left to right.
-BOX = 136  # How tall boxes are.
+LEVELS = 5  # The number of shades of the position features.
+ROW = 132  # The y of the latents' way from left to right.
+BOX = 136  # The height of boxes.
 STRIP = (200, 324, 744, 80)  # The byte array: left, top, width and height.
 
 
 def draw(config: ConfigDict) -> str:
-  """The picture of a Perceiver on images, with Fourier features, as an SVG.
+  """Draws a Perceiver on images, with Fourier features, as an SVG.
 
   Args:
-    config: of the paper's model, as from `configs.imagenet`.
+    config: the config of the paper's model, as from `configs.imagenet`.
 
   Returns:
     The text of the file.
@@ -118,7 +117,7 @@ def draw(config: ConfigDict) -> str:
 
 
 def _way_of_the_latents(model: ConfigDict, task: ConfigDict) -> list[str]:
-  """From left to right, at the height of `ROW`."""
+  """Draws the latents' way from left to right, at `ROW`."""
   latents = f'{model.num_latents:,} × {model.latent_channels:,}'
   return [
     *_latent_array(38, ROW - 52),
@@ -165,7 +164,7 @@ def _what_is_shared(model: ConfigDict) -> list[str]:
 
 
 def _input(task: ConfigDict) -> list[str]:
-  """The byte array, which all cross-attends see."""
+  """Draws the photo and the byte array, which all cross-attends see."""
   num_pixels, position_channels = _sizes(task)
   return [
     *_photo(27, STRIP[1] - 10, 10),
@@ -194,7 +193,7 @@ def _input(task: ConfigDict) -> list[str]:
 
 
 def _sizes(task: ConfigDict) -> tuple[int, int]:
-  """M and, besides RGB, C: a position, its sines and cosines on both axes."""
+  """Returns M, and C without RGB: position, sines and cosines on both axes."""
   return task.image_size**2, 2 * (2 * task.num_bands + 1)
 
 
@@ -213,7 +212,7 @@ def _arrow(x0: float, y0: float, x1: float, y1: float) -> str:
 def _box(
   left: float, width: float, style: str, name: tuple[str, ...], note: str = ''
 ) -> list[str]:
-  """A box around the latents' way, with a name in lines and a note below."""
+  """Draws a box with a name in lines and a note below."""
   middle = left + width / 2
   lines = [*((text, 'name') for text in name), *([(note, '')] if note else [])]
   top = ROW - 28 * (len(lines) - 1) / 2 + 7
@@ -230,7 +229,7 @@ def _box(
 def _cells(
   shades: Iterable[tuple[str, float, float]], width: float, height: float
 ) -> list[str]:
-  """Cells at (attributes, left, top); those of the same look are one path."""
+  """Draws cells at (attributes, left, top); equal attributes share a path."""
   paths: dict[str, list[str]] = collections.defaultdict(list)
   for look, x, y in shades:
     paths[look].append(f'M{x:g} {y:g}h{width:g}v{height:g}h{-width:g}z')
@@ -241,7 +240,7 @@ def _cells(
 
 
 def _latent_array(left: float, top: float) -> list[str]:
-  """Learned numbers: shades with no pattern, the same each time."""
+  """Draws learned numbers: irregular shades, the same each time."""
   shade = lambda i, j: (7 * i * i + 5 * j * j + 3 * i * j) % LEVELS
   return _cells(
     (
@@ -271,7 +270,7 @@ def _photo(left: float, top: float, size: float) -> list[str]:
 
 
 def _byte_array() -> list[str]:
-  """The photo's pixels in a row, each above its position features."""
+  """Draws the photo's pixels in a row, each above its position features."""
   left, top, length, height = STRIP
   pixels = [(i, j) for j in range(len(PHOTO)) for i in range(len(PHOTO[j]))]
   width = length / len(pixels)

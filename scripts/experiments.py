@@ -1,6 +1,6 @@
-"""Stands in for a package where a script is started as a file.
+"""Stands in for a package if a script is started as a file.
 
-`python scripts/report.py` finds this in the place of the package `experiments`;
+`python scripts/export.py` imports this instead of the package `experiments`;
 see `experiments.experiments`.
 """
 

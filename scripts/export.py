@@ -1,13 +1,13 @@
-r"""Writes a run's model for others: weights, what they need, and a card.
+r"""Exports a run's model: its weights, config and model card.
 
   python -m scripts.export runs/digits exports/digits
   python -m scripts.export --from=vision-perceiver-fourier exports/fourier
 
 The folder gets model.safetensors, without the optimiser's state; config.json,
-which says the model and its input; and README.md, a model card whose licence is
-to be filled in. `perceiver.from_pretrained` loads it, with nothing of this
+which describes the model and its input; and README.md, a model card whose
+licence you fill in. `perceiver.from_pretrained` loads the folder without this
 laboratory, and `--config.train.init_from` starts a run from it. --from converts
-a folder of transformers' Perceivers for images instead.
+a folder with one of transformers' Perceivers for images instead.
 """
 
 import dataclasses
@@ -38,16 +38,16 @@ def export(
   """Exports a run's checkpoint.
 
   Args:
-    workdir: of the run.
-    folder: to write, which does not exist yet, or is empty.
-    dtype: of the weights in the file, see `weight_files.DTYPES`.
-    checkpoint: 'latest' or 'best'; None: as the run's config says.
+    workdir: the directory of the run.
+    folder: the folder to write, which must be empty or not exist.
+    dtype: the dtype of the weights in the file, of `weight_files.DTYPES`.
+    checkpoint: 'latest' or 'best'; None for the choice of the run's config.
 
   Raises:
     FileNotFoundError: if there is no run or no checkpoint.
-    FileExistsError: if the folder has something in it.
+    FileExistsError: if the folder is not empty.
     OSError: if it cannot be written.
-    ValueError: if the run is none of this version, or its model no Perceiver.
+    ValueError: if the run is of another version, or not of a Perceiver.
   """
   _check(folder)
   run = saved.open_run(workdir, checkpoint=checkpoint)
@@ -70,18 +70,18 @@ def export(
 
 
 def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
-  """Writes a folder of transformers' as one of ours.
+  """Converts a folder of transformers to one of ours.
 
   Args:
-    source: as `perceiver.from_pretrained` takes.
-    folder: as of `export`.
-    dtype: likewise.
+    source: the folder, as for `perceiver.from_pretrained`.
+    folder: as for `export`.
+    dtype: as for `export`.
 
   Raises:
-    FileExistsError: if the folder has something in it.
+    FileExistsError: if the folder is not empty.
     OSError: if it cannot be written.
     FileNotFoundError: if there is no such source.
-    ValueError: what is wrong with it.
+    ValueError: if something is wrong with it.
   """
   _check(folder)
   config, tensors = exports.read(source)
@@ -96,13 +96,13 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
 
 
 def _check(folder: str) -> None:
-  """Raises OSError if it cannot be written, before it takes any time."""
+  """Raises OSError, before any long work, if the folder cannot be written."""
   weight_files.check_is_free(storage.local(folder))
   storage.check_folder(storage.path(folder).absolute().parent)
 
 
 def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:
-  """What config.json says of a run's model and its input."""
+  """Returns the contents of config.json: a run's model and its input."""
   choices = {*exports.CHOICES, 'mesh', 'name'}
   model = {
     x.name: run.config.model.get(x.name, x.default)
@@ -120,7 +120,7 @@ def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:
 
 
 def _history(run: Experiment, workdir: str, step: int) -> str:
-  """What the run says of itself, in Markdown."""
+  """Describes how the model was trained, in Markdown."""
   launch = telemetry.read_records(workdir, telemetry.LAUNCHES)[-1]
   found = [
     summary(record['split'], _metrics(record))
@@ -128,7 +128,7 @@ def _history(run: Experiment, workdir: str, step: int) -> str:
     if record['step'] == step and record['split'] in run.task.eval_splits
   ]
   config = run.config.to_dict()
-  del config['data']  # Of the machine, not of the model.
+  del config['data']  # It describes the machine, not the model.
   devices = launch['devices']
   rows = {
     'Task': f'`{run.config.task.name}`, {run.task.num_classes} classes',
@@ -158,7 +158,7 @@ def _metrics(record: dict[str, Any]) -> dict[str, Any]:
 def _card(name: str, parameters: int, dtype: str, history: str) -> str:
   return f"""\
 ---
-license: # Fill in, of the weights.
+license: # Fill in: the licence of the weights.
 library_name: perceiver-haiku
 tags: [perceiver, jax, haiku]
 ---
@@ -175,10 +175,10 @@ A Perceiver of {parameters / 1e6:.3g} M parameters, stored in {dtype}.
 import perceiver
 
 model = perceiver.from_pretrained('{name}')
-logits = model(inputs)  # [B, classes]; as model.class_names has them.
+logits = model(inputs)  # [B, classes], in the order of model.class_names.
 ```
 
-`config.json` says what the inputs are.
+`config.json` describes the inputs.
 
 ## Licence
 
@@ -195,7 +195,7 @@ def main(argv: list[str]) -> None:
     arguments = list(map(storage.expand, arguments, expected))
     if _FROM.value:
       if _CHECKPOINT.value:
-        raise ValueError('--checkpoint is of runs, not of --from.')
+        raise ValueError('--checkpoint is for runs, not for --from.')
       convert(_FROM.value, arguments[0], dtype=_DTYPE.value)
     else:
       workdir, folder = arguments
@@ -205,12 +205,15 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   _FROM = path_flags.define_path(
-    'from', None, "A folder of transformers' to convert, instead of a run."
+    'from', None, 'A folder of transformers to convert, instead of a run.'
   )
   _DTYPE = flags.DEFINE_enum(
-    'dtype', 'float32', sorted(weight_files.DTYPES), 'Of the weights.'
+    'dtype', 'float32', sorted(weight_files.DTYPES), 'The dtype of the weights.'
   )
   _CHECKPOINT = flags.DEFINE_enum(
-    'checkpoint', None, ['latest', 'best'], "If not as the run's config says."
+    'checkpoint',
+    None,
+    ['latest', 'best'],
+    "By default, the choice of the run's config.",
   )
   app.run(main)

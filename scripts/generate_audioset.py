@@ -1,4 +1,4 @@
-"""Generates clips and CSVs, a stand-in for AudioSet that needs no download.
+"""Generates clips and CSVs that stand in for AudioSet, without a download.
 
 python -m scripts.generate_audioset --output=data/events
 """
@@ -25,11 +25,13 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _OUTPUT = path_flags.define_path('output', 'data/events', 'To write to.')
+  _OUTPUT = path_flags.define_path(
+    'output', 'data/events', 'The folder to write.'
+  )
   _NUM_TRAIN = flags.DEFINE_integer(
-    'num_train', 400, 'Clips to train on.', lower_bound=1
+    'num_train', 400, 'How many clips to train on.', lower_bound=1
   )
   _NUM_EVAL = flags.DEFINE_integer(
-    'num_eval', 120, 'Clips to evaluate on.', lower_bound=1
+    'num_eval', 120, 'How many clips to evaluate on.', lower_bound=1
   )
   app.run(main)

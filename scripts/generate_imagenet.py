@@ -1,8 +1,8 @@
-"""Writes a small stand-in for ImageNet, to try what reads the real one.
+"""Generates a small stand-in for ImageNet, to test what reads ImageNet.
 
   python -m scripts.generate_imagenet --data_dir=/data/mini_imagenet
 
-It has 12 classes, in data_dir's folders/, flat/ and tfds/: each is a data.dir
+It has 12 classes. Each of folders/, flat/ and tfds/ in data_dir is a data.dir
 for configs/imagenet.py.
 """
 
@@ -24,9 +24,13 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   _DATA_DIR = path_flags.define_path(
-    'data_dir', None, 'Folder to write.', required=True
+    'data_dir', None, 'The folder to write.', required=True
   )
-  _NUM_TRAIN = flags.DEFINE_integer('num_train', 240, 'Images to train on.')
-  _NUM_EVAL = flags.DEFINE_integer('num_eval', 60, 'Images to validate on.')
-  _SEED = flags.DEFINE_integer('seed', 0, 'Of the images.')
+  _NUM_TRAIN = flags.DEFINE_integer(
+    'num_train', 240, 'How many images to train on.'
+  )
+  _NUM_EVAL = flags.DEFINE_integer(
+    'num_eval', 60, 'How many images to validate on.'
+  )
+  _SEED = flags.DEFINE_integer('seed', 0, 'The seed of the images.')
   app.run(main)

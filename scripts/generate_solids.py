@@ -1,4 +1,4 @@
-"""Generates standin.zip, a stand-in for ModelNet40.zip that needs no download.
+"""Generates an archive that stands in for ModelNet40.zip, without a download.
 
 python -m scripts.generate_solids --output=data/solids.zip
 """
@@ -21,5 +21,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _OUTPUT = path_flags.define_path('output', 'data/solids.zip', 'To write to.')
+  _OUTPUT = path_flags.define_path(
+    'output', 'data/solids.zip', 'The archive to write.'
+  )
   app.run(main)

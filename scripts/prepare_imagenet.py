@@ -2,9 +2,10 @@
 
   python -m scripts.prepare_imagenet --manual_dir=/downloads --data_dir=/data
 
-In --manual_dir must be ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar,
-which image-net.org gives to those who sign up. Afterwards /data is the data.dir
-of configs/imagenet.py. TensorFlow is installed for this alone, apart.
+--manual_dir must have ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar,
+which image-net.org gives to registered users. Afterwards /data is the data.dir
+of configs/imagenet.py. TensorFlow, which only this needs, is installed
+separately.
 """
 
 from absl import app
@@ -27,14 +28,14 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   _MANUAL_DIR = path_flags.define_path(
-    'manual_dir', None, 'Where the tars are.', required=True
+    'manual_dir', None, 'The folder with the tars.', required=True
   )
   _DATA_DIR = path_flags.define_path(
-    'data_dir', None, 'Where to write imagenet2012/.', required=True
+    'data_dir', None, 'The folder to write imagenet2012/ to.', required=True
   )
   _ENVIRONMENT = path_flags.define_path(
     'environment',
     None,
-    'Where TensorFlow is installed, and kept; by default a temporary folder.',
+    'Where to install and keep TensorFlow; by default a temporary folder.',
   )
   app.run(main)

@@ -2,9 +2,9 @@
 
   python -m scripts.prepare_modelnet40 --source=ModelNet40.zip --data_dir=data
 
-The archive is read in place. --dataset=modelnet40_hdf5 takes the point sets of
-modelnet40_ply_hdf5_2048.zip instead, --dataset=solids what
-scripts/generate_solids.py makes. Interrupted, it starts anew.
+The archive is not unpacked. --dataset=modelnet40_hdf5 reads the point sets of
+modelnet40_ply_hdf5_2048.zip instead, --dataset=solids the archive of
+scripts/generate_solids.py. If interrupted, it starts again.
 """
 
 from absl import app, flags
@@ -27,12 +27,15 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   _DATASET = flags.DEFINE_enum(
-    'dataset', 'modelnet40', sorted(source.DATASETS), 'What to prepare.'
+    'dataset', 'modelnet40', sorted(source.DATASETS), 'The data set to prepare.'
   )
   _SOURCE = path_flags.define_path(
-    'source', None, 'The zip archive, not unpacked.', required=True
+    'source', None, 'The zip archive.', required=True
   )
   _DATA_DIR = path_flags.define_path(
-    'data_dir', None, "To write to; the config's data.dir.", required=True
+    'data_dir',
+    None,
+    "The folder to write; the config's data.dir.",
+    required=True,
   )
   app.run(main)

@@ -10,11 +10,12 @@ import shutil
 import matplotlib
 import pytest
 
+from configs import imagenet
 from experiments import history, nonfinite, telemetry, train
 from experiments.benchmarks.digits import Digits
 from experiments.errors import DataNotFoundError
 from scripts import report
-from scripts.report import pictures
+from scripts.report import comparison, pictures
 from scripts.shared import plots
 from scripts.sweeping import figures
 
@@ -212,6 +213,22 @@ def test_a_run_without_checkpoints_or_with_damaged_files(copy):
   text = text_of(report.write([str(copy)]))
   assert 'No checkpoints in' in text
   assert 'predictions_test.npz' in text
+
+
+def test_a_paper_run_stands_beside_its_row(copy):
+  config = imagenet.get_config('permuted')
+  (copy / telemetry.CONFIG).write_text(
+    json.dumps(config.to_dict(), default=str)
+  )
+  shown = history.read(str(copy))
+  ours = 100 * shown.final()['test']['top1']
+  (row,) = [x for x in comparison.paper(shown) if x[1] == 'top-1 %']
+  assert row == (
+    'Table 2, permuted',
+    'top-1 %',
+    78.0,
+    pytest.approx(ours),
+  )
 
 
 def test_what_is_written_into_a_run_stays_text(browser, copy):

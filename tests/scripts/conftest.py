@@ -1,4 +1,4 @@
-"""The browser, for tests of what is to be looked at."""
+"""The browser, for tests of pages."""
 
 import pytest
 
@@ -8,13 +8,13 @@ from tests.devtools import find_or_skip
 
 @pytest.fixture(scope='session')
 def chromium():
-  """One process for all tests; skips or fails them where there is none."""
+  """Starts one process for all tests; skips or fails them without one."""
   with Browser(find_or_skip()) as process:
     yield process
 
 
 @pytest.fixture
 def browser(chromium):
-  """See tests/browser.py; the pages that a test opens are closed after it."""
+  """Returns a `Browser`, whose pages are closed after the test."""
   yield chromium
   chromium.close_sessions()

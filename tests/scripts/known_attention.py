@@ -1,4 +1,4 @@
-"""Runs whose attention is known, because their weights are set by hand.
+"""Makes runs with known attention: their weights are set by hand.
 
 All elements x̂ of the normed input are about equally long, so that none meets
 the query q = x̂_m better than x̂_m itself: there the logits have their maximum.

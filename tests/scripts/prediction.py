@@ -1,4 +1,4 @@
-"""What people would ask `scripts.predict`, and files to ask it about."""
+"""Asks `scripts.predict`, and makes files to ask it about."""
 
 import io
 import json
@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 def ask(workdir, *arguments, form='jsonl', **settings):
-  """The counts, the answers (of JSON: by line) and what is said of refusals."""
+  """Returns counts, answers (JSON is parsed by line) and standard error."""
   output, errors = io.StringIO(), io.StringIO()
   counts = predict.predict(
     str(workdir),
@@ -46,7 +46,7 @@ def digit(record):
 
 
 def bomb(width=60_000, height=60_000):
-  """A PNG file whose header says so, with nothing in it."""
+  """Returns a PNG file whose header has this size, without any content."""
   chunks = b''
   size = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
   for name, data in (
@@ -60,7 +60,7 @@ def bomb(width=60_000, height=60_000):
 
 
 def check_agreement(run, workdir, split, paths, **settings):
-  """Files of all records of a split get what evaluation says of them."""
+  """Checks that files of all records get the answers of evaluation."""
   saved.evaluate_checkpoint(run, str(workdir))
   with np.load(workdir / f'predictions_{split}.npz') as file:
     expected = dict(file)
@@ -74,5 +74,5 @@ def check_agreement(run, workdir, split, paths, **settings):
     assert [p['class'] for p in found] == expected['classes'][i].tolist()
     assert [p['name'] for p in found] == [names[p['class']] for p in found]
     scores = [p['score'] for p in found]
-    # Batches of another size, in float32.
+    # Batches of another size, in float32, round differently.
     np.testing.assert_allclose(scores, expected['scores'][i], atol=1e-5)

@@ -1,4 +1,4 @@
-"""Attention maps through the whole script, where the attention is known."""
+"""Attention maps of the whole script show attention that is known."""
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ from tests.scripts import known_attention, untrained
 from tests.scripts.known_attention import CASES, clip, digit
 
 
-# Of pixels in an order of their own, and of what is no grid.
+# Pixels in a permuted order, and elements without a grid.
 @pytest.mark.parametrize('case', quick.only(['permuted', 'points'], CASES))
 def test_the_maximum_is_where_the_model_looks(case, tmp_path):
   make, config, settings, places = CASES[case]
@@ -25,7 +25,7 @@ def test_the_maximum_is_where_the_model_looks(case, tmp_path):
   ((_, record),) = task.file_reader.read([path])
   window = task.display.window(task.eval_example(record), 0)
   views = task.display.views(window)
-  # Elements of the segments in turn, in the order that the model has them.
+  # The elements of all segments, in the model's order.
   targets, offset = [], 0
   for view in views:
     order = np.arange(np.prod(view.grid)) if view.order is None else view.order

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says; its figures are asserted nowhere."""
+"""The benchmark measures what it says; no time is asserted."""
 
 import importlib.util
 import json
@@ -25,11 +25,11 @@ def run(*arguments, config='configs/digits.py:smoke'):
 
 @pytest.fixture
 def in_threads(monkeypatch):
-  """Contenders get a thread each; a process takes seconds to start."""
+  """Runs contenders in threads; a process takes seconds to start."""
 
   def pipe():
     ours, theirs = multiprocessing.Pipe()
-    theirs.close = lambda: None  # Here it is the contender's own.
+    theirs.close = lambda: None  # The contender uses it in this process.
     return ours, theirs
 
   context = types.SimpleNamespace(Pipe=pipe, Process=threading.Thread)
@@ -72,7 +72,7 @@ def test_each_contender_is_measured(in_threads, tmp_path, part):
 
 @pytest.mark.slow
 def test_a_baseline_is_measured_in_a_process_of_its_own():
-  """And the command speaks of no backend that is not there."""
+  """The command does not mention backends that are missing, either."""
   result = subprocess.run(
     [
       *(sys.executable, '-m', 'scripts.benchmark', '--mode=forward'),

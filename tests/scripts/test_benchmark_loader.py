@@ -1,4 +1,4 @@
-"""The loader's benchmark measures what it says; no figure is asserted."""
+"""The benchmark of the loader measures what it says; no time is asserted."""
 
 import json
 

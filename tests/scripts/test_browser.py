@@ -1,4 +1,4 @@
-"""What tests/browser.py finds is what small pages were made to have."""
+"""tests/browser.py finds the flaws that small pages were given."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_requests_are_reported_and_fail(show):
   )
   names = sorted(url.rpartition('/')[2] for url in page.requests)
   assert names == ['gone.js', 'x.png', 'y', 'z']
-  # Not refused: nobody was asked, not even on this machine.
+  # Not refused: no host was asked, not even this machine.
   assert sum('ERR_NAME_NOT_RESOLVED' in error for error in page.errors) == 3
 
 
@@ -82,7 +82,9 @@ def test_contrast_is_what_the_picture_has(show):
   assert list(ratios) == ['black .', 'white', 'grey', 'under']
   assert ratios['black .'] == pytest.approx(21)
   assert ratios['white'] == ratios['under'] == 1
-  assert ratios['grey'] == pytest.approx(4.48, abs=0.01)  # As WCAG has #777.
+  assert ratios['grey'] == pytest.approx(
+    4.48, abs=0.01
+  )  # The value for #777 in WCAG.
 
 
 def test_the_dark_scheme_is_preferred_where_asked_for(show):

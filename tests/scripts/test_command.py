@@ -1,4 +1,4 @@
-"""Commands that are started wrongly, or without a device: one line."""
+"""A command that is started wrongly, or without a device, prints one line."""
 
 import ast
 import os
@@ -23,7 +23,7 @@ OURS = {'configs', 'experiments', 'scripts'}
 
 
 def first_of_ours(path):
-  """The first of this checkout's packages that a module imports."""
+  """Returns the first package of this checkout that a module imports."""
   for node in ast.parse((ROOT / path).read_text()).body:
     names = []
     if isinstance(node, ast.ImportFrom):
@@ -40,7 +40,7 @@ def test_every_command_that_is_started_as_a_file_finds_a_stand_in():
   assert len(ENTRY_POINTS) > 10
   for path in ENTRY_POINTS:
     assert (ROOT / path.parent / f'{first_of_ours(path)}.py').exists(), path
-    # Nor does anything that Python imports before find a file of ours.
+    # Imports of the standard library must not find a file of ours.
     others = {x.stem for x in (ROOT / path.parent).glob('*.py')} - OURS
     assert not others & sys.stdlib_module_names
 
@@ -83,7 +83,7 @@ def test_a_run_without_the_device_that_it_asks_for_is_one_line(tmp_path):
 
 @pytest.fixture
 def no_device(monkeypatch):
-  """Fails like JAX that is asked for a GPU without its package for them."""
+  """Fails like JAX if a GPU is requested without JAX's GPU package."""
 
   def devices():
     raise AssertionError
@@ -94,7 +94,7 @@ def no_device(monkeypatch):
 def test_scripts_and_experiments_without_a_device_say_so(no_device):
   message = r'^(Error: )?JAX has no device for JAX_PLATFORMS=cpu\. Install JAX'
   with pytest.raises(SystemExit, match=message), command.running():
-    raise AssertionError  # Wherever JAX was asked first.
+    raise AssertionError  # From any first use of JAX.
   with pytest.raises(OSError, match=message):
     experiment.create(smoke())
 

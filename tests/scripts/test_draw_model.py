@@ -1,4 +1,4 @@
-"""The picture of the model in the README."""
+"""The README's picture of the model has the config's numbers."""
 
 import re
 from xml.etree import ElementTree

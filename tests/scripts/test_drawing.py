@@ -1,4 +1,4 @@
-"""Pictures of each kind of input, and of maps over them."""
+"""Pictures of each kind of input and of maps show what they should."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""A run's model for others: the same logits without the laboratory."""
+"""Exported models have the same logits without the laboratory."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def on_one_device(config):
 
 
 def laboratory(run, params, examples):
-  """The logits of windows as the pipeline has them."""
+  """Returns the logits of windows from the pipeline."""
   batch = {
     name: np.stack([x[name] for x in examples])
     for name in run.task.batch_spec(1)
@@ -50,7 +50,7 @@ def laboratory(run, params, examples):
 
 
 def solids():
-  """A run, its examples, and what people have of them."""
+  """Returns a run, its examples, and the arrays that users have."""
   config = modelnet40.get_config('solids')
   config.model.update(num_latents=4, latent_channels=16)
   run = on_one_device(config)
@@ -74,7 +74,7 @@ def events():
 
 
 def digits(trained):
-  """The trained run; the others need no training to be compared."""
+  """Exports the trained run; the others can be compared untrained."""
   run, workdir, _ = trained
   records = run.source('test')[:4]
   examples = [run.task.eval_example(record) for record in records]
@@ -86,7 +86,7 @@ def digits(trained):
 def test_the_library_alone_gives_the_laboratorys_logits(
   trained, library_python, tmp_path
 ):
-  """Images, points, and video with sound; to 1e-6 of the largest logit."""
+  """Compares images, points, and video with sound to 1e-6 of the logits."""
   expected = {}
   run, workdir, examples, inputs = digits(trained)
   export.export(str(workdir), str(tmp_path / 'digits'))
@@ -111,7 +111,7 @@ def test_the_library_alone_gives_the_laboratorys_logits(
   for name, logits in expected.items():
     assert np.ptp(logits) > 0.1
     error = np.abs(np.load(tmp_path / f'{name}.npy') - logits).max()
-    # Rounding, of programs that are fused differently.
+    # Programs that are fused differently round differently.
     assert error <= 1e-6 * max(np.abs(logits).max(), 1), name
 
 

@@ -1,6 +1,7 @@
-"""What the compilers for TPUs and GPUs tell is read rightly; they need neither.
+"""The output of the compilers for TPUs and GPUs is read correctly.
 
-The steps of small configs are compiled for both, as `scripts.plan` does it.
+Steps of small configs are compiled for both, as in `scripts.plan`, without any
+device.
 """
 
 import dataclasses
@@ -112,10 +113,10 @@ def test_cost_of_a_program():
   cost = program.cost(hlo.parse(PROGRAM))
   assert cost.cycles == {
     'head': 100,  # The fusion's own figure, its root's scope.
-    'cross-attends': (5 + 2) * 3,  # The condition's constant; as is noted.
+    'cross-attends': (5 + 2) * 3,  # The condition's constant; the noted count.
     'latent Transformers': 5 * 4,  # The loop's scope.
-    'other': 2 * 4 + 10,  # No scope at all; the dearest branch.
-    'optimiser': 1000,  # By the file it comes from, as the next.
+    'other': 2 * 4 + 10,  # Without any scope; the most expensive branch.
+    'optimiser': 1000,  # By its source file, like the next one.
     'input': 2000,
     'loss': 4000,  # By the function.
   }
@@ -128,8 +129,8 @@ def test_cost_of_a_program():
   assert cost.cycles['cross-attends'] == 7 * 3 + 7 * 11 * 20
 
 
-# Compiled for the CPU, without the cache: it keeps no sources. Small, but every
-# kind of operation is in one of them.
+# Compiled for the CPU, without the cache, which keeps no sources. Together, the
+# small models have every kind of operation.
 ORIGINS = """
 import json
 import jax
@@ -189,7 +190,7 @@ def test_every_operation_has_a_part_and_every_rule_an_operation():
 @pytest.mark.parametrize(
   ('scope', 'place', 'part'),
   [
-    # A step that is not finite is skipped; it is not the input's, nor lost.
+    # The select that skips a step that is not finite.
     ('jit(_where)/select_n', train_step.make_train_step, 'optimiser'),
     ('div', train_step.make_train_step, 'optimiser'),
     ('update', optimizers.create, 'optimiser'),
@@ -215,7 +216,7 @@ def test_parts_by_scope_and_place(scope, place, part):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_evaluation_of_every_kind_of_variant_is_traced(name):
-  """Kinds are by model, and by what a batch has."""
+  """Variants are of one kind if model and batch have the same parts."""
   module = importlib.import_module(f'configs.{name}')
   traced = set()
   for variant in module.VARIANTS:
@@ -310,7 +311,7 @@ def test_an_installation_is_whole_or_not_at_all(tmp_path, monkeypatch):
   assert list(folder.parent.iterdir()) == [folder]
   pip(1)
   monkeypatch.setattr(environment, 'requirements', lambda _: ['libtpu==1.*'])
-  environment.install('tpu', folder)  # It is there: pip is not asked.
+  environment.install('tpu', folder)  # It exists: pip is not called.
   assert environment.compiler(folder) == f'jax {jax.__version__}, libtpu 1'
   monkeypatch.setattr(environment, 'requirements', lambda _: ['libtpu==2.*'])
   with pytest.raises(ValueError, match=r'has libtpu 1, but jax .* libtpu==2'):
@@ -395,7 +396,7 @@ def test_a_plan_is_told_in_lines_and_as_data():
 
 
 def plan(path, target, *arguments):
-  """What the command finds of a step, and what it prints."""
+  """Runs the command; returns its JSON and its output."""
   result = subprocess.run(
     [
       *(sys.executable, '-m', 'scripts.plan', f'--target={target}'),
@@ -432,7 +433,7 @@ def test_a_training_step_compiles_for_tpus(compilers, tmp_path):
   assert plan_['memory']['total'] > plan_['memory']['temporaries'] > 0
   cost = plan_['cost']
   assert cost['unknown_loops'] == 0
-  assert cost['collectives']['all-reduce'] >= 1  # Of all sums.
+  assert cost['collectives']['all-reduce'] >= 1  # One for all sums.
   cycles, kernels = cost['cycles'], cost['kernels']
   assert {'cross_attention_forward', 'cross_attention_backward'} <= {
     kernel['name'] for kernel in kernels
@@ -465,7 +466,7 @@ def test_a_training_step_compiles_for_gpus(compilers, tmp_path):
   }
 
 
-# Mixup draws from a beta distribution, by rejection.
+# Mixup draws from a beta distribution by rejection, in a loop.
 @pytest.mark.slow
 def test_loops_of_a_program_for_tpus_may_be_of_unknown_length(
   compilers, tmp_path

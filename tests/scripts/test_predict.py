@@ -1,4 +1,4 @@
-"""`scripts.predict`: the answers of evaluation, for files of any kind."""
+"""`scripts.predict` gives the answers of evaluation for files of any kind."""
 
 import io
 import json
@@ -35,7 +35,7 @@ from tests.scripts.prediction import (
 
 @pytest.fixture(scope='module')
 def digits(trained, tmp_path_factory):
-  """A copy of a smoke run, which is evaluated anew."""
+  """Copies a smoke run, which is evaluated again."""
   run, workdir, _ = trained
   return run, shutil.copytree(
     workdir, tmp_path_factory.mktemp('digits') / 'run'
@@ -44,7 +44,7 @@ def digits(trained, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def solids(tmp_path_factory):
-  """A run on a tiny archive of meshes, and where these lie as files."""
+  """Returns a run on a tiny archive of meshes, and the folder of the meshes."""
   folder = tmp_path_factory.mktemp('solids')
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(modelnet40.DATASETS, 'tiny', TINY)
@@ -65,7 +65,7 @@ def test_all_digits_get_what_evaluation_says(digits, tmp_path):
     paths.append(tmp_path / f'{i:03}.png')
     paths[-1].write_bytes(png(digit(record)))
   check_agreement(run, workdir, 'test', paths)
-  # The folder is the same files, in the order of their names.
+  # The folder has the same files, in the order of their names.
   _, answers, _ = ask(workdir, tmp_path, batch_size=100, top=1)
   assert [a['path'] for a in answers] == [str(path) for path in paths]
   assert all(len(a['predictions']) == 1 for a in answers)
@@ -120,7 +120,7 @@ def test_all_clips_get_what_evaluation_says(tmp_path):
   ids = [record['id'] for record in run.source('eval')]
   paths = [tmp_path / 'clips' / f'{x}.mkv' for x in ids]
   check_agreement(run, workdir, 'eval', paths, batch_size=2)
-  # Results keep their order, whatever becomes of the files.
+  # Results keep their order, whether files are answered or refused.
   broken, text = tmp_path / 'clips' / 'b.mkv', tmp_path / 'clips' / 'c.mp4'
   broken.write_bytes(paths[0].read_bytes()[:300])
   text.write_text('no clip')
@@ -194,7 +194,7 @@ def test_a_digit_is_the_same_in_all_formats(digits, tmp_path):
     'b.tiff': np.rint(pixels * (4095 / 255)).astype(np.uint16),
     'a.jp2': pixels,
     'a.pgm': pixels,
-    'a.png': ink.astype(np.uint8),  # On nothing.
+    'a.png': ink.astype(np.uint8),  # On a transparent background.
   }.items():
     options = {'lossless': True} if name == 'a.webp' else {}
     Image.fromarray(image).save(tmp_path / name, **options)
@@ -241,7 +241,7 @@ def test_hostile_names_and_folders_do_nothing(digits, tmp_path):
   assert all(x.isprintable() for x in text.replace('\n', ''))
   # A file and five classes: six lines.
   assert text.count('\n') == 6 * 5
-  # What is named is tried: a link is followed, whatever its suffix.
+  # A path named directly is tried: links are followed, with any suffix.
   (tmp_path / 'image').symlink_to(folder / 'x.png' / 'inside.PNG')
   counts, answers, errors = ask(
     workdir,

@@ -1,4 +1,4 @@
-"""The report as a page in a browser, of runs that went well or did not."""
+"""The report as a page in a browser, for good runs and broken ones."""
 
 import html
 import importlib
@@ -25,7 +25,7 @@ def write_lines(path, records):
 
 
 def text_of(path):
-  """What a reader sees, without the markup."""
+  """Returns the text that a reader sees, without the markup."""
   page = pathlib.Path(path).read_text()
   page = re.sub(r'<style>.*?</style>|<svg.*?</svg>', ' ', page, flags=re.S)
   return re.sub(r'\s+', ' ', html.unescape(re.sub(r'<[^>]+>', ' ', page)))
@@ -68,11 +68,11 @@ def test_it_is_readable(browser, page, width, dark, tmp_path):
   assert (shot[0, 0].mean() < 60) == dark
   found = opened.contrast(shot, 'h1, h2, p, dt, dd, th, td, a, figcaption')
   assert len(found) > 60
-  # Pixels of thin letters are blended with the ground.
+  # Pixels of thin letters are blended with the background.
   assert [x for x in found if x[1] < 3] == []
   axes = opened.contrast(shot, 'svg text')
   assert len(axes) > 30
-  if width == 1280:  # On a phone their lines are thinner than a pixel.
+  if width == 1280:  # On a phone, their lines are thinner than a pixel.
     ticks = [x for x in axes if not re.fullmatch(r'\d+', x[0])]
     assert [x for x in ticks if x[1] < 2] == []
 
@@ -124,7 +124,7 @@ def test_it_goes_by_keyboard_and_to_paper(browser, page):
 
 
 def test_a_run_that_was_killed_and_resumed(copy):
-  # As if its first half had been long before, in a launch that was killed.
+  # Pretend that the first half ran long before, in a launch that was killed.
   records = telemetry.read_metrics(str(copy))
   before = [r for r in records if r['step'] <= 10]
   resumed = before[-1]['time']

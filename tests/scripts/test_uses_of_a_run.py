@@ -1,4 +1,4 @@
-"""Whatever opens a run takes the same checkpoint, and the run's own model."""
+"""All uses of a run take the same checkpoint and the run's own model."""
 
 import logging
 import os
@@ -17,17 +17,17 @@ from tests.scripts.prediction import ask, digit
 
 pytestmark = pytest.mark.slow
 
-# With the same arrays, the default placement would be another function of the
-# input. Steps of one size are one program, however many are taken.
+# The default placement has the same arrays, but is another function of the
+# input. A constant schedule keeps one program for any number of steps.
 SETTINGS = {
   'model.cross_attend_placement': 'at_start',
   'optimizer.schedule': 'constant',
 }
-EXAMPLE = 3  # Of the test split.
+EXAMPLE = 3  # An index in the test split.
 
 
 def leave_strays(workdir):
-  """Leaves what desktops, editors and NFS do, in all of a run's folders."""
+  """Leaves the stray files of desktops, editors and NFS in all folders."""
   for folder, _, _ in os.walk(workdir):
     for name in ('.DS_Store', 'Thumbs.db', '.nfs0004a1', 'notes.txt~', 'x'):
       with open(os.path.join(folder, name), 'wb') as file:
@@ -36,7 +36,7 @@ def leave_strays(workdir):
 
 @pytest.fixture(scope='module')
 def strewn(tmp_path_factory):
-  """A run of another placement than the default's, with stray files."""
+  """Trains a run with a placement that is not the default; adds strays."""
   run = create(**SETTINGS)
   workdir = tmp_path_factory.mktemp('strewn') / 'run'
   train.train(run, str(workdir))
@@ -51,7 +51,7 @@ def strewn_copy(strewn, tmp_path):
 
 @pytest.fixture(scope='module')
 def expected(strewn):
-  """The classes and scores of the example, as its last evaluation has them."""
+  """Returns the classes and scores of the example in the last evaluation."""
   _, workdir = strewn
   with np.load(workdir / 'predictions_test.npz') as found:
     return found['classes'][EXAMPLE], found['scores'][EXAMPLE]
@@ -89,7 +89,7 @@ def exported(run, workdir, tmp_path):
 def reported(run, workdir, tmp_path):
   (workdir / 'predictions_test.npz').unlink()
   path = report.write([str(workdir)], str(tmp_path / 'report.html'))
-  assert path.read_text().count('<img') >= 2  # Maps, of the checkpoint.
+  assert path.read_text().count('<img') >= 2  # Maps need the checkpoint.
 
 
 def mapped(run, workdir, tmp_path):
@@ -126,7 +126,7 @@ def test_strays_and_a_placement_confuse_none(
 
 
 def test_both_of_these_would_be_seen(strewn, expected):
-  """The placement matters, and so do the files that the seal names."""
+  """Another placement has other scores, so confusing them would show."""
   run, workdir = strewn
   other = create()
   state = saved.restore(run, str(workdir))

@@ -1,4 +1,4 @@
-"""Runs that are saved without being trained: it would take longest."""
+"""Saves runs without training them, which would take the longest."""
 
 import jax
 import numpy as np
@@ -7,14 +7,14 @@ from experiments import checkpoint, sharding, telemetry
 
 
 def random_weights(run):
-  """Parameters with which no two inputs are likely to look alike."""
+  """Returns parameters that are likely to tell any two inputs apart."""
   rng = np.random.default_rng(0)
   draw = lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32)
   return jax.tree.map(draw, run.state_shapes.params)
 
 
 def save(run, workdir, params=None):
-  """Leaves a config, names of classes and a checkpoint, as training does.
+  """Writes a config, names of classes and a checkpoint, as training does.
 
   Args:
     run: an experiment.

@@ -1,4 +1,4 @@
-"""Plans what a config costs on hardware that is not at hand.
+r"""Plans what a config costs on hardware that is not at hand.
 
   python -m scripts.plan --config=configs/imagenet.py --target=v5e:8x8
   python -m scripts.plan --config=configs/imagenet.py --target=h100:8 \

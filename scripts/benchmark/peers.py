@@ -33,7 +33,7 @@ class Size:
   num_self_attends: int
   num_cross_attends: int
   self_attend_heads: int
-  share: bool  # Share weights, except those of the first cross-attend.
+  share_latent_transformers: bool
   head: str
 
   @property
@@ -53,19 +53,12 @@ def size_of(config: ConfigDict) -> Size:
   segment = inputs.segments[0]
   if len(inputs.segments) > 1 or len(segment.grid) != 2:
     raise ValueError('--peers are for Perceivers on images.')
+  names = {field.name for field in dataclasses.fields(Size)}
   size = Size(
     grid=segment.grid,
     colors=segment.content.shape[-1],
     num_bands=config.task.num_bands,
-    num_classes=config.model.num_classes,
-    num_latents=config.model.num_latents,
-    latent_channels=config.model.latent_channels,
-    num_latent_transformers=config.model.num_latent_transformers,
-    num_self_attends=config.model.num_self_attends,
-    num_cross_attends=config.model.num_cross_attends,
-    self_attend_heads=config.model.self_attend_heads,
-    share=config.model.share_latent_transformers,
-    head=config.model.head,
+    **{name: x for name, x in config.model.items() if name in names},
   )
   if size.num_channels != inputs.num_channels:
     raise ValueError('--peers are for Fourier features alone.')
@@ -212,7 +205,7 @@ def _perceiver_pytorch(size: Size) -> Built:
     latent_dim_head=size.latent_channels // size.self_attend_heads,
     self_per_cross_attn=transformers_each * size.num_self_attends,
     num_classes=size.num_classes,
-    weight_tie_layers=size.share,
+    weight_tie_layers=size.share_latent_transformers,
   )
   classify = lambda x: model(x.movedim(1, -1))
   # Gated: 8 D in and 4 D out, where we have 2 D for widening factor 1.

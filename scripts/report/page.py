@@ -46,7 +46,7 @@ def of_run(
 ) -> dict[str, Any]:
   """Returns the contents of the report on one run."""
   opened = _part(lambda: saved.open_run(history.workdir, data_dir))
-  names: Any = _Numbers()
+  names: Sequence[str] = ()  # Unknown.
   if not opened.error:
     names = saved.class_names(opened.value, history.workdir)
   shares = history.time_shares()
@@ -96,13 +96,6 @@ def make_lighter(runs: Sequence[dict[str, Any]]) -> bool:
     if most:
       return True
   return False
-
-
-class _Numbers:
-  """Names of unknown classes: their numbers."""
-
-  def __getitem__(self, index: int) -> str:
-    return str(index)
 
 
 def _percent(name: str, value: float) -> str:
@@ -156,7 +149,7 @@ def _cards(history, final, paper, rates, shares) -> list[tuple[str, str, str]]:
   return cards
 
 
-def _classes(history: History, names: Any) -> dict[str, Any]:
+def _classes(history: History, names: Sequence[str]) -> dict[str, Any]:
   """Returns a confusion matrix, or average precisions."""
   found: dict[str, Any] = {'error': '', 'plots': [], 'confused': []}
   found['precisions'] = history.average_precision
@@ -168,12 +161,9 @@ def _classes(history: History, names: Any) -> dict[str, Any]:
     found['error'] = NO_PREDICTIONS
     return found
   labels, taken = labelled[-1]['label'], labelled[-1]['classes'][:, 0]
-  size = int(max(labels.max(), taken.max())) + 1
-  if not isinstance(names, _Numbers):
-    size = max(size, len(names))
-  if size <= MAX_MATRIX:
-    shown = [names[i] for i in range(size)]
-    found['plots'] = [plots.confusion(labels, taken, shown)]
+  names = names or [str(i) for i in range(max(labels.max(), taken.max()) + 1)]
+  if len(names) <= MAX_MATRIX:
+    found['plots'] = [plots.confusion(labels, taken, names)]
   wrong = labels != taken
   pairs, times = np.unique(
     np.stack([labels[wrong], taken[wrong]]), axis=1, return_counts=True
@@ -200,7 +190,9 @@ def _precision_plots(rows: list[dict[str, str]]) -> list[Any]:
   ]
 
 
-def _mistakes(history: History, opened: Part, names: Any, count: int) -> Part:
+def _mistakes(
+  history: History, opened: Part, names: Sequence[str], count: int
+) -> Part:
   if not history.predictions:
     return Part(error=NO_PREDICTIONS)
   if opened.error:
@@ -215,7 +207,9 @@ def _step(history: History) -> int:
   return max((int(p['step']) for p in history.predictions.values()), default=0)
 
 
-def _maps(history: History, opened: Part, names: Any, count: int) -> Part:
+def _maps(
+  history: History, opened: Part, names: Sequence[str], count: int
+) -> Part:
   if opened.error:
     return Part(error=opened.error)
   if not count:

@@ -7,24 +7,25 @@ from typing import Any
 
 from experiments import benchmarks, saved
 from experiments.history import History
-from scripts import paper_tables, tables
-from scripts.sweeping import small_tables
+from scripts.paper import small_tables
+from scripts.paper.rows import METRICS, TABLES
+from scripts.paper.runs import Run
 
 
 def paper(history: History) -> list[tuple[str, str, float, float | None]]:
   """Returns table and row, quantity, the paper's figure, ours or None."""
   evaluations = [r for r in history.metrics if r['split'] != 'train']
-  run = tables.Run(history.workdir, history.config, evaluations)
+  run = Run(history.workdir, history.config, evaluations)
   task = history.config['task'].get('name')
   found = []
-  for number, (name, rows) in paper_tables.TABLES.items():
+  for number, (name, rows) in TABLES.items():
     if name != task:
       continue
     module = importlib.import_module(f'configs.{name}')
     for row in rows:
       if row.variant is None or not run.is_of(module.get_config(row.variant)):
         continue
-      for quantity in row.paper.keys() & tables.METRICS.keys():
+      for quantity in row.paper.keys() & METRICS.keys():
         ours = None
         if evaluations:
           ours = 100 * run.figure(quantity)[0]
@@ -34,7 +35,7 @@ def paper(history: History) -> list[tuple[str, str, float, float | None]]:
 
 
 def _in_small(
-  run: tables.Run, task: str
+  run: Run, task: str
 ) -> list[tuple[str, str, float, float | None]]:
   """Returns the same for a small variant, from the rows it stands for."""
   found = []

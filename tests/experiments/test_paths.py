@@ -28,7 +28,7 @@ from experiments import (
 from experiments.benchmarks.audioset import source as audioset
 from experiments.errors import DataNotFoundError
 from scripts import attention_maps, export, report
-from scripts.sweeping import plan, stand_ins
+from scripts.sweep import plan, stand_ins
 from tests import commands
 from tests.benchmarks.audioset import test_source as audioset_clips
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
@@ -78,7 +78,7 @@ def test_each_flag_of_text_is_a_path_or_known_to_be_none():
   paths = {(file, flag) for file, kind, flag in found if 'define_' in kind}
   assert {
     ('experiments/run.py', 'workdir'),
-    ('scripts/tables.py', 'runs'),
+    ('scripts/tables/__main__.py', 'runs'),
   } <= paths
   assert [x for x in found if x[1] == 'DEFINE_config_file'] == []
   assert len(paths) > 20

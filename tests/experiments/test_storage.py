@@ -18,7 +18,8 @@ from experiments import (
   telemetry,
   train,
 )
-from scripts import attention_maps, export, report, tables
+from scripts import attention_maps, export, report
+from scripts.paper import runs
 from tests.conftest import ROOT
 from tests.experiments.smoke import (
   checkpoints,
@@ -77,7 +78,7 @@ def test_it_is_evaluated_and_looked_at_there(run, tmp_path):
   page = report.write([workdir], num_maps=0, num_mistakes=2)
   assert str(page) == f'{workdir}/report.html'
   assert f'{100 * metrics["test"]["top1"]:.2f} %' in page.read_text()
-  assert tables.read_run(workdir).evaluations
+  assert runs.read_run(workdir).evaluations
   export.export(workdir, str(tmp_path / 'out'))
   assert (tmp_path / 'out' / 'config.json').exists()
 

@@ -17,7 +17,7 @@ from experiments.errors import DataNotFoundError
 from scripts import report
 from scripts.report import comparison, pictures
 from scripts.shared import plots
-from scripts.sweeping import figures
+from scripts.sweep import figures
 
 
 def write_lines(path, records):

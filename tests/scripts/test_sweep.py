@@ -15,17 +15,10 @@ import pytest
 
 from experiments import benchmarks, experiment, history, telemetry
 from experiments.errors import DataNotFoundError
+from scripts.paper import claims, results, small_tables
+from scripts.paper.results import Result
 from scripts.report import comparison
-from scripts.sweeping import (
-  claims,
-  figures,
-  plan,
-  results,
-  runner,
-  small_tables,
-  stand_ins,
-)
-from scripts.sweeping.results import Result
+from scripts.sweep import collection, figures, plan, runner, stand_ins
 from tests import commands
 from tests.conftest import ROOT
 
@@ -248,7 +241,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert 'to go, until about' in said[1]
   assert said[-1].endswith('That was the last one.')
 
-  (result,) = results.collect(variants, root, 'command').values()
+  (result,) = collection.collect(variants, root, 'command').values()
   assert result.scores == pytest.approx([0.9, 0.89, 0.88])
   assert result.learning_rate == 3e-3
   assert result.tried == pytest.approx({1e-3: 0.86, 3e-3: 0.88, 1e-2: 0.81})
@@ -293,7 +286,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(started, tmp_path):
   assert {run.learning_rate for run in sweep.failures} == started.fail
   assert 'Loss is not finite. (status 1)' in set(sweep.failures.values())
   assert any('seed 0: FAILED: Loss is not' in line for line in said)
-  (result,) = results.collect(variants, str(tmp_path), '').values()
+  (result,) = collection.collect(variants, str(tmp_path), '').values()
   assert result.tried == {1e-3: None, 3e-3: None, 1e-2: pytest.approx(0.81)}
   # Started again, they are tried again.
   started.fail = set()
@@ -311,7 +304,7 @@ def test_all_rates_of_a_variant_may_fail(started, tmp_path):
   sweep.run()
   assert len(sweep.failures) == 6
   assert said[-1].startswith('[6/6]')
-  assert results.collect(variants, str(tmp_path), '') == {}
+  assert collection.collect(variants, str(tmp_path), '') == {}
 
 
 @pytest.mark.slow

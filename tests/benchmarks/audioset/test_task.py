@@ -24,7 +24,7 @@ from experiments import (
 from experiments.benchmarks.audioset import source
 from experiments.benchmarks.audioset.average_precision import average_precision
 from perceiver.modalities import spectrogram
-from scripts import costs, tables
+from scripts import costs
 from tests.benchmarks.audioset.clips import clip, config, task, uncut
 
 # Elements and channels, as in PAPER.md; 129 is 2 x 64 bands and the position.
@@ -72,7 +72,7 @@ def test_the_config_tells_what_each_variant_costs():
   lines = configs.__doc__.partition('\nvariant ')[2].partition('\n\n')[0]
   rows = (line.split() for line in lines.splitlines()[1:])
   table = {variant: figures for variant, *figures in rows}
-  papers = {row.variant: row.paper['mAP'] for row in tables.TABLES[3][1]}
+  papers = {row.variant: row.paper['mAP'] for row in rows.TABLES[3][1]}
   assert table.keys() == {v or '(default)' for v in COUNTS}
   for variant in COUNTS:
     of_paper, *rest = table[variant or '(default)']

@@ -14,8 +14,8 @@ import sys
 import time
 
 from experiments import benchmarks, history
-from scripts.sweeping import plan
-from scripts.sweeping.plan import Run, Variant
+from scripts.sweep import plan
+from scripts.sweep.plan import Run, Variant
 
 OUTPUT = 'output.txt'  # What a run's process says, in its directory.
 POLL_SECONDS = 0.2

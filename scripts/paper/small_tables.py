@@ -8,9 +8,9 @@ The results are those that `scripts.sweep` left in experiments/results/small.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 
-from scripts.paper_tables import METRICS, Row, TABLES
-from scripts.sweeping import claims
-from scripts.sweeping.results import Result
+from scripts.paper import claims
+from scripts.paper.results import Result
+from scripts.paper.rows import METRICS, Row, TABLES
 
 # The small variant of each of the paper's rows, by the row's own. Those of
 # Table 6 have four latent Transformers instead of eight.

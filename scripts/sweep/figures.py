@@ -9,10 +9,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scripts.paper import small_tables
+from scripts.paper.results import Result
+from scripts.paper.small_tables import Line, Results
 from scripts.shared import plots
-from scripts.sweeping import small_tables
-from scripts.sweeping.results import Result
-from scripts.sweeping.small_tables import Line, Results
 
 INK, GROUND = '#222222', '#ffffff'
 BARS = 2.0  # Standard errors on each side.

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.paper_tables import COST_TABLES, METRICS, Row, TABLES
-from scripts.sweeping import small_tables
+from scripts.paper import small_tables
+from scripts.paper.rows import COST_TABLES, METRICS, Row, TABLES
 
-Figure = Mapping[str, Any]  # As `tables.compare` has them.
+Figure = Mapping[str, Any]  # As `comparison.compare` has them.
 
 
 def text(figures: Sequence[Figure]) -> str:
@@ -27,7 +27,7 @@ def markdown(
   by_row: Sequence[tuple[Row, list[Any]]],
   small: small_tables.Results,
 ) -> str:
-  """See `tables.as_markdown`.
+  """See `comparison.as_markdown`.
 
   Args:
     table: its number.

@@ -25,15 +25,9 @@ from typing import Any
 from absl import app, flags
 
 from experiments import path_flags, storage
+from scripts.paper import results, small_tables
 from scripts.shared import command
-from scripts.sweeping import (
-  figures,
-  plan,
-  results,
-  runner,
-  small_tables,
-  stand_ins,
-)
+from scripts.sweep import collection, figures, plan, runner, stand_ins
 
 CONFIGS = ('fashion_mnist', 'modelnet40', 'audioset')
 
@@ -55,7 +49,7 @@ def _settings(texts: list[str]) -> dict[str, Any]:
 def _write(variants: list[plan.Variant]) -> None:
   """What is known so far, and pictures of what is complete."""
   command = shlex.join(['python', '-m', 'scripts.sweep', *sys.argv[1:]])
-  found = results.collect(variants, _WORKDIR.value, command)
+  found = collection.collect(variants, _WORKDIR.value, command)
   folder = pathlib.Path(_WORKDIR.value)
   results.write(folder / 'results.json', found)
   known = results.read(folder / 'results.json')

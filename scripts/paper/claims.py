@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from scripts.sweeping.results import Result
+from scripts.paper.results import Result
 
 HOLDS, FAILS, UNKNOWN, NOT_RUN = (
   'holds',

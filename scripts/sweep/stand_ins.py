@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments import benchmarks, config_checks
 from experiments.errors import DataNotFoundError
-from scripts.sweeping.plan import Variant
+from scripts.sweep.plan import Variant
 
 
 def make(variants: Sequence[Variant]) -> None:

@@ -1,0 +1,82 @@
+"""What came of the variants of a sweep, kept in a file."""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import math
+import pathlib
+import statistics
+from typing import Any
+
+from experiments import storage
+
+RESULTS = pathlib.Path(__file__).parent.parent.parent / (
+  'experiments/results/small.json'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """Of a variant, trained with the learning rate that was picked."""
+
+  metric: str  # What the scores are: 'top1' or 'mAP', 0 to 1.
+  scores: list[float]  # On the test set, for each seed.
+  num_test: int  # Examples.
+  train: float | None  # The score on the last batches, augmented, of seed 0.
+  learning_rate: float
+  tried: dict[float, float | None]  # Held-out scores; None: it failed.
+  hours: float  # Of all its runs together.
+  command: str
+  commit: str
+  device: str
+
+  @property
+  def score(self) -> float:
+    """The mean of the seeds'."""
+    return statistics.fmean(self.scores)
+
+  @property
+  def standard_error(self) -> float:
+    """Of the score.
+
+    For top-1 that of a fraction of as many test examples, and the seeds' own
+    where there are several. mAP is no fraction of the examples: there it is the
+    seeds' alone, NaN for one.
+    """
+    variance = 0.0
+    if self.metric == 'top1':
+      variance = self.score * (1 - self.score) / self.num_test
+    if len(self.scores) > 1:
+      variance += statistics.variance(self.scores) / len(self.scores)
+    elif self.metric != 'top1':
+      return math.nan
+    return math.sqrt(variance)
+
+
+def read(path: str | pathlib.Path) -> dict[str, Result]:
+  """What `write` wrote; {} where there is no such file.
+
+  Raises:
+    ValueError: if it holds something else.
+  """
+  file = pathlib.Path(path)
+  if not file.exists():
+    return {}
+  try:
+    return {
+      title: Result(**(fields | {'tried': _rates(fields['tried'])}))
+      for title, fields in json.loads(file.read_text()).items()
+    }
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(f'{path} has no results of a sweep: {error}') from error
+
+
+def _rates(tried: Mapping[str, Any]) -> dict[float, Any]:
+  return {float(rate): score for rate, score in tried.items()}
+
+
+def write(path: str | pathlib.Path, results: Mapping[str, Result]) -> None:
+  """Writes results, beside those of other variants that are there already."""
+  merged = read(path) | dict(results)
+  fields = {title: dataclasses.asdict(x) for title, x in merged.items()}
+  storage.write(storage.path(str(path)), json.dumps(fields, indent=1) + '\n')

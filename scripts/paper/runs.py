@@ -1,0 +1,105 @@
+"""Models and runs of ours, to stand beside the paper's rows."""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments import benchmarks, experiment, models, saved, telemetry
+from perceiver import cost
+from scripts.paper.rows import METRICS
+
+# Keys that change how a model is computed, not which one it is.
+COMPUTED = (
+  'attention',
+  'attention_tile',
+  'attention_kernel',
+  'compute_dtype',
+  'remat',
+)
+
+
+def costs(config: ConfigDict) -> dict[str, float]:
+  """FLOPs and parameters of a config's model."""
+  params, _ = models.model_shapes(config)
+  return {
+    'GFLOPs': models.forward_flops(config),
+    'M parameters': cost.count_parameters(params),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run's directory tells of it."""
+
+  workdir: str
+  config: ConfigDict
+  evaluations: list[dict[str, Any]]  # In the order of the steps.
+
+  def is_of(self, config: ConfigDict) -> bool:
+    """Whether it trained that config's model on that config's task."""
+    return _identity(self.config) == _identity(config)
+
+  def figure(self, quantity: str) -> tuple[float, str]:
+    """The value of one of `METRICS`, and a note on where it is from."""
+    name = METRICS[quantity]
+    chosen, note = self.evaluations[-1], ''
+    if quantity.startswith('best'):
+      score = lambda evaluation: evaluation[name]
+      tests = {e['step']: e for e in self.evaluations if e['split'] == 'test'}
+      chosen = max(tests.values(), key=score, default=chosen)
+      held_out = [
+        e
+        for e in self.evaluations
+        if e['split'] == 'validation' and e['step'] in tests
+      ]
+      if held_out:
+        picked = tests[max(held_out, key=score)['step']]
+        note = f'; {100 * picked[name]:.1f} where the validation split picks'
+    task = benchmarks.create(**self.config.task)
+    total = experiment.total_steps(self.config, task)
+    note = f'{self.workdir}, step {chosen["step"]} of {total}{note}'
+    return chosen.get(name, float('nan')), note
+
+
+def read_run(workdir: str) -> Run:
+  """Reads a run. Raises ValueError if it is none or was never evaluated."""
+  try:
+    config = saved.read_config(workdir)
+  except FileNotFoundError as error:
+    raise ValueError(f'--runs: {error}') from error
+  evaluations = [
+    r for r in telemetry.read_metrics(workdir) if r['split'] != 'train'
+  ]
+  if not evaluations:
+    raise ValueError(f'--runs: {workdir} has no evaluation yet.')
+  return Run(workdir, config, evaluations)
+
+
+def _identity(config: ConfigDict) -> tuple[Any, Any]:
+  """What tells models and tasks apart.
+
+  Keys that a config lacks, as those of older runs do, are as by default.
+  """
+  task, model = config['task'], config['model']
+  # A held-out part makes no other benchmark: the test set stays the same.
+  other = {'validation_fraction'}
+  if task['name'] == 'audioset':
+    # Its clips vanish from the web: nobody has as many as another.
+    other |= {'num_train', 'num_eval'}
+  task_class = type(benchmarks.create(**task))
+  model_class = models.MODELS[model['name']]
+  return (
+    {k: v for k, v in _with_defaults(task_class, task) if k not in other},
+    {k: v for k, v in _with_defaults(model_class, model) if k not in COMPUTED},
+  )
+
+
+def _with_defaults(
+  cls: Any, settings: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+  for field in dataclasses.fields(cls):
+    if field.default is not dataclasses.MISSING and field.name not in settings:
+      yield field.name, field.default
+  yield from settings.items()

@@ -1,0 +1,90 @@
+"""The paper's tables beside ours: `python -m scripts.tables --table=6`.
+
+Tables 5 to 7 have costs: parameters are counted from the shapes of the model
+that the config builds, FLOPs from the config by the paper's rule; nothing is
+allocated. Accuracies are read from the runs that are given:
+
+  python -m scripts.tables --table=2 --runs=runs/permuted,runs/resnet50
+
+As Markdown, shorter, for a README:
+
+  python -m scripts.tables --table=1,2,3,4 --format=markdown
+
+In small, from what `scripts.sweep` left: all of them, the figures' points and
+which of the paper's claims hold.
+
+  python -m scripts.tables --small
+"""
+
+import json
+import sys
+
+from absl import app, flags
+
+from experiments import path_flags
+from scripts.paper import results, small_tables
+from scripts.paper import runs as our_runs
+from scripts.paper.rows import TABLES
+from scripts.shared import command
+from scripts.tables import comparison, formats
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  chosen = [int(table) for table in _TABLES.value]
+  with command.running():
+    if _SMALL.value:
+      known = results.read(_RESULTS.value or results.RESULTS)
+      print(small_tables.report(known, chosen))
+      return
+    runs = [our_runs.read_run(workdir) for workdir in _RUNS.value]
+    if _FORMAT.value == 'markdown':
+      print(
+        '\n\n'.join(comparison.as_markdown(table, runs) for table in chosen)
+      )
+      return
+    figures = {table: comparison.compare(table, runs) for table in chosen}
+  if _FORMAT.value == 'json':
+    one = figures[chosen[0]] if len(chosen) == 1 else figures
+    json.dump(one, sys.stdout, indent=1)
+    print()
+    return
+  for table in chosen:
+    if table != chosen[0]:
+      print()
+    print(f'Table {table} (costs: forward pass of one example)')
+    print(formats.text(figures[table]))
+    if table == 5:
+      print(comparison.measured())
+
+
+if __name__ == '__main__':
+  _TABLES = flags.DEFINE_list('table', [], 'Which table, or tables.')
+  _SMALL = flags.DEFINE_bool('small', False, 'In small.')
+  _RESULTS = path_flags.define_path(
+    'results', None, "With --small: a sweep's results.json; none: our own."
+  )
+  flags.register_multi_flags_validator(
+    ['table', 'small'],
+    lambda values: (
+      set(values['table']) <= {str(t) for t in TABLES}
+      and bool(values['table'] or values['small'])
+    ),
+    f'--table is one of {", ".join(map(str, TABLES))}, or several: 1,2,3.',
+  )
+  _FORMAT = flags.DEFINE_enum(
+    'format', 'text', ['text', 'json', 'markdown'], 'How to print it.'
+  )
+  _RUNS = path_flags.define_paths(
+    'runs', [], 'Workdirs of runs, for their metrics.'
+  )
+  flags.register_multi_flags_validator(
+    ['small', 'results', 'format', 'runs'],
+    lambda values: (
+      values['format'] == 'text' and not values['runs']
+      if values['small']
+      else values['results'] is None
+    ),
+    '--results is for --small alone; --format and --runs are not for it.',
+  )
+  app.run(main)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from scripts.tables import comparison
+from scripts.tables import formats
 from tests import quick
 from tests.conftest import ROOT
 
@@ -42,7 +42,7 @@ def test_what_exists_is_on_the_map():
 
 @pytest.mark.parametrize('table', quick.only([2, 3, 4], [1, 2, 3, 4]))
 def test_its_tables_are_those_that_the_command_prints(table):
-  assert comparison.as_markdown(table, []) in (ROOT / 'README.md').read_text()
+  assert formats.markdown(table) in (ROOT / 'README.md').read_text()
 
 
 def test_its_pictures_are_there_and_say_what_they_show():

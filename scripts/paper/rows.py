@@ -1,158 +1,516 @@
-"""The figures of the paper's tables, and the variants that reproduce them."""
+"""The paper's figures: every row of its tables, and its claims, as data.
+
+A row names the variant that trains it at full size and the one that stands for
+it in small. Texts that repeat a figure are printed from here, or a test holds
+them to it.
+"""
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Literal, NamedTuple
 
-DIGITS = 1  # That the paper prints after the decimal point.
+DIGITS = 1  # How many the paper prints after the decimal point.
 COST_TABLES = (5, 6, 7)
-# The quantities that a run is evaluated for, and their names there.
+SMALL_TABLES = (2, 3, 4, 5, 6, 7)  # Table 1's rows are in Table 2.
+# The quantities that a run is evaluated for, and the metric of each.
 METRICS = {'top-1 %': 'top1', 'best top-1 %': 'top1', 'mAP': 'mAP'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A row of the paper's tables: figures by quantity."""
+  """One row of a table: the paper's figures, and the variants that train it."""
 
-  name: str
-  variant: str | None  # Of the table's config; None: from the literature.
-  paper: Mapping[str, float]
+  name: str  # Indented where it goes on from the row above.
+  variant: str | None  # Of the table's config; None: not trained at full size.
+  small: str | None  # Of the config of small variants, see `title`.
+  paper: Mapping[str, float]  # Figures by quantity; empty: a row of our own.
   note: str = ''  # On the quantity that it starts with.
+  train: float | None = None  # The paper's top-1 % on the training set.
+
+  @property
+  def score(self) -> float | None:
+    """The paper's figure for the test set; None if it has none."""
+    return next((x for q, x in self.paper.items() if q in METRICS), None)
 
 
-def _accuracy(name: str, variant: str | None, top1: float) -> Row:
-  return Row(name, variant, {'top-1 %': top1})
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table's rows, which are variants of one config."""
+
+  config: str
+  rows: tuple[Row, ...]
 
 
-def _map(name: str, variant: str, value: float) -> Row:
-  return Row(name, variant, {'mAP': value})
+def title(small: str) -> str:
+  """Returns 'config:variant', the name of a small variant in a sweep."""
+  configs = {'table3': 'audioset', 'table4': 'modelnet40'}
+  return f'{configs.get(small.partition("_")[0], "fashion_mnist")}:{small}'
 
 
-def _best(name: str, variant: str | None, top1: float) -> Row:
-  return Row(name, variant, {'best top-1 %': top1})
+def _scores(
+  quantity: str, *rows: tuple[str, str | None, str | None, float]
+) -> tuple[Row, ...]:
+  """Rows with one figure each: (name, variant, variant in small, figure)."""
+  return tuple(
+    Row(name, variant, small, {quantity: score})
+    for name, variant, small, score in rows
+  )
 
 
-def _widened(
-  name: str, variant: str, top1: float, parameters: float, first_layer: int
-) -> Row:
+def _permuted(row: Row, top1: float) -> Row:
+  """The same model on permuted pixels."""
+  variant = f'{row.variant}_permuted'.lstrip('_')
+  return Row('  permuted', variant, f'{row.small}_permuted', {'top-1 %': top1})
+
+
+def _widened(row: Row, parameters: float, first_layer: int) -> Row:
   """A baseline whose first layer sees 258 channels of position features.
 
   Args:
-    name: of the row.
-    variant: of the config.
-    top1: the paper's.
+    row: the baseline, without parameters.
     parameters: on RGB, in the literature, in 1e6.
     first_layer: weights for each input channel.
   """
   added = 258 * first_layer / 1e6
-  return Row(
-    name,
-    variant,
-    {'top-1 %': top1, 'M parameters': round(parameters + added, DIGITS)},
-    f'M parameters: {parameters} in the literature, on RGB, and {added:.1f} for'
-    ' 258 channels more',
+  return dataclasses.replace(
+    row,
+    paper={**row.paper, 'M parameters': round(parameters + added, DIGITS)},
+    note=f'M parameters: {parameters} in the literature, on RGB, and'
+    f' {added:.1f} for 258 channels more',
   )
 
 
 def _costs(
-  name: str,
-  variant: str,
+  gflops: float, parameters: float, top1: float | None
+) -> dict[str, float]:
+  costs = {'GFLOPs': gflops, 'M parameters': parameters}
+  return costs if top1 is None else costs | {'top-1 %': top1}
+
+
+def _stacked(
+  cross_attends: int,
+  small: str | None,
   top1: float | None,
+  gflops: float,
+  parameters: float,
+) -> Row:
+  """A row of Table 5: cross-attends alone."""
+  return Row(
+    f'{cross_attends} cross-attends alone',
+    f'table5_{cross_attends}',
+    small,
+    _costs(gflops, parameters, top1),
+  )
+
+
+def _placed(
+  name: str,
+  small: str | None,
+  top1: float,
   gflops: float,
   parameters: float,
   note: str = '',
 ) -> Row:
-  paper = {'GFLOPs': gflops, 'M parameters': parameters}
-  return Row(
-    name, variant, paper if top1 is None else paper | {'top-1 %': top1}, note
-  )
+  """A row of Table 6: how many cross-attends, and where."""
+  variant = f'table6_{name.replace(" ", "_")}'
+  return Row(name, variant, small, _costs(gflops, parameters, top1), note)
 
 
 MISPRINT = (
   'M parameters is a misprint in the paper: the same model interleaved, in its'
   ' next row, has 42.1'
 )
-TABLES = {  # The config that the variants are of, and the rows.
-  1: (
+RESNET, VIT, TRANSFORMER, PERCEIVER, LEARNED = _scores(
+  'top-1 %',
+  ('ResNet-50 (FF)', 'resnet50', 'table2_resnet', 73.5),
+  ('ViT-B/16 (FF)', 'vit_b16', 'table2_vit', 76.7),
+  ('Transformer 64x64 (FF)', 'transformer64', 'table2_transformer', 57.0),
+  ('Perceiver (FF)', '', 'table2_perceiver', 78.0),
+  ('Perceiver (learned pos.)', 'learned', 'table2_learned', 70.9),
+)
+TABLES = {
+  1: Table(
     'imagenet',
     (
-      _accuracy('ResNet-50', None, 77.6),
-      _accuracy('ViT-B/16', None, 77.9),
-      _widened('ResNet-50 (FF)', 'resnet50', 73.5, 25.6, 7 * 7 * 64),
-      _widened('ViT-B/16 (FF)', 'vit_b16', 76.7, 86.6, 16 * 16 * 768),
-      _accuracy('Transformer 64x64 (FF)', 'transformer64', 57.0),
-      _accuracy('Perceiver (FF)', '', 78.0),
+      *_scores(
+        'top-1 %',
+        ('ResNet-50', None, None, 77.6),
+        ('ViT-B/16', None, None, 77.9),
+      ),
+      _widened(RESNET, 25.6, 7 * 7 * 64),
+      _widened(VIT, 86.6, 16 * 16 * 768),
+      TRANSFORMER,
+      PERCEIVER,
     ),
   ),
-  2: (
+  2: Table(
     'imagenet',
     (
-      _accuracy('ResNet-50 (FF)', 'resnet50', 73.5),
-      _accuracy('  permuted', 'resnet50_permuted', 39.4),
-      _accuracy('ViT-B/16 (FF)', 'vit_b16', 76.7),
-      _accuracy('  permuted', 'vit_b16_permuted', 61.7),
-      _accuracy('Transformer 64x64 (FF)', 'transformer64', 57.0),
-      _accuracy('  permuted', 'transformer64_permuted', 57.0),
-      _accuracy('Perceiver (FF)', '', 78.0),
-      _accuracy('  permuted', 'permuted', 78.0),
-      _accuracy('Perceiver (learned pos.)', 'learned', 70.9),
-      _accuracy('  permuted', 'learned_permuted', 70.9),
+      *(RESNET, _permuted(RESNET, 39.4)),
+      *(VIT, _permuted(VIT, 61.7)),
+      *(TRANSFORMER, _permuted(TRANSFORMER, 57.0)),
+      *(PERCEIVER, _permuted(PERCEIVER, 78.0)),
+      *(LEARNED, _permuted(LEARNED, 70.9)),
     ),
   ),
-  3: (
+  3: Table(
     'audioset',
-    (
-      _map('raw audio', 'raw', 38.3),
-      _map('  video', 'video', 25.8),
-      _map('  A+V', '', 43.5),
-      _map('mel spectrogram', 'mel', 38.4),
-      _map('  video', 'video', 25.8),
-      _map('  A+V', 'av_mel', 43.2),
-      _map('mel, tuned: A+V', 'av_mel_tuned', 44.2),
-      # Of the text.
-      _map('raw A+V, no video drop.', 'av_raw_no_video_dropout', 39.7),
-      _map('mel A+V, no video drop.', 'av_mel_no_video_dropout', 39.9),
+    _scores(
+      'mAP',
+      ('raw audio', 'raw', 'table3_raw', 38.3),
+      ('  video', 'video', 'table3_video', 25.8),
+      ('  A+V', '', 'table3_av_raw', 43.5),
+      ('mel spectrogram', 'mel', 'table3_mel', 38.4),
+      ('  video', 'video', 'table3_video', 25.8),
+      ('  A+V', 'av_mel', 'table3_av_mel', 43.2),
+      ('mel, tuned: A+V', 'av_mel_tuned', 'table3_av_mel_tuned', 44.2),
+      # The text has these two.
+      (
+        'raw A+V, no video drop.',
+        'av_raw_no_video_dropout',
+        'table3_av_raw_no_video_dropout',
+        39.7,
+      ),
+      (
+        'mel A+V, no video drop.',
+        'av_mel_no_video_dropout',
+        'table3_av_mel_no_video_dropout',
+        39.9,
+      ),
     ),
   ),
-  # The best by its score on the test set, which is how the paper picks.
-  4: (
+  # The best score on the test set, as the paper picks it.
+  4: Table(
     'modelnet40',
-    (
-      _best('PointNet++', None, 91.9),
-      _best('ResNet-50 (FF)', 'resnet50', 66.3),
-      _best('ViT-B patch 2 (FF)', 'vit_b_patch2', 78.9),
-      _best('ViT-B patch 4 (FF)', 'vit_b_patch4', 73.4),
-      _best('ViT-B patch 8 (FF)', 'vit_b_patch8', 65.3),
-      _best('ViT-B patch 16 (FF)', 'vit_b_patch16', 59.6),
-      _best('Transformer 44x44', 'transformer44', 82.1),
-      _best('Perceiver', '', 85.7),
+    _scores(
+      'best top-1 %',
+      ('PointNet++', None, None, 91.9),
+      ('ResNet-50 (FF)', 'resnet50', 'table4_resnet', 66.3),
+      ('ViT-B patch 2 (FF)', 'vit_b_patch2', 'table4_vit_patch2', 78.9),
+      ('ViT-B patch 4 (FF)', 'vit_b_patch4', 'table4_vit_patch4', 73.4),
+      ('ViT-B patch 8 (FF)', 'vit_b_patch8', 'table4_vit_patch8', 65.3),
+      ('ViT-B patch 16 (FF)', 'vit_b_patch16', 'table4_vit_patch16', 59.6),
+      ('Transformer 44x44', 'transformer44', 'table4_transformer', 82.1),
+      ('Perceiver', '', 'table4_perceiver', 85.7),
     ),
   ),
-  5: (
+  5: Table(
     'imagenet',
     (
-      _costs('4 cross-attends alone', 'table5_4', 39.4, 173.1, 12.7),
-      _costs('8 cross-attends alone', 'table5_8', 45.3, 346.1, 23.8),
-      _costs('12 cross-attends alone', 'table5_12', None, 519.2, 34.9),
+      Row('2 cross-attends alone', None, 'table5_2', {}),
+      _stacked(4, 'table5_4', 39.4, 173.1, 12.7),
+      _stacked(8, 'table5_8', 45.3, 346.1, 23.8),
+      _stacked(12, None, None, 519.2, 34.9),  # Out of memory in the paper.
     ),
   ),
-  6: (
+  # A small Perceiver has four latent Transformers instead of eight: with four
+  # cross-attends it stands for both the paper's four and its eight.
+  6: Table(
     'imagenet',
     (
-      _costs('1 at start', 'table6_1_at_start', 76.7, 404.3, 41.1, MISPRINT),
-      _costs('1 interleaved', 'table6_1_interleaved', 76.7, 404.3, 42.1),
-      _costs('2 at start', 'table6_2_at_start', 76.7, 447.6, 44.9),
-      _costs('2 interleaved', 'table6_2_interleaved', 76.5, 447.6, 44.9),
-      _costs('4 at start', 'table6_4_at_start', 75.9, 534.1, 44.9),
-      _costs('4 interleaved', 'table6_4_interleaved', 76.5, 534.1, 44.9),
-      _costs('8 at start', 'table6_8_at_start', 73.7, 707.2, 44.9),
-      _costs('8 interleaved', 'table6_8_interleaved', 78.0, 707.2, 44.9),
+      _placed('1 at start', None, 76.7, 404.3, 41.1, MISPRINT),
+      _placed('1 interleaved', 'table6_1', 76.7, 404.3, 42.1),
+      _placed('2 at start', 'table6_2_at_start', 76.7, 447.6, 44.9),
+      _placed('2 interleaved', 'table6_2_interleaved', 76.5, 447.6, 44.9),
+      _placed('4 at start', 'table6_4_at_start', 75.9, 534.1, 44.9),
+      _placed('4 interleaved', 'table2_perceiver', 76.5, 534.1, 44.9),
+      _placed('8 at start', 'table6_4_at_start', 73.7, 707.2, 44.9),
+      _placed('8 interleaved', 'table2_perceiver', 78.0, 707.2, 44.9),
     ),
   ),
-  7: (
+  7: Table(
     'imagenet',
     (
-      _costs('no weight sharing', 'table7_not_shared', 72.9, 707.2, 326.2),
-      _costs('weight sharing', '', 78.0, 707.2, 44.9),
+      Row(
+        'no weight sharing',
+        'table7_not_shared',
+        'table7_not_shared',
+        _costs(707.2, 326.2, 72.9),
+        train=87.7,
+      ),
+      Row(
+        'weight sharing',
+        '',
+        'table2_perceiver',
+        _costs(707.2, 44.9, 78.0),
+        train=79.5,
+      ),
     ),
   ),
 }
+
+# The small variant of each point, by the setting that a panel varies. The paper
+# has plots alone. The panels of a figure have one variant in common.
+FIGURES: dict[str, dict[str, dict[float, str]]] = {
+  '5': {
+    'latents': {
+      8: 'fig5_latents_8',
+      16: 'table7_not_shared',
+      32: 'fig5_latents_32',
+    },
+    'latent channels': {
+      32: 'fig5_channels_32',
+      64: 'table7_not_shared',
+      128: 'fig5_channels_128',
+    },
+    'self-attends per block': {
+      1: 'table7_not_shared',
+      2: 'fig5_self_attends_2',
+      4: 'fig5_self_attends_4',
+    },
+    'cross-attends': {
+      1: 'fig5_cross_attends_1',
+      2: 'fig5_cross_attends_2',
+      4: 'table7_not_shared',
+    },
+  },
+  '6': {
+    'init scale of the latents': {
+      0.02: 'table2_perceiver',
+      0.2: 'fig6_init_scale_0.2',
+      1.0: 'fig6_init_scale_1.0',
+    },
+    'bands': {2: 'fig6_bands_2', 4: 'fig6_bands_4', 8: 'table2_perceiver'},
+    'maximum resolution': {
+      7: 'fig6_max_resolution_7',
+      14: 'fig6_max_resolution_14',
+      28: 'table2_perceiver',
+    },
+  },
+}
+
+
+class Comparison(NamedTuple):
+  """Whether one row's score exceeds or equals another's."""
+
+  first: str  # Rows, and points of figures, by their small variants.
+  relation: Literal['exceeds', 'equals']
+  second: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+  """A sentence of the paper's, as comparisons that must all hold."""
+
+  text: str
+  where: str  # In the paper.
+  paper: str  # Its figures.
+  comparisons: tuple[Comparison, ...]
+
+
+# Where a small variant stands for several rows, the last: eight cross-attends.
+SCORES = {row.small: row.score for t in TABLES.values() for row in t.rows}
+
+
+def _claim(
+  text: str,
+  where: str,
+  *comparisons: tuple[str, Literal['exceeds', 'equals'], str],
+  figures: str = '{}, {}',
+) -> Claim:
+  """Returns a claim with the paper's scores filled in.
+
+  Args:
+    text: the claim.
+    where: in the paper it is.
+    *comparisons: of small variants.
+    figures: which of the paper's scores to show, numbered by the variants in
+      the order of the comparisons.
+  """
+  names = dict.fromkeys(x for a, _, b in comparisons for x in (a, b))
+  return Claim(
+    text,
+    where,
+    figures.format(*map(SCORES.get, names)),
+    tuple(Comparison(*x) for x in comparisons),
+  )
+
+
+CLAIMS = (
+  _claim(
+    'Permuting the pixels changes nothing for the Perceiver',
+    'Table 2',
+    ('table2_perceiver', 'equals', 'table2_perceiver_permuted'),
+    figures='{} / {}',
+  ),
+  _claim(
+    'nor for the Perceiver with learned positions',
+    'Table 2',
+    ('table2_learned', 'equals', 'table2_learned_permuted'),
+    figures='{} / {}',
+  ),
+  _claim(
+    'nor for the Transformer',
+    'Table 2',
+    ('table2_transformer', 'equals', 'table2_transformer_permuted'),
+    figures='{} / {}',
+  ),
+  _claim(
+    'It makes ResNet worse',
+    'Table 2',
+    ('table2_resnet', 'exceeds', 'table2_resnet_permuted'),
+    figures='{} / {}',
+  ),
+  _claim(
+    'and ViT worse',
+    'Table 2',
+    ('table2_vit', 'exceeds', 'table2_vit_permuted'),
+    figures='{} / {}',
+  ),
+  _claim(
+    'The Perceiver is better than ResNet on images',
+    'Table 2',
+    ('table2_perceiver', 'exceeds', 'table2_resnet'),
+  ),
+  _claim(
+    'and better than ViT',
+    'Table 2',
+    ('table2_perceiver', 'exceeds', 'table2_vit'),
+  ),
+  _claim(
+    'and better than a Transformer on fewer pixels',
+    'Table 2',
+    ('table2_perceiver', 'exceeds', 'table2_transformer'),
+  ),
+  _claim(
+    'and better than ResNet and ViT on permuted images',
+    'Table 2',
+    ('table2_perceiver_permuted', 'exceeds', 'table2_resnet_permuted'),
+    ('table2_perceiver_permuted', 'exceeds', 'table2_vit_permuted'),
+    figures='{}; {}, {}',
+  ),
+  _claim(
+    'Fourier features are better than learned positions',
+    'Table 2',
+    ('table2_perceiver', 'exceeds', 'table2_learned'),
+  ),
+  _claim(
+    'Video and raw audio together are better than each',
+    'Table 3',
+    ('table3_av_raw', 'exceeds', 'table3_video'),
+    ('table3_av_raw', 'exceeds', 'table3_raw'),
+    figures='{}; {}, {}',
+  ),
+  _claim(
+    'Video and mel together are better than each',
+    'Table 3',
+    ('table3_av_mel', 'exceeds', 'table3_video'),
+    ('table3_av_mel', 'exceeds', 'table3_mel'),
+    figures='{}; {}, {}',
+  ),
+  _claim(
+    'Raw audio is as good as mel',
+    'Table 3',
+    ('table3_raw', 'equals', 'table3_mel'),
+  ),
+  _claim(
+    'Audio is better than video',
+    'Table 3',
+    ('table3_raw', 'exceeds', 'table3_video'),
+    ('table3_mel', 'exceeds', 'table3_video'),
+    figures='{0}, {2}; {1}',
+  ),
+  _claim(
+    'Video dropout helps with raw audio',
+    'Table 3, text',
+    ('table3_av_raw', 'exceeds', 'table3_av_raw_no_video_dropout'),
+  ),
+  _claim(
+    'and it helps with mel',
+    'Table 3, text',
+    ('table3_av_mel', 'exceeds', 'table3_av_mel_no_video_dropout'),
+  ),
+  _claim(
+    'Spectrogram dropout is better than SpecAugment',
+    'Table 3',
+    ('table3_av_mel_tuned', 'exceeds', 'table3_av_mel'),
+  ),
+  _claim(
+    'On point clouds the Perceiver is better than ResNet',
+    'Table 4',
+    ('table4_perceiver', 'exceeds', 'table4_resnet'),
+  ),
+  _claim(
+    'and better than ViT with patches of 2',
+    'Table 4',
+    ('table4_perceiver', 'exceeds', 'table4_vit_patch2'),
+  ),
+  _claim(
+    'and better than a Transformer',
+    'Table 4',
+    ('table4_perceiver', 'exceeds', 'table4_transformer'),
+  ),
+  _claim(
+    'and ViT is worse the larger its patches',
+    'Table 4',
+    ('table4_vit_patch2', 'exceeds', 'table4_vit_patch4'),
+    ('table4_vit_patch4', 'exceeds', 'table4_vit_patch8'),
+    ('table4_vit_patch8', 'exceeds', 'table4_vit_patch16'),
+    figures='{}, {}, {}, {}',
+  ),
+  _claim(
+    'Without latent Transformers the Perceiver is far worse',
+    'Table 5',
+    ('table2_perceiver', 'exceeds', 'table5_8'),
+    figures='{1} (8); {0}',
+  ),
+  _claim(
+    'More cross-attends alone help',
+    'Table 5',
+    ('table5_8', 'exceeds', 'table5_4'),
+    figures='{1} (4), {0} (8)',
+  ),
+  _claim(
+    'Looking again, between the latent Transformers, helps',
+    'Table 6',
+    ('table2_perceiver', 'exceeds', 'table6_1'),
+    figures='{1} (1), {0} (8)',
+  ),
+  _claim(
+    'Interleaved is better than at the start',
+    'Table 6',
+    ('table2_perceiver', 'exceeds', 'table6_4_at_start'),
+    figures='{}, {} (8)',
+  ),
+  _claim(
+    'Sharing weights is better',
+    'Table 7',
+    ('table2_perceiver', 'exceeds', 'table7_not_shared'),
+  ),
+  _claim(
+    'More latents are better',
+    'Figure 5',
+    ('fig5_latents_32', 'exceeds', 'fig5_latents_8'),
+    figures='a plot',
+  ),
+  _claim(
+    'More cross-attends are better',
+    'Figure 5',
+    ('table7_not_shared', 'exceeds', 'fig5_cross_attends_1'),
+    figures='a plot',
+  ),
+  _claim(
+    'More self-attends are better',
+    'Figure 5',
+    ('fig5_self_attends_4', 'exceeds', 'table7_not_shared'),
+    figures='a plot',
+  ),
+  _claim(
+    'A small init scale of the latents is better than a large one',
+    'Figure 6',
+    ('table2_perceiver', 'exceeds', 'fig6_init_scale_1.0'),
+    figures='a plot',
+  ),
+  _claim(
+    'More bands are better',
+    'Figure 6',
+    ('table2_perceiver', 'exceeds', 'fig6_bands_2'),
+    figures='a plot',
+  ),
+  _claim(
+    "A maximum resolution as high as the image's is better than a lower one",
+    'Figure 6',
+    ('table2_perceiver', 'exceeds', 'fig6_max_resolution_7'),
+    figures='a plot',
+  ),
+)

@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments import benchmarks, saved
 from experiments.history import History
-from scripts.paper import small_tables
-from scripts.paper.rows import METRICS, TABLES
+from scripts.paper import small
+from scripts.paper.rows import METRICS, SMALL_TABLES, TABLES
 from scripts.paper.runs import Run
 
 
@@ -18,11 +18,11 @@ def paper(history: History) -> list[tuple[str, str, float, float | None]]:
   run = Run(history.workdir, history.config, evaluations)
   task = history.config['task'].get('name')
   found = []
-  for number, (name, rows) in TABLES.items():
-    if name != task:
+  for number, table in TABLES.items():
+    if table.config != task:
       continue
-    module = importlib.import_module(f'configs.{name}')
-    for row in rows:
+    module = importlib.import_module(f'configs.{task}')
+    for row in table.rows:
       if row.variant is None or not run.is_of(module.get_config(row.variant)):
         continue
       for quantity in row.paper.keys() & METRICS.keys():
@@ -39,18 +39,18 @@ def _in_small(
 ) -> list[tuple[str, str, float, float | None]]:
   """Returns the same for a small variant, from the rows it stands for."""
   found = []
-  for number in small_tables.SMALL:
-    quantity = 'mAP' if number == 3 else 'top-1 %'
-    for line in small_tables.lines(number, {}):
+  for number in SMALL_TABLES:
+    quantity = small.quantity(number)
+    for line in small.lines(number, {}):
       name, _, variant = line.title.partition(':')
-      if name != task or line.paper is None:
+      if name != task or line.row.score is None:
         continue
       module = importlib.import_module(f'configs.{name}')
       if not run.is_of(module.get_config(variant)):
         continue
       ours = 100 * run.figure(quantity)[0] if run.evaluations else None
       title = f'Table {number} in small, {line.name}'
-      found.append((title, quantity, line.paper, ours))
+      found.append((title, quantity, line.row.score, ours))
   return found
 
 

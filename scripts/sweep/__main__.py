@@ -25,7 +25,7 @@ from typing import Any
 from absl import app, flags
 
 from experiments import path_flags, storage
-from scripts.paper import results, small_tables
+from scripts.paper import results, small
 from scripts.shared import command
 from scripts.sweep import collection, figures, plan, runner, stand_ins
 
@@ -53,9 +53,7 @@ def _write(variants: list[plan.Variant]) -> None:
   folder = pathlib.Path(_WORKDIR.value)
   results.write(folder / 'results.json', found)
   known = results.read(folder / 'results.json')
-  storage.write(
-    storage.path(folder / 'table.md'), small_tables.report(known) + '\n'
-  )
+  storage.write(storage.path(folder / 'table.md'), small.report(known) + '\n')
   for name, picture in figures.all_of(known).items():
     storage.write(storage.path(folder / name), picture)
   print(f'{folder}/table.md has {len(found)} of {len(variants)} variants.')

@@ -9,9 +9,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.paper import small_tables
+from scripts.paper import small
 from scripts.paper.results import Result
-from scripts.paper.small_tables import Line, Results
+from scripts.paper.rows import FIGURES, SMALL_TABLES
+from scripts.paper.small import Results
 from scripts.shared import plots
 
 INK, GROUND = '#222222', '#ffffff'
@@ -22,11 +23,11 @@ ROW, PANEL = 0.34, (2.7, 2.6)  # Inches.
 def all_of(results: Results) -> dict[str, bytes]:
   """By file name, those that are complete."""
   drawn = {}
-  for number in small_tables.SMALL:
-    if all(line.result for line in small_tables.lines(number, results)):
+  for number in SMALL_TABLES:
+    if all(line.result for line in small.lines(number, results)):
       drawn[f'table{number}.svg'] = table(number, results)
-  for name in small_tables.FIGURES:
-    some = small_tables.points(name, results).values()
+  for name in FIGURES:
+    some = small.points(name, results).values()
     if all(result for points in some for _, result in points):
       drawn[f'figure{name}.svg'] = figure(name, results)
   return drawn
@@ -34,13 +35,15 @@ def all_of(results: Results) -> dict[str, bytes]:
 
 def table(number: int, results: Results) -> bytes:
   """A table's scores as points, beside the paper's. An SVG file."""
-  lines = [line for line in small_tables.lines(number, results) if line.result]
+  lines = [line for line in small.lines(number, results) if line.result]
   with matplotlib.rc_context(_style()):
     figure = Figure(figsize=(7.0, 1.1 + ROW * len(lines)))
     axis = figure.subplots()
     places = range(len(lines), 0, -1)
     _points(axis, [line.result for line in lines], places, vertical=False)
-    papers = [(line.paper, y) for line, y in zip(lines, places, strict=True)]
+    papers = [
+      (line.row.score, y) for line, y in zip(lines, places, strict=True)
+    ]
     known = [(paper, y) for paper, y in papers if paper is not None]
     if known:
       axis.plot(
@@ -48,7 +51,8 @@ def table(number: int, results: Results) -> bytes:
       )
     axis.set_yticks(list(places), [line.name for line in lines])
     axis.set_ylim(0.4, len(lines) + 0.6)
-    label = f'{_quantity(lines)} (bars: two standard errors)'
+    metric = small.quantity(number).removesuffix(' %')
+    label = f'{metric} % (bars: two standard errors)'
     axis.set(xlabel=label, title=f'Table {number} in small')
     axis.grid(True, axis='x')
     axis.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
@@ -57,7 +61,7 @@ def table(number: int, results: Results) -> bytes:
 
 def figure(number: str, results: Results) -> bytes:
   """A figure's sweeps side by side, a panel each. An SVG file."""
-  sweeps = small_tables.points(number, results)
+  sweeps = small.points(number, results)
   with matplotlib.rc_context(_style()):
     width, height = PANEL
     drawing = Figure(figsize=(width * len(sweeps), height))
@@ -92,11 +96,6 @@ def _points(
 def _error(result: Result) -> float:
   error = 100 * BARS * result.standard_error
   return 0.0 if math.isnan(error) else error
-
-
-def _quantity(lines: Sequence[Line]) -> str:
-  is_map = any(line.result and line.result.metric == 'mAP' for line in lines)
-  return 'mAP %' if is_map else 'top-1 %'
 
 
 def _style() -> dict[Any, Any]:

@@ -22,7 +22,7 @@ import sys
 from absl import app, flags
 
 from experiments import path_flags
-from scripts.paper import results, small_tables
+from scripts.paper import results, small
 from scripts.paper import runs as our_runs
 from scripts.paper.rows import TABLES
 from scripts.shared import command
@@ -35,13 +35,11 @@ def main(argv: list[str]) -> None:
   with command.running():
     if _SMALL.value:
       known = results.read(_RESULTS.value or results.RESULTS)
-      print(small_tables.report(known, chosen))
+      print(small.report(known, chosen))
       return
     runs = [our_runs.read_run(workdir) for workdir in _RUNS.value]
     if _FORMAT.value == 'markdown':
-      print(
-        '\n\n'.join(comparison.as_markdown(table, runs) for table in chosen)
-      )
+      print('\n\n'.join(formats.markdown(table, runs) for table in chosen))
       return
     figures = {table: comparison.compare(table, runs) for table in chosen}
   if _FORMAT.value == 'json':

@@ -1,17 +1,19 @@
 """The figures of the paper's tables, and ours beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import importlib
 import json
 import pathlib
 from typing import Any
 
-from scripts.paper import results
+from ml_collections import ConfigDict
+
 from scripts.paper import runs as our_runs
 from scripts.paper.rows import COST_TABLES, DIGITS, METRICS, Row, TABLES
 from scripts.paper.runs import Run
-from scripts.tables import formats
 
+# The row, quantity, paper, ours and difference (None if not run), and note.
+Figure = dict[str, Any]
 UNITS = {
   'GFLOPs': 1e9,
   'M parameters': 1e6,
@@ -24,82 +26,60 @@ MEASURED = pathlib.Path(__file__).parent.parent.parent / (
 )
 
 
-def compare(table: int, runs: Sequence[Run] = ()) -> list[dict[str, Any]]:
-  """A table's figures.
+def compare(table: int, runs: Sequence[Run] = ()) -> list[Figure]:
+  """Returns a table's figures, in the order of its rows.
 
   Args:
     table: its number.
     runs: to read metrics from; without any, Tables 5 to 7 have costs alone.
-
-  Returns:
-    For each figure: row, quantity, paper, ours and difference (None where it
-    was not run) and note.
   """
-  return [figure for _, figures in _by_row(table, runs) for figure in figures]
+  return [figure for _, figures in by_row(table, runs) for figure in figures]
 
 
-def _by_row(
-  table: int, runs: Sequence[Run]
-) -> list[tuple[Row, list[dict[str, Any]]]]:
-  name, rows = TABLES[table]
-  module = importlib.import_module(f'configs.{name}')
-  by_row = []
-  for row in rows:
-    figures = []
-    has_costs = 'M parameters' in row.paper
-    ours: dict[str, float] = {}
-    notes = dict.fromkeys(row.paper, '')
-    if row.variant is None:
-      notes = dict.fromkeys(row.paper, 'from the literature, not run here')
-    else:
-      config = module.get_config(row.variant)
-      if has_costs:
-        ours = our_runs.costs(config)
-      for run in runs:
-        if run.is_of(config):
-          for quantity in row.paper.keys() & METRICS.keys():
-            ours[quantity], notes[quantity] = run.figure(quantity)
-    for quantity, paper in row.paper.items():
-      if quantity in METRICS and table in COST_TABLES and not runs:
-        continue
-      value = None
-      if quantity in ours:
-        value = round(ours[quantity] / UNITS[quantity], DIGITS)
-      figures.append(
-        {
-          'row': row.name,
-          'quantity': quantity,
-          'paper': paper,
-          'ours': value,
-          'difference': None if value is None else round(value - paper, DIGITS),
-          'note': row.note
-          if row.note.startswith(quantity)
-          else notes[quantity],
-        }
-      )
-    by_row.append((row, figures))
-  return by_row
+def by_row(
+  table: int, runs: Sequence[Run] = ()
+) -> list[tuple[Row, list[Figure]]]:
+  """Returns a table's rows, each with its figures as in `compare`."""
+  module = importlib.import_module(f'configs.{TABLES[table].config}')
+  found = []
+  for row in TABLES[table].rows:
+    config = None if row.variant is None else module.get_config(row.variant)
+    figures = list(_figures(row, config, runs))
+    if table in COST_TABLES and not runs:
+      figures = [f for f in figures if f['quantity'] not in METRICS]
+    if row.paper:
+      found.append((row, figures))
+  return found
 
 
-def as_markdown(table: int, runs: Sequence[Run] = ()) -> str:
-  """A table for a README: as few lines and columns as tell it all.
-
-  Rows that the paper has side by side share a line, as 'raw / permuted'. What
-  is no column of the paper's table is left out.
-
-  Args:
-    table: its number.
-    runs: to read metrics from.
-
-  Returns:
-    What the columns are, the table, and the notes on its figures.
-  """
-  small = results.read(results.RESULTS)
-  return formats.markdown(table, _by_row(table, runs), small)
+def _figures(
+  row: Row, config: ConfigDict | None, runs: Sequence[Run]
+) -> Iterator[Figure]:
+  ours: dict[str, tuple[float, str]] = {}  # A value and a note.
+  if config is not None and 'M parameters' in row.paper:
+    ours |= {q: (x, '') for q, x in our_runs.costs(config).items()}
+  for run in runs:
+    if config is not None and run.is_of(config):
+      ours |= {q: run.figure(q) for q in row.paper.keys() & METRICS.keys()}
+  for quantity, paper in row.paper.items():
+    value, note = None, ''
+    if config is None:
+      note = 'from the literature, not run here'
+    elif quantity in ours:
+      value, note = ours[quantity]
+      value = round(value / UNITS[quantity], DIGITS)
+    yield {
+      'row': row.name,
+      'quantity': quantity,
+      'paper': paper,
+      'ours': value,
+      'difference': None if value is None else round(value - paper, DIGITS),
+      'note': row.note if row.note.startswith(quantity) else note,
+    }
 
 
 def measured() -> str:
-  """What our own step of Table 5's last row took, as the benchmark read it."""
+  """Says what a training step of Table 5's last row took in our benchmark."""
   report = json.loads(MEASURED.read_text())
   (result,) = report['results']
   return (

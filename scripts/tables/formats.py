@@ -1,16 +1,20 @@
-"""How figures of the paper's tables are printed beside ours."""
+"""A table's figures as text and as Markdown."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from scripts.paper import small_tables
+from scripts.paper import results, small
 from scripts.paper.rows import COST_TABLES, METRICS, Row, TABLES
+from scripts.paper.runs import Run
+from scripts.shared import markdown as markdown_tables
+from scripts.tables import comparison
+from scripts.tables.comparison import Figure
 
-Figure = Mapping[str, Any]  # As `comparison.compare` has them.
+# Rows that the paper has side by side, each with its figures by quantity.
+Line = list[tuple[Row, dict[str, Figure]]]
 
 
 def text(figures: Sequence[Figure]) -> str:
-  """A line for each figure."""
+  """One line for each figure."""
   lines = [f'{"":26}{"":14}{"paper":>8}{"ours":>9}{"diff.":>8}']
   for f in figures:
     line = f'{f["row"]:26}{f["quantity"]:14}{f["paper"]:8}'
@@ -22,62 +26,72 @@ def text(figures: Sequence[Figure]) -> str:
   return '\n'.join(line.rstrip() for line in lines)
 
 
-def markdown(
-  table: int,
-  by_row: Sequence[tuple[Row, list[Any]]],
-  small: small_tables.Results,
-) -> str:
-  """See `comparison.as_markdown`.
+def markdown(table: int, runs: Sequence[Run] = ()) -> str:
+  """A table for a README, in few lines and columns.
+
+  Rows that the paper has side by side share a line, as 'raw / permuted'. Only
+  the columns of the paper's table are there, and our scores in small.
 
   Args:
     table: its number.
-    by_row: its rows, each with its figures.
-    small: results of small models, for tables without costs.
+    runs: to read metrics from.
 
   Returns:
-    What the columns are, the table, and the notes on its figures.
+    A title that explains the columns, the table, and notes on its figures.
   """
-  lines: list[list[tuple[Row, dict[str, Figure]]]] = []
-  for row, figures in by_row:
-    if not row.name.startswith(' '):
-      lines.append([])
-    lines[-1].append((row, {f['quantity']: f for f in figures}))
+  lines = _lines(table, runs)
   has_costs = table in COST_TABLES
-  found = dict.fromkeys(f['quantity'] for _, fs in by_row for f in fs)
+  found = dict.fromkeys(q for line in lines for _, fs in line for q in fs)
   quantities = [q for q in found if has_costs or q in METRICS]
   columns = quantities if has_costs else ['Paper', 'Ours', 'In small']
-  config = f'`--config=configs/{TABLES[table][0]}.py:VARIANT`'
-  what = ', paper / ours' if has_costs else f', {quantities[0]}'
-  printed = [
-    f'**Table {table}**{what}; {config}:\n',
-    _markdown_row(['', *columns, 'Variant']),
-    _markdown_row(['---', *['---:'] * len(columns), '---']),
-  ]
-  notes = []
+  known = results.read(results.RESULTS)
+  rows = []
   for line in lines:
     cells = [[f.get(q) for _, f in line] for q in quantities]
     if has_costs:
       values = [f'{_paper(c)} / {_ours(c)}' for c in cells]
     else:
-      here = line[0][0].variant is not None
-      values = [_paper(cells[0]), _ours(cells[0]) if here else '–']
-      scores = [small_tables.score_of(table, row, small) for row, _ in line]
-      values.append(' / '.join(dict.fromkeys(scores)))
+      is_ours = line[0][0].variant is not None
+      ours = _ours(cells[0]) if is_ours else '–'
+      values = [_paper(cells[0]), ours, _in_small(line, known)]
     names = ' / '.join(row.name.strip() for row, _ in line)
     variants = dict.fromkeys(_variant(row.variant) for row, _ in line)
-    printed.append(_markdown_row([names, *values, ', '.join(variants)]))
-    notes += [
-      f'* {row.name.strip() if len(line) == 1 else _variant(row.variant)}:'
-      f' {f[q]["note"]}.'
-      for row, f in line
-      for q in quantities
-      if row.variant is not None and q in f and f[q]['note']
-    ]
-  return '\n'.join([*printed, *([''] if notes else []), *notes])
+    rows.append([names, *values, ', '.join(variants)])
+  what = ', paper / ours' if has_costs else f', {quantities[0]}'
+  config = f'`--config=configs/{TABLES[table].config}.py:VARIANT`'
+  parts = [
+    f'**Table {table}**{what}; {config}:',
+    markdown_tables.table(
+      ['', *columns, 'Variant'], rows, f'l{"r" * len(columns)}l'
+    ),
+    '\n'.join(_notes(lines, quantities)),
+  ]
+  return '\n\n'.join(filter(None, parts))
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-  return f'| {" | ".join(cells)} |'.replace('|  |', '| |')
+def _lines(table: int, runs: Sequence[Run]) -> list[Line]:
+  lines: list[Line] = []
+  for row, figures in comparison.by_row(table, runs):
+    if not row.name.startswith(' '):
+      lines.append([])
+    lines[-1].append((row, {f['quantity']: f for f in figures}))
+  return lines
+
+
+def _in_small(line: Line, known: small.Results) -> str:
+  scores = dict.fromkeys(small.score(row.small, known) for row, _ in line)
+  return ' / '.join(scores)
+
+
+def _notes(lines: Sequence[Line], quantities: Sequence[str]) -> list[str]:
+  return [
+    f'* {row.name.strip() if len(line) == 1 else _variant(row.variant)}:'
+    f' {figures[q]["note"]}.'
+    for line in lines
+    for row, figures in line
+    for q in quantities
+    if row.variant is not None and q in figures and figures[q]['note']
+  ]
 
 
 def _variant(name: str | None) -> str:

@@ -15,10 +15,8 @@ import pytest
 
 from experiments import benchmarks, experiment, history, telemetry
 from experiments.errors import DataNotFoundError
-from scripts.paper import claims, results, small_tables
-from scripts.paper.results import Result
 from scripts.report import comparison
-from scripts.sweep import collection, figures, plan, runner, stand_ins
+from scripts.sweep import collection, plan, runner, stand_ins
 from tests import commands
 from tests.conftest import ROOT
 
@@ -129,77 +127,6 @@ def test_data_that_stands_in_for_a_benchmark_is_made(monkeypatch, tmp_path):
   ]
   with pytest.raises(DataNotFoundError, match=r'No train-images.*dataset-fas'):
     stand_ins.make(select('fashion_mnist', 'table2_vit'))
-
-
-def test_all_small_rows_and_points_are_in_the_sweeps():
-  whole = plan.select(['fashion_mnist', 'modelnet40', 'audioset'], [], {})
-  swept = {variant.title for variant in whole}
-  shown = {
-    line.title for t in small_tables.SMALL for line in small_tables.lines(t, {})
-  }
-  shown |= {
-    f'fashion_mnist:{variant}'
-    for axes in small_tables.FIGURES.values()
-    for points in axes.values()
-    for variant in points.values()
-  }
-  assert shown == swept
-  assert swept >= {
-    title
-    for claim in claims.CLAIMS
-    for c in claim.comparisons
-    for title in (c.first, c.second)
-  }
-
-
-def test_points_have_the_values_that_figures_show():
-  keys = {
-    'latents': 'model.num_latents',
-    'latent channels': 'model.latent_channels',
-    'self-attends per block': 'model.num_self_attends',
-    'cross-attends': 'model.num_cross_attends',
-    'init scale of the latents': 'model.latent_init_scale',
-    'bands': 'task.num_bands',
-    'maximum resolution': 'task.max_resolution',
-  }
-  for axes in small_tables.FIGURES.values():
-    for axis, points in axes.items():
-      configs = []
-      for value, name in points.items():
-        (variant,) = plan.select(['fashion_mnist'], [name], {})
-        config = variant.trials()[0].config()
-        section, key = keys[axis].split('.')
-        assert config[section][key] == value
-        flat = {
-          f'{s}.{k}': x
-          for s, d in config.items()
-          if s != 'seed'
-          for k, x in d.items()
-        }
-        del flat[keys[axis]]
-        flat.pop('model.num_latent_transformers', None)  # One for each look.
-        configs.append(flat)
-      assert all(config == configs[0] for config in configs)
-
-
-def test_all_rows_train_alike():
-  names = plan.select(['fashion_mnist'], [], {})
-  assert {
-    tuple(
-      variant.trials()[0].config()[section][key]
-      for section, key in (
-        ('train', 'epochs'),
-        ('train', 'batch_size'),
-        ('task', 'flip'),
-        ('task', 'max_shift'),
-        ('task', 'validation_fraction'),
-        ('optimizer', 'name'),
-        ('optimizer', 'schedule'),
-      )
-    )
-    + variant.learning_rates
-    for variant in names
-  } == {(1.0, 32, True, 1, 1 / 12, 'adamw', 'cosine', 1e-3, 3e-3, 1e-2)}
 
 
 @pytest.mark.parametrize(
@@ -398,111 +325,6 @@ def test_devices_are_given_by_the_environment():
     )
   assert pinned.stdout.strip() == str({core})
   assert os.sched_getaffinity(0) == before
-
-
-def result(score, seeds=1, metric='top1', **fields):
-  scores = [score + 0.01 * i for i in range(seeds)]
-  rates = {2e-3: score, 5e-3: score}
-  values = {
-    **{'metric': metric, 'scores': scores, 'num_test': 10_000},
-    **{'train': 0.875, 'learning_rate': 5e-3, 'tried': rates, 'hours': 0.5},
-    **{'command': 'python -m scripts.sweep', 'commit': 'c0ffee12'},
-    'device': 'cpu',
-  }
-  return Result(**(values | fields))
-
-
-@pytest.fixture
-def whole():
-  """Results of everything, all alike."""
-  found = {}
-  for variant in plan.select(
-    ['fashion_mnist', 'modelnet40', 'audioset'], [], {}
-  ):
-    metric = 'mAP' if variant.config_name == 'audioset' else 'top1'
-    found[variant.title] = result(0.8, variant.num_seeds, metric)
-  return found
-
-
-def test_results_are_kept_beside_those_of_other_variants(tmp_path):
-  path = tmp_path / 'results.json'
-  assert results.read(path) == {}
-  results.write(path, {'a': result(0.5)})
-  results.write(path, {'b': result(0.6, 3)})
-  assert results.read(path) == {'a': result(0.5), 'b': result(0.6, 3)}
-  path.write_text('[1]')
-  with pytest.raises(ValueError, match='has no results of a sweep'):
-    results.read(path)
-
-
-def test_the_error_of_map_is_that_of_the_seeds():
-  assert result(0.5, 3, 'mAP').standard_error == pytest.approx(0.01 / 3**0.5)
-  assert math.isnan(result(0.5, 1, 'mAP').standard_error)
-
-
-def test_tables_have_the_papers_figures_beside_ours(whole):
-  whole['fashion_mnist:table7_not_shared'] = result(0.75)
-  text = small_tables.report(whole, [7])
-  error = 100 * math.sqrt(0.75 * 0.25 / 10_000)
-  assert (
-    '| no weight sharing | `table7_not_shared` | 72.9 | 75.00 ±'
-    f' {error:.2f} | 87.7 | 87.50 | 1 | 0.002, **0.005** | 30 |' in text
-  )
-  assert '`python -m scripts.sweep` (commit c0ffee1, cpu, 1.0 hours)' in text
-  text = small_tables.report(whole)
-  assert 'not run' not in text
-  for heading in ('Table 2', 'Table 6', 'Figure 5', 'Figure 6'):
-    assert f'**{heading} in small**' in text
-  assert text.startswith("| The paper's claim | where |")
-  del whole['fashion_mnist:fig5_latents_8']
-  assert '| latents | 8 | not run | |' in small_tables.report(whole)
-  with pytest.raises(ValueError, match=r'--table=1: in small there are \[2, 3'):
-    small_tables.report(whole, [1])
-
-
-def test_the_page_on_results_has_what_the_command_prints():
-  page = (ROOT / 'experiments/RESULTS.md').read_text()
-  assert small_tables.report(results.read(results.RESULTS)) in page
-
-
-@pytest.mark.parametrize(
-  ('first', 'relation', 'second', 'verdict'),
-  [
-    (0.80, 'exceeds', 0.75, claims.HOLDS),
-    (0.75, 'exceeds', 0.80, claims.FAILS),
-    (0.80, 'exceeds', 0.795, claims.UNKNOWN),
-    (0.80, 'equals', 0.795, claims.HOLDS),
-    (0.80, 'equals', 0.75, claims.FAILS),
-  ],
-)
-def test_claims_are_decided_at_two_standard_errors(
-  first, relation, second, verdict
-):
-  known = {'a': result(first), 'b': result(second)}
-  compared = claims.Comparison('a', relation, 'b')
-  assert compared.verdict(known) == verdict
-  assert compared.verdict({'a': result(first)}) == claims.NOT_RUN
-  both = claims.Claim(
-    '', '', '', (claims.Comparison('a', 'equals', 'a'), compared)
-  )
-  assert both.verdict(known) == verdict
-  known['b'] = result(second, 1, 'mAP')  # Of one seed, whose error is unknown.
-  assert compared.verdict(known) == claims.UNKNOWN
-
-
-def test_pictures_are_of_what_is_complete(whole):
-  drawn = figures.all_of(whole)
-  assert set(drawn) == {
-    *(f'table{number}.svg' for number in range(2, 8)),
-    'figure5.svg',
-    'figure6.svg',
-  }
-  assert all(picture.startswith(b'<?xml') for picture in drawn.values())
-  del whole['fashion_mnist:table2_vit'], whole['fashion_mnist:fig6_bands_2']
-  assert set(drawn) - set(figures.all_of(whole)) == {
-    'table2.svg',
-    'figure6.svg',
-  }
 
 
 def test_a_small_run_stands_beside_its_rows(tmp_path):

@@ -54,7 +54,7 @@ def test_every_cost_is_the_papers_to_the_printed_digit(table):
     assert len(text.splitlines()) == 1 + 16  # A header; a line each.
     assert 'misprint' in text
     assert '707.2' in text
-    assert 'misprint' in comparison.as_markdown(table).splitlines()[-1]
+    assert 'misprint' in formats.markdown(table).splitlines()[-1]
 
 
 def test_table_5_tells_what_its_last_row_took_here():
@@ -193,7 +193,7 @@ def test_markdown_has_a_line_for_what_the_paper_has_side_by_side(
   )
   results.write(small, {'fashion_mnist:table2_resnet': resnet})
   run = runs.read_run(workdir_of(tmp_path / 'a', 'resnet50_permuted'))
-  lines = comparison.as_markdown(2, [run]).splitlines()
+  lines = formats.markdown(2, [run]).splitlines()
   assert lines[2:4] == [
     '| | Paper | Ours | In small | Variant |',
     '| --- | ---: | ---: | ---: | --- |',
@@ -213,7 +213,7 @@ def test_markdown_has_a_line_for_what_the_paper_has_side_by_side(
 
 def test_markdown_has_the_costs_side_by_side_and_accuracies_of_runs(tmp_path):
   run = runs.read_run(workdir_of(tmp_path / 'a', 'table5_4'))
-  costs, with_runs = comparison.as_markdown(5), comparison.as_markdown(5, [run])
+  costs, with_runs = formats.markdown(5), formats.markdown(5, [run])
   assert '| | GFLOPs | M parameters | Variant |' in costs
   assert (
     '| 12 cross-attends alone | 519.2 / 519.2 | 34.9 / 34.9 | `table5_12` |'
@@ -231,7 +231,7 @@ def test_several_tables_are_printed_at_once():
   assert by_table.keys() == {'2', '4'}
   assert by_table['4'] == comparison.compare(4)
   markdown = run('--format=markdown').stdout
-  assert markdown == '\n\n'.join(map(comparison.as_markdown, (2, 4))) + '\n'
+  assert markdown == '\n\n'.join(map(formats.markdown, (2, 4))) + '\n'
   assert '| PointNet++ | 91.9 | – | – | literature |' in markdown
   text = run().stdout
   assert text.startswith('Table 2 ')

@@ -17,7 +17,6 @@ from experiments import (
   train,
 )
 from experiments.errors import DamagedRecordError
-from scripts import costs
 
 COUNTS = {'train': 24, 'validation': 12}
 
@@ -157,25 +156,3 @@ def test_numbers_that_differ_are_found_before_anything_is_written(
   with pytest.raises(ValueError, match=r'has 24 images, but task.num_train=25'):
     run(config, mesh, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
-
-
-@pytest.mark.slow
-def test_the_config_tells_what_each_variant_costs():
-  table = {
-    line.split()[0]: line
-    for line in imagenet.__doc__.splitlines()
-    if len(line) > 60 and len(line.split()) == 6
-  }
-  names = {variant or '(default)' for variant in imagenet.VARIANTS} - {'tiny'}
-  assert table.keys() - {'variant'} == names
-  # A row of each kind; the rest are `scripts.tables`' or like these.
-  for variant in (
-    '',
-    'resnet50',
-    'vit_b16',
-    'transformer64',
-    'fig5_latents_64',
-    'io',
-  ):
-    row = costs.row(imagenet, variant, tflops=400.0)
-    assert table[variant or '(default)'].split()[2:] == row.split()[1:]

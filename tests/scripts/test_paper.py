@@ -1,0 +1,290 @@
+"""The paper's rows and claims: configs and texts agree with them."""
+
+import collections
+import importlib
+import math
+import re
+
+import pytest
+
+from configs import fashion_mnist
+from experiments import saved
+from scripts import costs
+from scripts.paper import claims, results, small
+from scripts.paper.results import Result
+from scripts.paper.rows import (
+  Claim,
+  CLAIMS,
+  Comparison,
+  FIGURES,
+  MISPRINT,
+  SMALL_TABLES,
+  TABLES,
+  title,
+)
+from scripts.sweep import figures
+from tests.conftest import ROOT
+
+SMALL_CONFIGS = ('fashion_mnist', 'audioset', 'modelnet40')
+# The key of each setting that a figure's panel varies.
+SETTINGS = {
+  'latents': 'model.num_latents',
+  'latent channels': 'model.latent_channels',
+  'self-attends per block': 'model.num_self_attends',
+  'cross-attends': 'model.num_cross_attends',
+  'init scale of the latents': 'model.latent_init_scale',
+  'bands': 'task.num_bands',
+  'maximum resolution': 'task.max_resolution',
+}
+PANELS = {
+  setting: panel
+  for panels in FIGURES.values()
+  for setting, panel in panels.items()
+}
+
+
+def sweeps(*names):
+  """The variants of each sweep of these configs, by its name."""
+  return {
+    name: set(variants)
+    for config in names
+    for name, variants in importlib.import_module(
+      f'configs.{config}'
+    ).SWEEPS.items()
+  }
+
+
+def test_small_sweeps_are_the_rows_and_points():
+  expected = {
+    f'table{table}': {line.row.small for line in small.lines(table, {})}
+    for table in SMALL_TABLES
+  }
+  for figure, panels in FIGURES.items():
+    points = {
+      variant for panel in panels.values() for variant in panel.values()
+    }
+    expected[f'figure{figure}'] = points
+  assert sweeps(*SMALL_CONFIGS) == expected
+  compared = {x for c in CLAIMS for y in c.comparisons for x in (y[0], y[2])}
+  assert compared <= set().union(*expected.values())
+  for config in SMALL_CONFIGS:
+    for variants in sweeps(config).values():
+      assert {title(x) for x in variants} == {f'{config}:{x}' for x in variants}
+
+
+def test_sweeps_at_full_size_are_the_rows_and_panels():
+  for name, variants in sweeps('imagenet').items():
+    if name.startswith('table'):
+      rows = TABLES[int(name.removeprefix('table'))].rows
+      assert variants == {row.variant for row in rows} - {None}
+    else:
+      panels = FIGURES[name.removeprefix('figure')].values()
+      small_names = {x for panel in panels for x in panel.values()}
+      prefixes = {
+        x.rpartition('_')[0] for x in small_names if x.startswith('fig')
+      }
+      assert {x.rpartition('_')[0] for x in variants} == prefixes
+
+
+@pytest.mark.parametrize('setting', PANELS)
+def test_points_differ_in_the_setting_alone(setting):
+  key = SETTINGS[setting]
+  configs = []
+  for value, variant in PANELS[setting].items():
+    config = saved.flat(fashion_mnist.get_config(variant).to_dict())
+    assert config.pop(key) == value
+    config.pop('model.num_latent_transformers')  # One for each cross-attend.
+    configs.append(config)
+  assert all(config == configs[0] for config in configs)
+
+
+def test_rows_train_alike_in_small():
+  keys = (
+    *('train.epochs', 'train.batch_size', 'task.flip', 'task.max_shift'),
+    *('task.validation_fraction', 'optimizer.name', 'optimizer.schedule'),
+  )
+  configs = [
+    saved.flat(fashion_mnist.get_config(variant).to_dict())
+    for variants in sweeps('fashion_mnist').values()
+    for variant in variants
+  ]
+  assert {tuple(config[key] for key in keys) for config in configs} == {
+    (1.0, 32, True, 1, 1 / 12, 'adamw', 'cosine')
+  }
+
+
+# Variants that are no row and no point at full size.
+OTHERS = re.compile(r'tiny|events_.+|solids|hdf5|validation|table[34]_.+')
+
+
+def documented(name):
+  """A config's module, and the table of its docstring: columns by variant."""
+  module = importlib.import_module(f'configs.{name}')
+  _, _, text = module.__doc__.partition('\nvariant ')
+  found = {}
+  for line in text.partition('\n\n')[0].splitlines()[1:]:
+    variant, *columns = line.split()
+    found['' if variant == '(default)' else variant] = columns
+  return module, found
+
+
+@pytest.mark.parametrize('name', ['imagenet', 'audioset', 'modelnet40'])
+def test_a_configs_docstring_has_the_papers_figures(name):
+  module, found = documented(name)
+  assert found.keys() == {x for x in module.VARIANTS if not OTHERS.fullmatch(x)}
+  scores = {variant: '–' for variant in found}
+  for table in TABLES.values():
+    for row in table.rows:
+      if table.config != name or row.variant is None:
+        continue
+      if row.score is not None:
+        scores[row.variant] = str(row.score)
+      for column, quantity in ((1, 'M parameters'), (2, 'GFLOPs')):
+        if quantity in row.paper and row.note != MISPRINT:
+          cost = found[row.variant][column]
+          assert cost == str(row.paper[quantity])
+  assert {variant: columns[0] for variant, columns in found.items()} == scores
+
+
+# One row of each kind; the others are like these, or `scripts.tables` has them.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'variants'),
+  [
+    ('imagenet', ('', 'resnet50', 'vit_b16', 'transformer64')),
+    ('imagenet', ('fig5_latents_64', 'io')),
+    ('audioset', ('', 'raw', 'mel', 'video', 'av_mel', 'attention_maps')),
+    ('modelnet40', ('', 'resnet50', 'vit_b_patch16', 'transformer44')),
+  ],
+)
+def test_a_configs_docstring_has_the_costs(name, variants):
+  module, found = documented(name)
+  for variant in variants:
+    row = costs.row(module, variant, tflops=400.0)
+    assert found[variant][1:] == row.split()[1:]
+
+
+def test_pages_have_the_papers_figures():
+  not_shared, shared = (row.paper for row in TABLES[7].rows)
+  flops = f'{shared["GFLOPs"]} GFLOPs'
+  parameters = f'{shared["M parameters"]} M parameters'
+  for page, text in (
+    ('README.md', f'{parameters}, {flops}'),
+    ('docs/api.md', parameters),
+    ('docs/model.md', flops),
+    (
+      'docs/model.md',
+      f'{parameters}, {not_shared["M parameters"]} M without sharing',
+    ),
+    ('experiments/RESULTS.md', flops),
+  ):
+    assert text in (ROOT / page).read_text()
+
+
+def test_the_page_on_results_has_what_the_command_prints():
+  page = (ROOT / 'experiments/RESULTS.md').read_text()
+  known = results.read(results.RESULTS)
+  assert small.report(known) in page
+  counts = collections.Counter(claims.verdict(x, known) for x in CLAIMS)
+  assert counts[claims.FAILS] == 1
+  assert (
+    f'Of {len(CLAIMS)} claims {counts[claims.HOLDS]} hold, one does not, and'
+    f' {counts[claims.UNKNOWN]} cannot be told'
+  ) in page
+
+
+def result(score, seeds=1, metric='top1', **fields):
+  scores = [score + 0.01 * i for i in range(seeds)]
+  rates = {2e-3: score, 5e-3: score}
+  values = {
+    **{'metric': metric, 'scores': scores, 'num_test': 10_000},
+    **{'train': 0.875, 'learning_rate': 5e-3, 'tried': rates, 'hours': 0.5},
+    **{'command': 'python -m scripts.sweep', 'commit': 'c0ffee12'},
+    'device': 'cpu',
+  }
+  return Result(**(values | fields))
+
+
+@pytest.fixture
+def whole():
+  """Results of all rows and points, all alike."""
+  return {
+    title(variant): result(0.8)
+    for variants in sweeps(*SMALL_CONFIGS).values()
+    for variant in variants
+  }
+
+
+def test_results_are_kept_beside_those_of_other_variants(tmp_path):
+  path = tmp_path / 'results.json'
+  assert results.read(path) == {}
+  results.write(path, {'a': result(0.5)})
+  results.write(path, {'b': result(0.6, 3)})
+  assert results.read(path) == {'a': result(0.5), 'b': result(0.6, 3)}
+  path.write_text('[1]')
+  with pytest.raises(ValueError, match='has no results of a sweep'):
+    results.read(path)
+
+
+def test_the_error_of_map_is_that_of_the_seeds():
+  assert result(0.5, 3, 'mAP').standard_error == pytest.approx(0.01 / 3**0.5)
+  assert math.isnan(result(0.5, 1, 'mAP').standard_error)
+
+
+def test_small_tables_have_the_papers_figures_beside_ours(whole):
+  whole['fashion_mnist:table7_not_shared'] = result(0.75)
+  text = small.report(whole, [7])
+  error = 100 * math.sqrt(0.75 * 0.25 / 10_000)
+  assert (
+    '| no weight sharing | `table7_not_shared` | 72.9 | 75.00 ±'
+    f' {error:.2f} | 87.7 | 87.50 | 1 | 0.002, **0.005** | 30 |' in text
+  )
+  assert '`python -m scripts.sweep` (commit c0ffee1, cpu, 1.0 hours)' in text
+  text = small.report(whole)
+  assert 'not run' not in text
+  for heading in ('Table 2', 'Table 6', 'Figure 5', 'Figure 6'):
+    assert f'**{heading} in small**' in text
+  assert text.startswith("| The paper's claim | where |")
+  del whole['fashion_mnist:fig5_latents_8']
+  assert '| latents | 8 | not run | |' in small.report(whole)
+  with pytest.raises(ValueError, match=r'--table=1: in small there are \[2, 3'):
+    small.report(whole, [1])
+
+
+@pytest.mark.parametrize(
+  ('first', 'relation', 'second', 'verdict'),
+  [
+    (0.80, 'exceeds', 0.75, claims.HOLDS),
+    (0.75, 'exceeds', 0.80, claims.FAILS),
+    (0.80, 'exceeds', 0.795, claims.UNKNOWN),
+    (0.80, 'equals', 0.795, claims.HOLDS),
+    (0.80, 'equals', 0.75, claims.FAILS),
+  ],
+)
+def test_claims_are_decided_at_two_standard_errors(
+  first, relation, second, verdict
+):
+  known = {title('a'): result(first), title('b'): result(second)}
+  compared = Comparison('a', relation, 'b')
+  both = Claim('', '', '', (Comparison('a', 'equals', 'a'), compared))
+  assert claims.verdict(both, known) == verdict
+  # The error of one seed's mAP is unknown.
+  known[title('b')] = result(second, 1, 'mAP')
+  assert claims.verdict(both, known) == claims.UNKNOWN
+  del known[title('b')]
+  assert claims.verdict(both, known) == claims.NOT_RUN
+
+
+def test_pictures_are_of_what_is_complete(whole):
+  drawn = figures.all_of(whole)
+  assert set(drawn) == {
+    *(f'table{number}.svg' for number in range(2, 8)),
+    'figure5.svg',
+    'figure6.svg',
+  }
+  assert all(picture.startswith(b'<?xml') for picture in drawn.values())
+  del whole['fashion_mnist:table2_vit'], whole['fashion_mnist:fig6_bands_2']
+  assert set(drawn) - set(figures.all_of(whole)) == {
+    'table2.svg',
+    'figure6.svg',
+  }

@@ -1,23 +1,21 @@
 """Models and runs of ours, to stand beside the paper's rows."""
 
-from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import benchmarks, experiment, models, saved, telemetry
-from perceiver import cost
-from scripts.paper.rows import METRICS
-
-# Keys that change how a model is computed, not which one it is.
-COMPUTED = (
-  'attention',
-  'attention_tile',
-  'attention_kernel',
-  'compute_dtype',
-  'remat',
+from experiments import (
+  benchmarks,
+  config_effects,
+  experiment,
+  models,
+  saved,
+  telemetry,
 )
+from perceiver import cost
+from perceiver.effects import Effect
+from scripts.paper.rows import METRICS
 
 
 def costs(config: ConfigDict) -> dict[str, float]:
@@ -77,29 +75,22 @@ def read_run(workdir: str) -> Run:
   return Run(workdir, config, evaluations)
 
 
-def _identity(config: ConfigDict) -> tuple[Any, Any]:
-  """What tells models and tasks apart.
+def _identity(config: ConfigDict) -> dict[str, Any]:
+  """Returns the settings that tell models and tasks apart, by key.
 
-  Keys that a config lacks, as those of older runs do, are as by default.
+  A key that a config lacks, as those of older runs do, has its default.
   """
-  task, model = config['task'], config['model']
   # A held-out part makes no other benchmark: the test set stays the same.
-  other = {'validation_fraction'}
-  if task['name'] == 'audioset':
-    # Its clips vanish from the web: nobody has as many as another.
-    other |= {'num_train', 'num_eval'}
-  task_class = type(benchmarks.create(**task))
-  model_class = models.MODELS[model['name']]
-  return (
-    {k: v for k, v in _with_defaults(task_class, task) if k not in other},
-    {k: v for k, v in _with_defaults(model_class, model) if k not in COMPUTED},
-  )
-
-
-def _with_defaults(
-  cls: Any, settings: Mapping[str, Any]
-) -> Iterator[tuple[str, Any]]:
-  for field in dataclasses.fields(cls):
-    if field.default is not dataclasses.MISSING and field.name not in settings:
-      yield field.name, field.default
-  yield from settings.items()
+  ignored = {'task.validation_fraction'}
+  if config['task']['name'] == 'audioset':
+    # Clips vanish from the web, so everyone has another number of them.
+    ignored |= {'task.num_train', 'task.num_eval'}
+  settings = config_effects.defaults(config)
+  for section in ('task', 'model'):
+    settings |= {f'{section}.{k}': x for k, x in config[section].items()}
+  return {
+    key: x
+    for key, x in settings.items()
+    if key not in ignored
+    and config_effects.effect(key, config) != Effect.COMPUTATION
+  }

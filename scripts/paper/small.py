@@ -8,7 +8,8 @@ from scripts.paper.results import Result
 from scripts.paper.rows import FIGURES, Row, SMALL_TABLES, TABLES, title
 from scripts.shared import markdown
 
-Results = Mapping[str, Result]  # By 'config:variant'.
+Results = Mapping[str, Result]  # By 'config:variant'; none: not run.
+Panel = list[tuple[float, Result | None]]  # The value of each point, and ours.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +43,8 @@ def lines(table: int, results: Results) -> list[Line]:
   return list(found.values())
 
 
-def points(
-  figure: str, results: Results
-) -> dict[str, list[tuple[float, Result | None]]]:
-  """The (value, result) of each point, by the panel's setting."""
+def points(figure: str, results: Results) -> dict[str, Panel]:
+  """The panels of a figure, by the setting that each varies."""
   return {
     setting: [(x, results.get(title(small))) for x, small in panel.items()]
     for setting, panel in FIGURES[figure].items()

@@ -1,6 +1,6 @@
 """Pictures of a sweep's scores, with two standard errors on each side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import io
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scripts.paper import small
 from scripts.paper.results import Result
 from scripts.paper.rows import FIGURES, SMALL_TABLES
-from scripts.paper.small import Results
+from scripts.paper.small import Line, Panel, Results
 from scripts.shared import plots
 
 INK, GROUND = '#222222', '#ffffff'
@@ -21,34 +21,34 @@ ROW, PANEL = 0.34, (2.7, 2.6)  # Inches.
 
 
 def all_of(results: Results) -> dict[str, bytes]:
-  """By file name, those that are complete."""
+  """Draws all complete tables and figures; SVG files by name."""
   drawn = {}
   for number in SMALL_TABLES:
-    if all(line.result for line in small.lines(number, results)):
-      drawn[f'table{number}.svg'] = table(number, results)
+    lines = small.lines(number, results)
+    if all(line.result for line in lines):
+      drawn[f'table{number}.svg'] = _table(number, lines)
   for name in FIGURES:
-    some = small.points(name, results).values()
-    if all(result for points in some for _, result in points):
-      drawn[f'figure{name}.svg'] = figure(name, results)
+    panels = small.points(name, results)
+    if all(result for panel in panels.values() for _, result in panel):
+      drawn[f'figure{name}.svg'] = _figure(name, panels)
   return drawn
 
 
-def table(number: int, results: Results) -> bytes:
-  """A table's scores as points, beside the paper's. An SVG file."""
-  lines = [line for line in small.lines(number, results) if line.result]
+def _table(number: int, lines: Sequence[Line]) -> bytes:
+  """Draws a table's scores as points, beside the paper's."""
   with matplotlib.rc_context(_style()):
-    figure = Figure(figsize=(7.0, 1.1 + ROW * len(lines)))
-    axis = figure.subplots()
+    drawing = Figure(figsize=(7.0, 1.1 + ROW * len(lines)))
+    axis = drawing.subplots()
     places = range(len(lines), 0, -1)
     _points(axis, [line.result for line in lines], places, vertical=False)
     papers = [
-      (line.row.score, y) for line, y in zip(lines, places, strict=True)
+      (line.row.score, place)
+      for line, place in zip(lines, places, strict=True)
+      if line.row.score is not None
     ]
-    known = [(paper, y) for paper, y in papers if paper is not None]
-    if known:
-      axis.plot(
-        *zip(*known, strict=True), 'D', color=plots.COLORS[1], label='paper'
-      )
+    axis.plot(
+      *zip(*papers, strict=True), 'D', color=plots.COLORS[1], label='paper'
+    )
     axis.set_yticks(list(places), [line.name for line in lines])
     axis.set_ylim(0.4, len(lines) + 0.6)
     metric = small.quantity(number).removesuffix(' %')
@@ -56,19 +56,18 @@ def table(number: int, results: Results) -> bytes:
     axis.set(xlabel=label, title=f'Table {number} in small')
     axis.grid(True, axis='x')
     axis.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
-    return _svg(figure)
+    return _svg(drawing)
 
 
-def figure(number: str, results: Results) -> bytes:
-  """A figure's sweeps side by side, a panel each. An SVG file."""
-  sweeps = small.points(number, results)
+def _figure(number: str, panels: Mapping[str, Panel]) -> bytes:
+  """Draws the panels of a figure side by side."""
   with matplotlib.rc_context(_style()):
     width, height = PANEL
-    drawing = Figure(figsize=(width * len(sweeps), height))
-    axes = drawing.subplots(1, len(sweeps), sharey=True)
-    for axis, (name, some) in zip(axes, sweeps.items(), strict=True):
-      values = [x for x, result in some if result]
-      _points(axis, [r for _, r in some if r], values, vertical=True)
+    drawing = Figure(figsize=(width * len(panels), height))
+    axes = drawing.subplots(1, len(panels), sharey=True)
+    for axis, (name, panel) in zip(axes, panels.items(), strict=True):
+      values = [x for x, _ in panel]
+      _points(axis, [result for _, result in panel], values, vertical=True)
       axis.set_xscale('log')
       axis.minorticks_off()
       axis.set_xticks(values, [f'{x:g}' for x in values])

@@ -1,4 +1,4 @@
-"""What came of the variants of a sweep, kept in a file."""
+"""Results of a sweep's variants, and the file that keeps them."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -17,11 +17,11 @@ RESULTS = pathlib.Path(__file__).parent.parent.parent / (
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """Of a variant, trained with the learning rate that was picked."""
+  """Scores of one variant, trained with the learning rate that was picked."""
 
-  metric: str  # What the scores are: 'top1' or 'mAP', 0 to 1.
+  metric: str  # Of the scores: 'top1' or 'mAP', 0 to 1.
   scores: list[float]  # On the test set, for each seed.
-  num_test: int  # Examples.
+  num_test: int  # Examples in the test set.
   train: float | None  # The score on the last batches, augmented, of seed 0.
   learning_rate: float
   tried: dict[float, float | None]  # Held-out scores; None: it failed.
@@ -32,16 +32,16 @@ class Result:
 
   @property
   def score(self) -> float:
-    """The mean of the seeds'."""
+    """The mean score of the seeds."""
     return statistics.fmean(self.scores)
 
   @property
   def standard_error(self) -> float:
-    """Of the score.
+    """The standard error of the score.
 
-    For top-1 that of a fraction of as many test examples, and the seeds' own
-    where there are several. mAP is no fraction of the examples: there it is the
-    seeds' alone, NaN for one.
+    For top-1 it is that of a fraction of the test examples, together with that
+    of the seeds if there are several. mAP is no fraction of the examples, so
+    its error is that of the seeds alone, and NaN for one seed.
     """
     variance = 0.0
     if self.metric == 'top1':
@@ -54,10 +54,10 @@ class Result:
 
 
 def read(path: str | pathlib.Path) -> dict[str, Result]:
-  """What `write` wrote; {} where there is no such file.
+  """Returns the results by 'config:variant'; {} if there is no such file.
 
   Raises:
-    ValueError: if it holds something else.
+    ValueError: if the file holds something else.
   """
   file = pathlib.Path(path)
   if not file.exists():
@@ -76,7 +76,7 @@ def _rates(tried: Mapping[str, Any]) -> dict[float, Any]:
 
 
 def write(path: str | pathlib.Path, results: Mapping[str, Result]) -> None:
-  """Writes results, beside those of other variants that are there already."""
+  """Adds results to a file; those of other variants there are kept."""
   merged = read(path) | dict(results)
   fields = {title: dataclasses.asdict(x) for title, x in merged.items()}
   storage.write(storage.path(str(path)), json.dumps(fields, indent=1) + '\n')

@@ -19,7 +19,7 @@ from scripts.paper.rows import METRICS
 
 
 def costs(config: ConfigDict) -> dict[str, float]:
-  """FLOPs and parameters of a config's model."""
+  """Counts the FLOPs and the parameters of a config's model."""
   params, _ = models.model_shapes(config)
   return {
     'GFLOPs': models.forward_flops(config),
@@ -29,18 +29,18 @@ def costs(config: ConfigDict) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a run's directory tells of it."""
+  """The config and the evaluations in a run's directory."""
 
   workdir: str
   config: ConfigDict
-  evaluations: list[dict[str, Any]]  # In the order of the steps.
+  evaluations: list[dict[str, Any]]  # In order of the steps.
 
   def is_of(self, config: ConfigDict) -> bool:
-    """Whether it trained that config's model on that config's task."""
+    """Returns whether the run trained a config's model on its task."""
     return _identity(self.config) == _identity(config)
 
   def figure(self, quantity: str) -> tuple[float, str]:
-    """The value of one of `METRICS`, and a note on where it is from."""
+    """Returns the value of one of `METRICS`, and a note on its source."""
     name = METRICS[quantity]
     chosen, note = self.evaluations[-1], ''
     if quantity.startswith('best'):
@@ -62,7 +62,11 @@ class Run:
 
 
 def read_run(workdir: str) -> Run:
-  """Reads a run. Raises ValueError if it is none or was never evaluated."""
+  """Reads a run.
+
+  Raises:
+    ValueError: if `workdir` is not a run's, or the run was never evaluated.
+  """
   try:
     config = saved.read_config(workdir)
   except FileNotFoundError as error:

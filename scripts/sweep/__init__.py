@@ -1,1 +1,1 @@
-"""Many variants trained alike, and what came of them."""
+"""Trains many variants alike and collects their results."""

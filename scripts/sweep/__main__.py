@@ -4,15 +4,16 @@ r"""Trains many variants alike and puts them beside the paper's figures.
   python -m scripts.sweep --config=configs/fashion_mnist.py --variants=table2 \
       --workdir=runs/small
 
-Each variant is trained with each learning rate of its config's LEARNING_RATES,
-of which the examples that it holds out pick one, and then with other seeds.
-Every run has a directory of its own. Killed at any moment and started again,
-the sweep goes on: what is finished stays, and what was running resumes. A run
-that fails is named, and the others go on.
+The sweep trains each variant with each learning rate of its config's
+LEARNING_RATES, picks one by the examples that the variant holds out, and then
+trains with other seeds. Every run has its own directory. A sweep that was
+killed goes on when it is started again: finished runs stay, and the others
+resume. If a run fails, the sweep names it and goes on with the others.
 
-At the end, and when it is stopped, the workdir has what is known by then:
-results.json, which `scripts.tables --small --results=…` reads, table.md, and a
-picture of each table and figure of the paper's that has been trained.
+At the end, and when it is stopped, the sweep writes what is known by then into
+the workdir: results.json, which `scripts.tables --small --results=…` reads,
+table.md, and a picture of each of the paper's tables and figures that has been
+trained.
 """
 
 import ast
@@ -33,7 +34,7 @@ CONFIGS = ('fashion_mnist', 'modelnet40', 'audioset')
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:
-  """Of KEY=VALUE. Raises ValueError for what is none."""
+  """Parses settings. Raises ValueError for a text that is not KEY=VALUE."""
   settings = {}
   for text in texts:
     key, equals, value = text.partition('=')
@@ -47,7 +48,7 @@ def _settings(texts: list[str]) -> dict[str, Any]:
 
 
 def _write(variants: list[plan.Variant]) -> None:
-  """What is known so far, and pictures of what is complete."""
+  """Writes the results so far, and pictures of the complete tables."""
   command = shlex.join(['python', '-m', 'scripts.sweep', *sys.argv[1:]])
   found = collection.collect(variants, _WORKDIR.value, command)
   folder = pathlib.Path(_WORKDIR.value)
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> None:
     ]
     variants = plan.select(names, _VARIANTS.value, _settings(_SET.value))
     devices = [runner.Device(name) for name in _DEVICES.value or ['']]
-    say = functools.partial(print, flush=True)  # Also into a file, at once.
+    say = functools.partial(print, flush=True)  # At once, into a file too.
     runs = runner.Runner(variants, _WORKDIR.value, devices, say)
     stand_ins.make(variants)
     try:
@@ -83,20 +84,24 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _CONFIG = flags.DEFINE_list('config', list(CONFIGS), 'Whose variants.')
+  _CONFIG = flags.DEFINE_list(
+    'config', list(CONFIGS), 'Configs whose variants to train.'
+  )
   _VARIANTS = flags.DEFINE_list(
-    'variants', [], "Names in a config's SWEEPS, or variants; none: all sweeps."
+    'variants',
+    [],
+    "Names in a config's SWEEPS, or of variants; default: all sweeps.",
   )
   _WORKDIR = path_flags.define_path(
-    'workdir', None, 'Where all runs have their directories.', required=True
+    'workdir', None, 'Directory with a folder for each run.', required=True
   )
   _DEVICES = flags.DEFINE_list(
     'devices',
     [],
-    'A run at a time on each: cpu:0,cpu:1, or gpu:0,gpu:1; none: one run at a'
-    ' time, on all there is.',
+    'Devices that train one run each at a time: cpu:0,cpu:1 or gpu:0,gpu:1;'
+    ' default: one run at a time, on all devices.',
   )
   _SET = flags.DEFINE_multi_string(
-    'set', [], 'KEY=VALUE of the config, for all runs; may be repeated.'
+    'set', [], 'KEY=VALUE for the config of all runs; may be repeated.'
   )
   app.run(main)

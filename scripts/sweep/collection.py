@@ -1,4 +1,4 @@
-"""What came of the variants of a sweep, read from their runs."""
+"""Results of a sweep's variants, read from the directories of their runs."""
 
 from collections.abc import Iterable
 import statistics
@@ -8,30 +8,32 @@ from scripts.paper.results import Result
 from scripts.sweep import plan
 from scripts.sweep.plan import Variant
 
-# Of the training batches that are recorded, the last, where the model is
-# nearly what is tested.
+# The last recorded training batches, whose model is nearly the tested one.
 TRAIN_FRACTION = 0.1
 
 
 def collect(
   variants: Iterable[Variant], root: str, command: str
 ) -> dict[str, Result]:
-  """Of the variants whose runs have all ended, by 'config:variant'.
+  """Returns the results of variants whose runs have all ended.
 
   Args:
     variants: to look for.
     root: the sweep's directory.
-    command: that made them.
+    command: the sweep's, to be recorded.
+
+  Returns:
+    Results by 'config:variant'.
   """
   found = {}
   for variant in variants:
-    result = _of(variant, root, command)
+    result = _result(variant, root, command)
     if result is not None:
       found[variant.title] = result
   return found
 
 
-def _of(variant: Variant, root: str, command: str) -> Result | None:
+def _result(variant: Variant, root: str, command: str) -> Result | None:
   rate = plan.best(variant, root)
   if rate is None:
     return None
@@ -66,13 +68,13 @@ def _of(variant: Variant, root: str, command: str) -> Result | None:
   )
 
 
-def _seconds(of: history.History) -> float:
-  """That a run worked, in all launches; not what it lost to stops."""
-  shares = of.time_shares()
+def _seconds(run: history.History) -> float:
+  """The time that all launches of a run worked, without the stops."""
+  shares = run.time_shares()
   return sum(x for name, x in shares.items() if name != history.LOST)
 
 
-def _train_score(of: history.History, metric: str) -> float | None:
-  values = [r[metric] for r in of.of_split('train') if metric in r]
+def _train_score(run: history.History, metric: str) -> float | None:
+  values = [r[metric] for r in run.of_split('train') if metric in r]
   last = values[-max(1, round(TRAIN_FRACTION * len(values))) :]
   return statistics.fmean(last) if last else None

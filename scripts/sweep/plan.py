@@ -1,4 +1,4 @@
-"""Which runs a sweep consists of, and where each has its directory."""
+"""The runs of a sweep, and the directory of each."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -13,12 +13,12 @@ from experiments import benchmarks, experiment, saved, telemetry
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """A variant of a config, and how often it is trained."""
+  """A variant of a config, and the runs that it needs."""
 
-  config_name: str  # Of configs/NAME.py.
+  config_name: str  # NAME of configs/NAME.py.
   name: str
-  learning_rates: tuple[float, ...]  # To pick from; one: nothing to pick.
-  num_seeds: int  # Runs with the learning rate that was picked.
+  learning_rates: tuple[float, ...]  # To try; the best one is picked.
+  num_seeds: int  # Of runs with the picked learning rate.
   settings: tuple[tuple[str, Any], ...] = ()  # Keys that all runs change.
 
   @property
@@ -30,11 +30,11 @@ class Variant:
     return len(self.learning_rates) + self.num_seeds - 1
 
   def trials(self) -> list['Run']:
-    """A run for each learning rate."""
+    """One run for each learning rate."""
     return [Run(self, rate, seed=0) for rate in self.learning_rates]
 
   def runs(self, learning_rate: float) -> list['Run']:
-    """Those with that learning rate: the trial, and one for each other seed."""
+    """The runs with a learning rate: its trial, then the other seeds."""
     return [Run(self, learning_rate, seed) for seed in range(self.num_seeds)]
 
 
@@ -64,7 +64,7 @@ class Run:
     )
 
   def settings(self) -> dict[str, Any]:
-    """What the run changes in its variant's config."""
+    """Keys that the run changes in its variant's config."""
     return {
       **dict(self.variant.settings),
       'optimizer.learning_rate': self.learning_rate,
@@ -78,7 +78,7 @@ class Run:
     return config
 
   def evaluations(self, root: str) -> dict[str, dict[str, Any]] | None:
-    """The metrics of each split at the end; None if it has not come to that."""
+    """Returns the metrics of each split at the end; None before the end."""
     workdir, config = self.workdir(root), self.config()
     if not (pathlib.Path(workdir) / telemetry.METRICS).exists():
       return None
@@ -92,7 +92,7 @@ class Run:
     return found if set(task.eval_splits) <= found.keys() else None
 
   def check(self, root: str) -> None:
-    """Raises ValueError for a directory where something else was trained."""
+    """Raises ValueError if the directory has a run of another config."""
     workdir = self.workdir(root)
     if not (pathlib.Path(workdir) / telemetry.CONFIG).exists():
       return
@@ -100,7 +100,7 @@ class Run:
       {k: str(x) for k, x in saved.flat(c.to_dict()).items() if not _is_moot(k)}
       for c in (saved.read_config(workdir), self.config())
     )
-    # Keys that one of them lacks are those of another version.
+    # A key that one of them lacks is of another version.
     for key in sorted(there.keys() & here.keys()):
       if there[key] != here[key]:
         raise ValueError(
@@ -110,7 +110,7 @@ class Run:
 
 
 def _is_moot(key: str) -> bool:
-  """Of keys that say where things are, not what is trained."""
+  """Returns whether a key only says where files are."""
   return key in ('data.dir', 'train.compilation_cache')
 
 
@@ -119,20 +119,19 @@ def select(
   names: Sequence[str],
   settings: Mapping[str, Any],
 ) -> list[Variant]:
-  """What to train.
+  """Returns the variants to train.
 
   Args:
-    config_names: of configs/NAME.py.
-    names: of sweeps, as a config's SWEEPS has them, or of variants; none: all
-      sweeps.
+    config_names: each NAME of configs/NAME.py.
+    names: of sweeps in a config's SWEEPS, or of variants; none: all sweeps.
     settings: keys that all runs change, as {'section.key': value}.
 
   Returns:
     Each variant once, in the order of the sweeps.
 
   Raises:
-    ValueError: for a config that there is not or that lacks a key, or a name
-      that no config has.
+    ValueError: if a config does not exist or lacks a key, or no config has a
+      name.
   """
   variants: dict[tuple[str, str], Variant] = {}
   known: dict[str, None] = {}
@@ -147,7 +146,7 @@ def select(
       unknown.discard(name)
       for variant in sweeps.get(name, (name,)):
         key = (config_name, variant)
-        if key not in variants:  # Some are of two sweeps.
+        if key not in variants:  # Two sweeps may share it.
           variants[key] = _variant(module, *key, settings)
   if unknown:
     raise ValueError(
@@ -160,8 +159,8 @@ def select(
 def _module(config_name: str) -> Any:
   if not config_name.isidentifier():
     raise ValueError(
-      f'--config: {config_name!r} is no config: give configs/NAME.py, and'
-      ' variants as --variants.'
+      f'--config: {config_name!r} does not name a config: give'
+      ' configs/NAME.py, and its variants with --variants.'
     )
   try:
     return importlib.import_module(f'configs.{config_name}')
@@ -176,7 +175,9 @@ def _variant(
   settings: Mapping[str, Any],
 ) -> Variant:
   if 'seed' in settings:
-    raise ValueError('--set=seed: the seeds are those of NUM_SEEDS, from 0 on.')
+    raise ValueError(
+      '--set=seed: NUM_SEEDS of the config sets the seeds, from 0 on.'
+    )
   config = module.get_config(name)
   try:
     config.update_from_flattened_dict(settings)
@@ -185,14 +186,14 @@ def _variant(
   task = benchmarks.create(**config.task)
   rates = (config.optimizer.learning_rate,)
   is_given = 'optimizer.learning_rate' in settings
-  if not is_given and len(task.eval_splits) > 1:  # There is what to pick by.
+  if not is_given and len(task.eval_splits) > 1:  # One of them picks.
     rates = getattr(module, 'LEARNING_RATES', rates)
   num_seeds = getattr(module, 'NUM_SEEDS', {}).get(name, 1)
   return Variant(config_name, name, rates, num_seeds, tuple(settings.items()))
 
 
 def best(variant: Variant, root: str) -> float | None:
-  """The learning rate that the held-out examples pick; None if none trained."""
+  """Picks the learning rate by held-out examples; None if no trial ended."""
   scores = {}
   for run in variant.trials():
     evaluations = run.evaluations(root)

@@ -1,4 +1,4 @@
-"""Trains the runs of a sweep, each in a process, on one device or several."""
+"""Trains the runs of a sweep, each in a process of its own, on devices."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -17,21 +17,21 @@ from experiments import benchmarks, history
 from scripts.sweep import plan
 from scripts.sweep.plan import Run, Variant
 
-OUTPUT = 'output.txt'  # What a run's process says, in its directory.
+OUTPUT = 'output.txt'  # Of a run's process, in the run's directory.
 POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """What a run has to itself: 'cpu:N' is a core, 'gpu:N' a GPU, 'tpu:N' a chip.
+  """The device of one run: a core 'cpu:N', a GPU 'gpu:N' or a chip 'tpu:N'.
 
-  '' is all there is.
+  '' stands for all devices.
   """
 
   name: str = ''
 
   def __post_init__(self) -> None:
-    """Raises ValueError for a name that is none, or a core that is not."""
+    """Raises ValueError for a bad name, or for a core that does not exist."""
     if self.name and not re.fullmatch(r'(cpu|gpu|tpu):\d+', self.name):
       raise ValueError(
         f'--devices: {self.name!r} is not cpu:N, gpu:N or tpu:N.'
@@ -39,7 +39,7 @@ class Device:
     if self._kind != 'cpu':
       return
     if not hasattr(os, 'sched_setaffinity'):
-      raise ValueError('--devices: cores can be given on Linux alone.')
+      raise ValueError('--devices: only Linux can give a process one core.')
     if self._number not in os.sched_getaffinity(0):
       raise ValueError(
         f'--devices: there is no {self.name}; this process may use the cores'
@@ -55,7 +55,7 @@ class Device:
     return int(self.name.partition(':')[2])
 
   def environment(self) -> dict[str, str]:
-    """Variables that leave a process nothing but this device."""
+    """Environment variables that leave a process this device alone."""
     number = self.name.partition(':')[2]
     return {
       '': {},
@@ -70,7 +70,7 @@ class Device:
 
   @contextlib.contextmanager
   def inherited(self) -> Iterator[None]:
-    """A process that is started inside has this core, if it is one."""
+    """Processes started inside run on this core, if the device is one."""
     if self._kind != 'cpu':
       yield
       return
@@ -83,10 +83,10 @@ class Device:
 
 
 def command_of(run: Run, root: str) -> list[str]:
-  """What trains a run."""
+  """The command that trains a run."""
   variant = run.variant
   suffix = f':{variant.name}' if variant.name else ''
-  # What the runs compile alike is compiled once.
+  # Runs share a cache, so that equal programs are compiled once.
   cache = str(pathlib.Path(root).absolute() / 'compiled')
   settings = {'train.compilation_cache': cache, **run.settings()}
   return [
@@ -98,10 +98,10 @@ def command_of(run: Run, root: str) -> list[str]:
 
 
 class _Training:
-  """A run's process, which goes on if this one dies.
+  """A run's process, which goes on if the sweep's process dies.
 
-  It holds a lock. Where a process of an earlier sweep still has it, that one is
-  waited for instead of starting another beside it.
+  It holds a lock. If a process of an earlier sweep still holds the lock, the
+  sweep starts no other one and waits for that.
   """
 
   def __init__(self, run: Run, root: str, device: Device):
@@ -121,12 +121,12 @@ class _Training:
           stderr=output,
           env={**os.environ, **device.environment()},
           pass_fds=(lock,),
-          start_new_session=True,  # Ctrl-C is for the sweep, which tells it.
+          start_new_session=True,  # Ctrl-C goes to the sweep, which stops it.
         )
 
   @contextlib.contextmanager
   def _locked(self) -> Iterator[int | None]:
-    """The lock's descriptor; None if another process has it."""
+    """Yields the lock's descriptor; None if another process holds it."""
     with open(self._folder / 'lock', 'w') as f:
       try:
         fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,7 +142,7 @@ class _Training:
       return lock is not None
 
   def last_words(self) -> str:
-    """The last line that its process said, and its status."""
+    """The last line of the process's output, and its status."""
     assert self.process is not None
     text = (self._folder / OUTPUT).read_text(errors='replace')
     lines = text.strip().splitlines() or ['it said nothing']
@@ -150,7 +150,7 @@ class _Training:
 
 
 class Runner:
-  """What is to be trained, is being trained, and failed."""
+  """The runs of a sweep: waiting, running, done and failed."""
 
   def __init__(
     self,
@@ -159,14 +159,14 @@ class Runner:
     devices: Sequence[Device],
     say: Callable[[str], None],
   ):
-    """Checks that nothing else was trained there; ValueError if it was."""
+    """Raises ValueError if a directory has a run of another config."""
     self._variants = variants
     self._root = root
     self._devices = devices
     self._say = say
     self._waiting: list[Run] = []
     self._running: dict[Device, _Training] = {}
-    self._seconds: dict[Run, float] = {}  # Of what was trained.
+    self._seconds: dict[Run, float] = {}  # Of the runs trained here.
     self._total = sum(variant.num_runs for variant in variants)
     self._done: set[Run] = set()
     self.failures: dict[Run, str] = {}
@@ -176,14 +176,14 @@ class Runner:
           run.check(root)
 
   def run(self) -> None:
-    """Trains all; returns when nothing is left.
+    """Trains all runs, and returns when none is left.
 
     Raises:
-      KeyboardInterrupt: if it is told to stop, when all runs have saved.
+      KeyboardInterrupt: on SIGINT or SIGTERM, once all runs have saved.
     """
     for variant in self._variants:
       self._waiting += self._unfinished(variant.trials())
-    for variant in reversed(self._variants):  # Each goes in front of the rest.
+    for variant in reversed(self._variants):  # Each one's go in front.
       self._add_seeds(variant)
     if self._done:
       self._say(
@@ -199,21 +199,21 @@ class Runner:
         raise
 
   def _unfinished(self, runs: Sequence[Run]) -> list[Run]:
-    """Those that are to be trained; the others are done."""
+    """Returns the runs that are left to train, and notes the others."""
     left = [run for run in runs if run.evaluations(self._root) is None]
     self._done |= set(runs) - set(left)
     return left
 
   def _add_seeds(self, variant: Variant) -> None:
-    """The other seeds, next, once all learning rates have been tried.
+    """Puts the other seeds next, once all learning rates have been tried.
 
-    A sweep that is stopped early then has whole rows.
+    So a sweep that is stopped early has whole rows.
     """
     trials = set(variant.trials())
     if not trials <= self._done | self.failures.keys():
       return
     rate = plan.best(variant, self._root)
-    if rate is None:  # All have failed: there is nothing to repeat.
+    if rate is None:  # All have failed, so there is none to repeat.
       self._total -= variant.num_seeds - 1
       return
     self._waiting[:0] = self._unfinished(variant.runs(rate)[1:])
@@ -232,7 +232,9 @@ class Runner:
     run, seconds = training.run, time.monotonic() - training.begin
     evaluations = run.evaluations(self._root)
     if evaluations is None and training.process is None:
-      self._waiting.insert(0, run)  # An earlier sweep's process did not end it.
+      self._waiting.insert(
+        0, run
+      )  # The earlier sweep's process did not finish it.
       return
     if evaluations is None:
       self.failures[run] = training.last_words()
@@ -254,7 +256,7 @@ class Runner:
     )
 
   def _expectation(self) -> str:
-    """When the rest will be done, from how long each took."""
+    """Says when the rest will be done, judging by the runs so far."""
     left = self._total - len(self._done) - len(self.failures)
     if not left:
       return 'That was the last one.'
@@ -280,7 +282,7 @@ class Runner:
     )
 
   def _stop(self) -> None:
-    """Tells all runs to save and waits until they have."""
+    """Stops all runs, and waits until they have saved."""
     self._say('Stopping; each run saves first.')
     processes = [training.process for training in self._running.values()]
     for process in filter(None, processes):
@@ -291,7 +293,7 @@ class Runner:
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-  """A scheduler's SIGTERM stops a sweep as Ctrl-C does."""
+  """Makes a scheduler's SIGTERM stop a sweep as Ctrl-C does."""
   before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     yield

@@ -1,4 +1,4 @@
-"""The generated data that a sweep's variants need, made where it is missing."""
+"""Generates the stand-in data that a sweep's variants need."""
 
 from collections.abc import Sequence
 import pathlib
@@ -13,10 +13,10 @@ from scripts.sweep.plan import Variant
 
 
 def make(variants: Sequence[Variant]) -> None:
-  """Generates what is missing, and checks that all other data is there.
+  """Generates missing data, and checks that all other data is there.
 
   Raises:
-    DataNotFoundError: for data that cannot be generated.
+    DataNotFoundError: if data is missing that cannot be generated.
     ChildProcessError: if generating it fails.
   """
   seen = set()
@@ -40,7 +40,7 @@ def make(variants: Sequence[Variant]) -> None:
 
 
 def _commands(config: ConfigDict) -> list[list[str]]:
-  """That make the data of a config; none where people have to get it."""
+  """Commands that make a config's data; none if people have to get it."""
   folder = pathlib.Path(config.data.dir)
   if config.task.get('dataset') == 'solids':
     archive = folder / 'solids.zip'
@@ -73,5 +73,5 @@ def _call(command: list[str]) -> None:
   except subprocess.CalledProcessError as error:
     raise ChildProcessError(
       f'python -m {" ".join(command)} failed with status {error.returncode};'
-      ' what it said is above.'
+      ' its output is above.'
     ) from error

@@ -1,17 +1,17 @@
 """The paper's tables beside ours: `python -m scripts.tables --table=6`.
 
-Tables 5 to 7 have costs: parameters are counted from the shapes of the model
-that the config builds, FLOPs from the config by the paper's rule; nothing is
-allocated. Accuracies are read from the runs that are given:
+Tables 5 to 7 have costs: parameters are counted from the shapes of the config's
+model, and FLOPs from the config by the paper's rule; nothing is allocated.
+Accuracies are read from the given runs:
 
   python -m scripts.tables --table=2 --runs=runs/permuted,runs/resnet50
 
-As Markdown, shorter, for a README:
+A shorter form in Markdown, for a README:
 
   python -m scripts.tables --table=1,2,3,4 --format=markdown
 
-In small, from what `scripts.sweep` left: all of them, the figures' points and
-which of the paper's claims hold.
+All tables and figures in small, with the results of `scripts.sweep`, and which
+of the paper's claims hold:
 
   python -m scripts.tables --small
 """
@@ -57,10 +57,12 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _TABLES = flags.DEFINE_list('table', [], 'Which table, or tables.')
-  _SMALL = flags.DEFINE_bool('small', False, 'In small.')
+  _TABLES = flags.DEFINE_list('table', [], 'Numbers of tables: 1,2,3.')
+  _SMALL = flags.DEFINE_bool(
+    'small', False, 'Print the tables, figures and claims in small.'
+  )
   _RESULTS = path_flags.define_path(
-    'results', None, "With --small: a sweep's results.json; none: our own."
+    'results', None, "With --small: a sweep's results.json; default: ours."
   )
   flags.register_multi_flags_validator(
     ['table', 'small'],
@@ -71,10 +73,10 @@ if __name__ == '__main__':
     f'--table is one of {", ".join(map(str, TABLES))}, or several: 1,2,3.',
   )
   _FORMAT = flags.DEFINE_enum(
-    'format', 'text', ['text', 'json', 'markdown'], 'How to print it.'
+    'format', 'text', ['text', 'json', 'markdown'], 'Form of the output.'
   )
   _RUNS = path_flags.define_paths(
-    'runs', [], 'Workdirs of runs, for their metrics.'
+    'runs', [], 'Workdirs of runs whose metrics to print.'
   )
   flags.register_multi_flags_validator(
     ['small', 'results', 'format', 'runs'],
@@ -83,6 +85,6 @@ if __name__ == '__main__':
       if values['small']
       else values['results'] is None
     ),
-    '--results is for --small alone; --format and --runs are not for it.',
+    '--results needs --small; --format and --runs do not go with it.',
   )
   app.run(main)

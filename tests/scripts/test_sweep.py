@@ -137,11 +137,11 @@ def test_data_that_stands_in_for_a_benchmark_is_made(monkeypatch, tmp_path):
     (lambda: table2('table2_vit', num_steps='many'), '--set: fashion_mnist:t'),
     (
       lambda: plan.select(['fashion_mnist'], [], {'seed': 3}),
-      '--set=seed: the seeds are those of NUM_SEEDS',
+      '--set=seed: NUM_SEEDS of the config sets the seeds',
     ),
     (
       lambda: plan.select(['fashion_mnist.py:permuted'], [], {}),
-      "--config: 'fashion_mnist.py:permuted' is no config",
+      "--config: 'fashion_mnist.py:permuted' does not name a config",
     ),
     (lambda: runner.Device('cpu'), "'cpu' is not cpu:N"),
     (lambda: runner.Device('cpu:4095'), 'there is no cpu:4095'),

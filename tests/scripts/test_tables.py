@@ -238,5 +238,5 @@ def test_several_tables_are_printed_at_once():
   assert '\n\nTable 4 ' in text
   assert '--table is one of 1, 2' in run_command('--table=2,8').stderr
   for flag in ('--results=x', '--small --runs=x', '--small --format=json'):
-    error = '--results is for --small alone; --format and --runs are not for'
+    error = '--results needs --small; --format and --runs do not go with'
     assert error in run(*flag.split()).stderr

@@ -280,11 +280,14 @@ FIGURES: dict[str, dict[str, dict[float, str]]] = {
 }
 
 
+Relation = Literal['exceeds', 'equals']
+
+
 class Comparison(NamedTuple):
   """Whether one row's score exceeds or equals another's."""
 
   first: str  # Rows, and points of figures, by their small variants.
-  relation: Literal['exceeds', 'equals']
+  relation: Relation
   second: str
 
 
@@ -305,7 +308,7 @@ SCORES = {row.small: row.score for t in TABLES.values() for row in t.rows}
 def _claim(
   text: str,
   where: str,
-  *comparisons: tuple[str, Literal['exceeds', 'equals'], str],
+  *comparisons: tuple[str, Relation, str],
   figures: str = '{}, {}',
 ) -> Claim:
   """Returns a claim with the paper's scores filled in.

@@ -1,4 +1,4 @@
-"""Models and runs of ours, to stand beside the paper's rows."""
+"""Runs whose scores stand beside the paper's rows."""
 
 import dataclasses
 from typing import Any
@@ -9,22 +9,11 @@ from experiments import (
   benchmarks,
   config_effects,
   experiment,
-  models,
   saved,
   telemetry,
 )
-from perceiver import cost
 from perceiver.effects import Effect
 from scripts.paper.rows import METRICS
-
-
-def costs(config: ConfigDict) -> dict[str, float]:
-  """Counts the FLOPs and the parameters of a config's model."""
-  params, _ = models.model_shapes(config)
-  return {
-    'GFLOPs': models.forward_flops(config),
-    'M parameters': cost.count_parameters(params),
-  }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scripts.paper import runs as our_runs
+from experiments import models
+from perceiver import cost
 from scripts.paper.rows import COST_TABLES, DIGITS, METRICS, Row, TABLES
 from scripts.paper.runs import Run
 
@@ -57,7 +58,7 @@ def _figures(
 ) -> Iterator[Figure]:
   ours: dict[str, tuple[float, str]] = {}  # A value and a note.
   if config is not None and 'M parameters' in row.paper:
-    ours |= {q: (x, '') for q, x in our_runs.costs(config).items()}
+    ours |= {q: (x, '') for q, x in costs(config).items()}
   for run in runs:
     if config is not None and run.is_of(config):
       ours |= {q: run.figure(q) for q in row.paper.keys() & METRICS.keys()}
@@ -76,6 +77,15 @@ def _figures(
       'difference': None if value is None else round(value - paper, DIGITS),
       'note': row.note if row.note.startswith(quantity) else note,
     }
+
+
+def costs(config: ConfigDict) -> dict[str, float]:
+  """Counts the FLOPs and the parameters of a config's model."""
+  params, _ = models.model_shapes(config)
+  return {
+    'GFLOPs': models.forward_flops(config),
+    'M parameters': cost.count_parameters(params),
+  }
 
 
 def measured() -> str:

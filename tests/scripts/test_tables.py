@@ -18,7 +18,7 @@ MISPRINT = ('1 at start', 'M parameters')
 @pytest.fixture(scope='module', autouse=True)
 def each_model_is_traced_once():
   """Caches costs: many of these tests ask for the same models."""
-  compute, known = runs.costs, {}
+  compute, known = comparison.costs, {}
 
   def costs(config):
     key = config.to_json()
@@ -27,7 +27,7 @@ def each_model_is_traced_once():
     return known[key]
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(runs, 'costs', costs)
+    patch.setattr(comparison, 'costs', costs)
     yield
 
 

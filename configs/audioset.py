@@ -6,9 +6,9 @@ r"""AudioSet as in the paper (section 4.2): Table 3.
       --config.data.dir=/data --config.task.num_train=N \
       --config.task.num_eval=N --workdir=runs/VARIANT
 
-with as many clips N as there still are: preparing tells.
+where N are the clips that there still are, as the first command prints them.
 
-Each variant, the paper's mAP in %, and what it costs: parameters, GFLOPs of a
+Each variant has the paper's mAP in % and its costs: parameters, GFLOPs of a
 forward pass of one window, FLOPs of the whole training and device-hours at 400
 TFLOP/s, as `python -m scripts.costs --config=audioset` prints them.
 
@@ -23,12 +23,12 @@ av_raw_no_video_dropout    39.7    111.7    231.9  1.2e+20     82.1
 av_mel_no_video_dropout    39.9    111.7    266.4  1.4e+20     94.3
 attention_maps                –    109.0    561.5  2.9e+20      199
 
-`attention_maps` is the model of the appendix's figures, not of the table.
+`attention_maps` is not in the table: it is the model of the appendix's figures.
 
-`events_audio`, `events_video` and `events_av` are small models on a stand-in
-that needs no download, through the same code; docs/benchmarks.md has its
-commands. Expected: mAP 60 % from the audio, 62 % from the video and 99 % from
-both, each in at most two minutes on two CPU cores.
+`events_audio`, `events_video` and `events_av` are small models on generated
+data, through the same code; docs/benchmarks.md has their commands. Expected:
+mAP 60 % from the audio, 62 % from the video and 99 % from both, each in at most
+two minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -44,15 +44,15 @@ OWN = {
   **task(num_frames=32, image_size=224, patch_shape=(2, 8, 8)),
   **task(samples_per_element=128, num_mel_bins=80, mel_hop=1024),
   **task(video_dropout=0.3, spectrogram_dropout=0.0),
-  # The paper names SpecAugment and the augmentations of colour, not their
-  # strength. SpecAugment's is its authors' for 80 bins (LibriSpeech double),
-  # with at most a fifth of the time in a mask.
+  # The paper does not give the strength of SpecAugment and of the colours'
+  # augmentations. SpecAugment's is its authors' for 80 bins (LibriSpeech
+  # double), with at most a fifth of the time in a mask.
   **task(spec_augment_masks=2, spec_augment_bins=27, spec_augment_frames=12),
   **task(color_probability=0.8, max_brightness=32 / 255, max_contrast=0.4),
   **task(max_saturation=0.4, max_hue=0.2),
   **data(dir=''),
 }
-# The optimizer is not named: as on ImageNet, with its decays at the same
+# The paper names no optimizer. This is ImageNet's, with its decays at the same
 # fractions of the epochs. A clip's windows are 77 MB in evaluation, and each
 # worker holds two batches.
 CHANGES = {
@@ -61,7 +61,7 @@ CHANGES = {
   **train(batch_size=512, epochs=100.0, eval_every=10_000),
   **evaluation(batch_size=16),
 }
-# One input alone is never dropped.
+# An input that is alone is never dropped.
 RAW = task(inputs=('raw',), video_dropout=0.0)
 MEL = task(inputs=('mel',), video_dropout=0.0)
 VIDEO = task(inputs=('video',), video_dropout=0.0)
@@ -79,7 +79,7 @@ EVENTS = {
   **evaluation(batch_size=24),
 }
 TUNED = {**AV_MEL, **task(spec_augment_masks=0, spectrogram_dropout=0.1)}
-# Table 3 in small. Dropout of the video as in the paper, or none.
+# Table 3 in small, with the paper's video dropout or none.
 EQUAL = {**train(steps=400, eval_every=1_000_000), **task(video_dropout=0.3)}
 TABLE3 = {
   'table3_raw': {**EVENTS, **EQUAL, **RAW},

@@ -1,9 +1,9 @@
-"""What all configs share: every section, and every key that benchmarks share.
+"""The sections and keys that all configs share.
 
-The values are those of the paper's ImageNet experiment (section 4.1). Where it
-is silent, they are of its authors' published settings for Perceiver IO. The
-config of a benchmark adds its own keys and says what else differs, as
-{'section.key': value}. Nothing of ours is imported here: this is plain data.
+The values are those of the paper's ImageNet experiment (section 4.1) and, where
+the paper is silent, of its authors' published settings for Perceiver IO. The
+config of a benchmark adds its own keys and its changes, as
+{'section.key': value}. Configs are plain data: they import nothing of ours.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,9 @@ from ml_collections import config_dict, ConfigDict
 
 SECTIONS = {
   'data': {
-    'num_workers': 8,  # Processes; 0: threads of this one.
-    # Fraction of a split's records, over all processes and launches.
+    'num_workers': 8,  # Processes; 0: threads of this process.
+    # Fraction of a split's records that may be damaged, over all processes and
+    # launches.
     'max_damaged': 0.001,
   },
   'optimizer': {
@@ -37,34 +38,34 @@ SECTIONS = {
     'epochs': config_dict.placeholder(float),
     'steps': config_dict.placeholder(int),  # Instead of epochs, if given.
     'accumulate': 1,  # Micro-batches in a step.
-    'log_every': 50,  # Steps, as the next two.
+    'log_every': 50,  # Steps, as are the next two.
     'eval_every': 5000,
     'checkpoint_every': 1000,
-    'keep_checkpoints': 2,  # The latest; the best one is kept besides.
+    'keep_checkpoints': 2,  # The latest ones; the best one is kept too.
     'init_from': config_dict.placeholder(str),  # A folder of weights.
     'model_parallel': 1,  # Devices that share one copy of the weights.
-    'max_skipped_steps': 3,  # In a row, whose loss or gradient is not finite.
-    # Seconds without progress that end the process: in a step, a batch of an
-    # evaluation, a save or the data; while it compiles; while it starts and
-    # restores. 0: it waits for ever.
+    'max_skipped_steps': 3,  # In a row: a loss or gradient is not finite.
+    # Seconds without progress after which the process ends: in a step, a batch
+    # of an evaluation, a save or the data; while it compiles; while it starts
+    # and restores. 0: never.
     'watchdog_seconds': 1800.0,
     'watchdog_compile_seconds': 3600.0,
     'watchdog_restore_seconds': 3600.0,
-    # Steps to trace, 'START:COUNT'; where compiled programs are kept, for the
-    # next start: in the workdir, if not absolute; None: nowhere.
+    # Steps to trace, 'START:COUNT'. Folder that keeps compiled programs for the
+    # next start, relative to the workdir; None: they are not kept.
     'profile_steps': config_dict.placeholder(str),
     'compilation_cache': 'compilation_cache',
   },
   'eval': {'batch_size': 1024, 'checkpoint': 'latest'},
 }
-# What ViT, Transformer and Perceiver have in common.
+# Keys that ViT, Transformer and Perceiver share.
 ATTENTION = {
   'self_attend_heads': 8,
   'widening_factor': 1,
   'weight_init_scale': 1.0,
   'dropout_rate': 0.0,
   'compute_dtype': 'bfloat16',
-  'remat': 'none',  # Or, to save memory, see `Perceiver.remat`.
+  'remat': 'none',  # Others save memory, see `Perceiver.remat`.
 }
 MODELS = {
   'perceiver': {
@@ -101,7 +102,7 @@ MODELS = {
     'self_attend_heads': 12,
     'widening_factor': 4,
   },
-  # The paper does not tell its width and depth: those of a latent Transformer.
+  # The paper does not give its width and depth: a latent Transformer's.
   'transformer': {**ATTENTION, 'channels': 1024, 'num_self_attends': 6},
 }
 
@@ -116,7 +117,7 @@ task, data, model, optimizer, train, evaluation = (
   for section in ('task', 'data', 'model', 'optimizer', 'train', 'eval')
 )
 
-# Perceivers that train in minutes on a CPU, and how.
+# A Perceiver that trains in minutes on a CPU, and its training.
 SMALL_MODEL = {
   **model(num_latents=16, latent_channels=64, num_latent_transformers=2),
   **model(num_cross_attends=2, num_self_attends=2, self_attend_heads=4),
@@ -135,14 +136,17 @@ def build(
   variants: Mapping[str, Mapping[str, Any]],
   variant: str,
 ) -> ConfigDict:
-  """A variant of a benchmark, complete and locked.
+  """Builds a variant of a benchmark's config, complete and locked.
 
   Args:
-    own: what the benchmark alone has, as all of these by 'section.key'.
-    changes: other values for what is shared. Those of the model are for the
-      Perceiver: another model, which a variant names, starts from its own.
-    variants: what each of them changes in turn.
-    variant: which of them; ValueError if there is none of that name.
+    own: keys of the benchmark alone, by 'section.key' as in all of these.
+    changes: other values of shared keys. Those of the model are for the
+      Perceiver: a variant that names another model starts from its own.
+    variants: the changes of each variant, by its name.
+    variant: the name of one of them.
+
+  Raises:
+    ValueError: if no variant has that name.
   """
   if variant not in variants:
     raise ValueError(f'No variant {variant!r}; there are {sorted(variants)}.')
@@ -150,12 +154,12 @@ def build(
   if name != 'perceiver':
     changes = {k: x for k, x in changes.items() if not k.startswith('model.')}
   sections = {**SECTIONS, 'model': {'name': name, **MODELS[name]}, 'task': {}}
-  # Copies, because placeholders hold what is assigned to them.
+  # Copies, because a placeholder keeps a value that is assigned to it.
   config = ConfigDict({'seed': 0, **copy.deepcopy(sections)})
   config.update_from_flattened_dict(copy.deepcopy(own))
   if 'num_classes' in config.task:
     config.model.num_classes = config.task.get_ref('num_classes')
-  config.lock()  # From here on a key that does not exist is an error.
+  config.lock()  # From here on an unknown key is an error.
   config.update_from_flattened_dict({**changes, **variants[variant]})
   return config
 
@@ -166,7 +170,7 @@ def sweep(
   values: Iterable[Any],
   also: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
-  """A variant `name.format(value)` for each value, which all `keys` take."""
+  """Returns a variant `name.format(value)` for each value of all `keys`."""
   return {
     name.format(x): {**(also or {}), **dict.fromkeys(keys, x)} for x in values
   }

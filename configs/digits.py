@@ -1,4 +1,4 @@
-"""Handwritten digits: the whole house on real data, without a download.
+"""Handwritten digits: real data without a download.
 
 scikit-learn's 1,797 digits of 8x8 pixels, 1,437 to train on and 360 to test.
 Expected: 98 % of the test digits, in about two minutes on two CPU cores.
@@ -26,13 +26,13 @@ CHANGES = {
 }
 VARIANTS = {
   '': {},
-  # As large as Fashion-MNIST's images and with the same model, so that one can
-  # go on from weights that were trained there.
+  # The size and model of Fashion-MNIST's config, so that training can start
+  # from weights of that.
   'as_fashion': {
     **task(image_size=28, num_bands=16, max_resolution=28),
     **model(num_latents=32, latent_channels=96),
   },
-  # Two minutes less: does everything run?
+  # Seconds instead of minutes, to see whether everything runs.
   'smoke': {
     **model(num_latents=8, latent_channels=16),
     **model(num_self_attends=1, self_attend_heads=2),

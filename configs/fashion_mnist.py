@@ -7,12 +7,12 @@ elements. Expected: 89 % of the test images in half an hour on two cores.
   python -m experiments.run --config=configs/fashion_mnist.py:permuted …
 
 The other variants are the rows of Tables 2, 5, 6 and 7 and the points of
-Figures 5 and 6, small enough that all of them train in an evening:
+Figures 5 and 6. They are so small that all of them train in an evening:
 
   python -m scripts.sweep --config=configs/fashion_mnist.py --workdir=…
 
-Each sees 55,000 images once, in the same order and augmented alike, with the
-same optimizer and each of three learning rates; the other 5,000 pick the rate.
+Each sees 55,000 images once, with the same order, augmentation and optimizer,
+and with each of three learning rates; the other 5,000 images pick the rate.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +38,7 @@ CHANGES = {
 }
 PERMUTED = task(permuted=True)
 
-# What all rows and points share. LAMB, the paper's optimizer, does as well for
+# All rows and points share these. LAMB, the paper's optimizer, does as well for
 # the Perceiver, but not for the ResNet, which has to be trained well too.
 EQUAL = {
   **task(validation_fraction=1 / 12, num_bands=8),
@@ -62,7 +62,7 @@ BASELINES = {
     **model(name='vit', patch_size=4, channels=64, num_self_attends=4),
     **model(self_attend_heads=4, widening_factor=1, compute_dtype='float32'),
   },
-  # On images of 14x14 pixels: it attends from each element to each.
+  # On images of 14x14 pixels, because each element attends to all.
   'transformer': {
     **EQUAL,
     **task(image_size=14, max_resolution=14),
@@ -105,7 +105,7 @@ NOT_SHARED = {
 }
 TABLE7 = {'table7_not_shared': NOT_SHARED}
 ITERATIONS = ['model.num_cross_attends', 'model.num_latent_transformers']
-# As in the paper, nothing is shared in Figure 5.
+# Nothing is shared in Figure 5, as in the paper.
 FIGURE5 = {
   **sweep('fig5_latents_{}', ['model.num_latents'], (8, 32), NOT_SHARED),
   **sweep('fig5_channels_{}', ['model.latent_channels'], (32, 128), NOT_SHARED),
@@ -133,8 +133,8 @@ VARIANTS = {
   **FIGURE5,
   **FIGURE6,
 }
-# A row, and the point that a figure's sweeps have in common, may be another
-# table's.
+# Some are another table's: a row, or the point that a figure's panels have in
+# common.
 SWEEPS = {
   'table2': tuple(TABLE2),
   'table5': tuple(TABLE5),
@@ -143,7 +143,7 @@ SWEEPS = {
   'figure5': (*FIGURE5, 'table7_not_shared'),
   'figure6': (*FIGURE6, 'table2_perceiver'),
 }
-# What `scripts.sweep` tries for each variant that holds examples out.
+# `scripts.sweep` tries these for each variant that holds examples out.
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 NUM_SEEDS = {
   name: 3 for name in TABLE2 if not name.startswith('table2_transformer')

@@ -3,12 +3,12 @@ r"""ImageNet as in the paper (section 4.1): Tables 1, 2, 5, 6, 7, Figs. 5, 6.
   python -m experiments.run --config=configs/imagenet.py:VARIANT \
       --workdir=runs/VARIANT --config.data.dir=/data/imagenet
 
-Each variant, the paper's top-1 in %, and what it costs: parameters, GFLOPs of a
+Each variant has the paper's top-1 in % and its costs: parameters, GFLOPs of a
 forward pass, FLOPs of the whole training (three times as many for each image)
-and device-hours at 400 TFLOP/s, as `python -m scripts.costs` prints them. They
-are the paper's FLOPs; in factored form fewer are computed. The figures' points
-are in plots only. Table 1's literature rows (ResNet-50 77.6, ViT-B/16 77.9) see
-no Fourier features and are not trained here.
+and device-hours at 400 TFLOP/s, as `python -m scripts.costs` prints them. The
+FLOPs are counted as in the paper; the factored form computes fewer. The paper
+has the figures' points in plots only. Table 1's ResNet-50 and ViT-B/16 of the
+literature see no Fourier features and are not trained here.
 
 variant                   top-1   M par.   GFLOPs    total    hours
 (default)                  78.0     44.9    707.2  3.3e+20      227
@@ -80,11 +80,11 @@ OWN = {
   **task(name='imagenet', image_size=224, permuted=False),
   **task(positions='fourier', num_bands=64, max_resolution=224),
   **task(num_classes=1000, num_train=1_281_167, num_eval=50_000),
-  # RandAugment's values are of the authors' published settings for Perceiver
-  # IO; the paper only names it.
+  # The paper only names RandAugment; the values are of the authors' published
+  # settings for Perceiver IO.
   **task(rand_augment_layers=4, rand_augment_magnitude=5.0),
   **task(label_smoothing=0.0, mixup_alpha=0.0, cutmix=False),
-  **data(dir=''),  # Of TFDS's imagenet2012, or with folders train/ and val/.
+  **data(dir=''),  # Has TFDS's imagenet2012, or train/ and val/.
 }
 CHANGES = train(epochs=120.0)
 PIXELS_64 = task(image_size=64, max_resolution=64)
@@ -96,8 +96,8 @@ BASELINES = {
 }
 PERMUTED = task(permuted=True)
 STACK = model(num_latent_transformers=0, share_cross_attends=False)
-# Figure 5's small model and Figure 6's batch. Where the figures' axes are read
-# off no text, the sweeps' values are ours.
+# Figure 5's small model and Figure 6's batch. The values of the sweeps are ours
+# where the paper's text does not give them.
 FIG5 = {
   **model(latent_channels=512, num_latent_transformers=2, num_cross_attends=2),
   **model(num_self_attends=4, share_cross_attends=False),
@@ -109,8 +109,8 @@ FIG6 = train(batch_size=256)
 SIZES, DEPTHS = (64, 128, 256, 512, 1024), (1, 2, 4, 8)
 SCALES, BANDS = (0.002, 0.02, 0.1, 0.5, 1.0), (4, 8, 16, 32, 64, 128)
 RESOLUTIONS = (56, 112, 224, 448, 896)
-# Published training settings of the authors' Perceiver IO: the learning rate
-# is 5e-4 for each 256 of the batch, and constant in the first half.
+# The authors' published training settings of Perceiver IO: the learning rate is
+# 5e-4 for each 256 of the batch, and constant in the first half.
 IO_RECIPE = {
   **task(label_smoothing=0.1, mixup_alpha=0.2, cutmix=True),
   **optimizer(learning_rate=2e-3, schedule='cosine', decay_at=(0.5,)),
@@ -118,14 +118,14 @@ IO_RECIPE = {
 }
 VARIANTS = {
   '': {},
-  # Tables 1 and 2: the baselines, with Fourier features as the Perceiver has
-  # them; learned positions; and all of them on permuted pixels.
+  # Tables 1 and 2: baselines with the Perceiver's Fourier features, learned
+  # positions, and each of them on permuted pixels.
   **BASELINES,
   'permuted': PERMUTED,
   **{f'{name}_permuted': {**x, **PERMUTED} for name, x in BASELINES.items()},
   # Table 5: cross-attends alone, nothing shared.
   **sweep('table5_{}', ['model.num_cross_attends'], (4, 8, 12), STACK),
-  # Table 6: the number of cross-attends and where they stand.
+  # Table 6: the number of cross-attends and their places.
   **{
     f'table6_{n}_{placement}': model(
       num_cross_attends=n, cross_attend_placement=placement
@@ -146,10 +146,10 @@ VARIANTS = {
   **sweep('fig6_bands_{}', ['task.num_bands'], BANDS, FIG6),
   **sweep('fig6_max_resolution_{}', ['task.max_resolution'], RESOLUTIONS, FIG6),
   'io_recipe': IO_RECIPE,
-  # Perceiver IO's own ImageNet model (arXiv 2107.14795: 79.0 %), which looks at
-  # its input once; `perceiver.from_pretrained` loads the authors' weights.
+  # Perceiver IO's own ImageNet model (arXiv 2107.14795: 79.0 %), with one
+  # cross-attend; `perceiver.from_pretrained` loads the authors' weights.
   'io': {**IO_RECIPE, **model(num_cross_attends=1, head='query')},
-  # All of it on scripts/generate_imagenet.py's small stand-in, in a minute.
+  # Trains in a minute on the small stand-in of `scripts.generate_imagenet`.
   'tiny': {
     **base.SMALL_MODEL,
     **task(image_size=32, num_bands=8, max_resolution=32),
@@ -162,7 +162,7 @@ VARIANTS = {
     **evaluation(batch_size=16),
   },
 }
-# For `scripts.sweep`.
+# Names for `scripts.sweep --variants`.
 SWEEPS = {
   'table2': (
     *('', 'permuted'),

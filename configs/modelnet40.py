@@ -4,8 +4,8 @@ r"""ModelNet40 as in the paper (section 4.3): Table 4.
   python -m experiments.run --config=configs/modelnet40.py:VARIANT \
       --workdir=runs/VARIANT
 
-Each variant, the paper's top-1 in %, and what it costs, as in
-configs/imagenet.py; `python -m scripts.costs --config=modelnet40` prints it.
+Each variant has the paper's top-1 in % and its costs, which `python -m
+scripts.costs --config=modelnet40` prints; configs/imagenet.py explains them.
 
 variant                   top-1   M par.   GFLOPs    total    hours
 (default)                  85.7     44.8    101.9  7.8e+18     5.43
@@ -26,9 +26,9 @@ The paper picks the best result by its score on the test set, and so does
 the variant `validation`, a tenth of the training shapes is held out and picks
 the best checkpoint, and both splits are reported.
 
-`solids` is a stand-in that needs no download, through the same code;
-docs/benchmarks.md has its commands. Expected: 97.5 % of the 240 test solids, in
-two to three minutes on two CPU cores.
+`solids` trains on generated data, through the same code; docs/benchmarks.md has
+its commands. Expected: 97.5 % of the 240 test solids, in two to three minutes
+on two CPU cores.
 """
 
 from ml_collections import config_dict, ConfigDict
@@ -46,7 +46,7 @@ OWN = {
   **data(dir='data'),
   **model(num_classes=40),
 }
-# What the paper does not name is as on ImageNet, sharing too.
+# Settings that the paper does not name are ImageNet's, also the sharing.
 CHANGES = {
   **data(max_damaged=0.0),
   **model(num_latent_transformers=2, num_cross_attends=2),
@@ -54,21 +54,21 @@ CHANGES = {
   **train(batch_size=512, steps=50_000, eval_every=500, checkpoint_every=500),
   **evaluation(batch_size=512),
 }
-# The grids are ours: patches must divide them. The Transformer's leaves 112 of
-# the 2,048 points out.
+# The grids are ours, because patches must divide them. The Transformer's leaves
+# out 112 of the 2,048 points.
 GRID, GRID_44 = task(grid=(32, 64)), task(grid=(44, 44))
 VIT = {**model(name='vit'), **GRID}
 SOLIDS = {
   **base.SMALL,
   **task(dataset='solids', num_bands=8, max_resolution=16.0),
-  **task(max_rotation=180.0),  # Solids stand in all directions.
+  **task(max_rotation=180.0),  # Solids have any orientation.
   **data(num_workers=0),
   **model(num_classes=12),
   **train(batch_size=32, steps=1200, log_every=10),
   **train(eval_every=200, checkpoint_every=200),
   **evaluation(batch_size=80),
 }
-# Table 4 in small: all see the same solids, equally often, and a fifth of the
+# Table 4 in small: all see the same solids equally often, and a fifth of the
 # training shapes picks the learning rate.
 EQUAL = {
   **{k: x for k, x in SOLIDS.items() if not k.startswith('model.')},
@@ -92,7 +92,7 @@ TABLE4 = {
     **model(stem_channels=16, compute_dtype='float32'),
   },
   **sweep('table4_vit_patch{}', ['model.patch_size'], (2, 4, 8, 16), EQUAL_VIT),
-  # It attends from each element to each: on a quarter of the points.
+  # On a quarter of the points, because each element attends to all.
   'table4_transformer': {
     **EQUAL,
     **task(grid=(22, 22)),
@@ -109,13 +109,13 @@ VARIANTS = {
   # The text: 64 bands are best, more than 256 overfit.
   **sweep('bands_{}', ['task.num_bands'], (16, 32, 128, 256, 512)),
   'validation': task(validation_fraction=0.1),
-  # Point sets that PointNet's authors published; their y axis points up.
+  # The point sets of PointNet's authors, whose y axis points up.
   'hdf5': task(dataset='modelnet40_hdf5', vertical_axis=1),
   'solids': SOLIDS,
   **TABLE4,
 }
 SWEEPS = {'table4': tuple(TABLE4)}
-# What `scripts.sweep` tries for each variant that holds examples out.
+# `scripts.sweep` tries these for each variant that holds examples out.
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 
 

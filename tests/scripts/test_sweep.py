@@ -1,4 +1,4 @@
-"""Sweeps: what is trained, that it goes on, and what is made of it."""
+"""Sweeps train what is asked for, survive kills and collect results."""
 
 import fcntl
 import json
@@ -33,13 +33,13 @@ sys.exit(int(status))
 
 
 def accuracy(run):
-  """Held out and on the test set, as if a rate of 0.003 were best."""
+  """Scores on the held-out and the test set; a rate of 0.003 is best."""
   loss = 0.1 + 10 * abs(run.learning_rate - 0.003) + 0.01 * run.seed
   return 1 - loss - 0.02, 1 - loss
 
 
 def files_of(run):
-  """What a training of the run leaves."""
+  """The files that a training of the run leaves, by their names."""
   config = run.config()
   task = benchmarks.create(**config.task)
   end = experiment.total_steps(config, task)
@@ -61,7 +61,7 @@ def files_of(run):
 
 @pytest.fixture
 def started(monkeypatch):
-  """Runs that were started, in their order; `fail` names those that fail."""
+  """Started runs in order; those with a rate in its `fail` fail."""
   runs = []
 
   def command_of(run, root):
@@ -91,7 +91,7 @@ def test_sweeps_and_variants_are_selected_once_each():
   assert by_name['table2_perceiver'].num_seeds == 3
   assert by_name['table7_not_shared'].num_seeds == 1
   assert by_name['table7_not_shared'].learning_rates == (1e-3, 3e-3, 1e-2)
-  # Nothing is held out there, so there is nothing to pick by.
+  # It holds nothing out that could pick a rate.
   (events,) = plan.select(['audioset'], ['table3_raw'], {})
   assert (len(events.learning_rates), events.num_seeds) == (1, 3)
   whole = plan.select(['fashion_mnist', 'modelnet40', 'audioset'], [], {})
@@ -162,7 +162,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   runs = [(run.learning_rate, run.seed) for run in started()]
   assert runs == [(1e-3, 0), (3e-3, 0), (1e-2, 0), (3e-3, 1), (3e-3, 2)]
   assert len(said) == 5
-  # Two run at once; which of them ends first is chance.
+  # Two run at once, and either may end first.
   (best,) = (x for x in said if 'learning rate 0.003, seed 0: ' in x)
   assert 'top1 88.00 %, test top1 90.00 % (' in best
   assert 'to go, until about' in said[1]
@@ -178,7 +178,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert result.hours == pytest.approx(5 * (99 - 50) / 3600)
   assert (result.commit, result.command) == ('c0ffee', 'command')
 
-  # Once more: all is finished.
+  # Started again, it finds all runs finished.
   runner.Runner(variants, root, DEVICES, said.append).run()
   assert len(started()) == 5
   assert said[-1] == '5 of 5 runs were finished before.'
@@ -195,7 +195,7 @@ def test_a_row_is_whole_before_the_next_one_begins(started, tmp_path):
   first, second = variants
   rows = [run.variant for run in started()]
   assert rows == [first] * 5 + [second] * 5
-  # A sweep that was stopped before all seeds were trained.
+  # As after a sweep that was stopped before all seeds were trained.
   left = [run for variant in variants for run in variant.runs(3e-3)[1:]]
   for run in [*left, second.trials()[-1]]:
     (pathlib.Path(run.workdir(str(tmp_path))) / telemetry.METRICS).unlink()
@@ -215,7 +215,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(started, tmp_path):
   assert any('seed 0: FAILED: Loss is not' in line for line in said)
   (result,) = collection.collect(variants, str(tmp_path), '').values()
   assert result.tried == {1e-3: None, 3e-3: None, 1e-2: pytest.approx(0.81)}
-  # Started again, they are tried again.
+  # Started again, the sweep tries them again.
   started.fail = set()
   sweep = runner.Runner(variants, str(tmp_path), DEVICES, said.append)
   sweep.run()
@@ -243,7 +243,7 @@ def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
   )
   assert first.workdir(str(tmp_path)) == str(folder)
   folder.mkdir(parents=True)
-  lock = open(folder / 'lock', 'w')  # noqa: SIM115 - Held as a process would.
+  lock = open(folder / 'lock', 'w')  # noqa: SIM115 - Held as by a process.
   fcntl.flock(lock, fcntl.LOCK_EX)
 
   def end():
@@ -257,7 +257,7 @@ def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
   timer.join()
   assert first not in started()
   assert len(started()) == 2
-  # One that did not come to the end is started.
+  # If that one did not finish its run, the sweep starts it.
   (folder / telemetry.METRICS).unlink()
   lock = open(folder / 'lock', 'w')  # noqa: SIM115
   fcntl.flock(lock, fcntl.LOCK_EX)
@@ -296,7 +296,7 @@ signal.pause()
   thread.join()
   assert ended == ['Stopping; each run saves first.']
   assert signal.getsignal(signal.SIGTERM) == before
-  for folder in tmp_path.glob('*/*/*'):  # No process has its lock any more.
+  for folder in tmp_path.glob('*/*/*'):  # No process holds it any more.
     with open(folder / 'lock', 'w') as lock:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -361,7 +361,7 @@ def test_a_killed_sweep_goes_on_to_a_table(tmp_path):
     assert process.poll() is None, process.stdout.read()
   process.kill()
   process.communicate()
-  # Its run goes on alone, until it is killed too or ends; either is mended.
+  # Its run goes on until it ends or is killed too; the sweep copes with both.
   again = sweep(tmp_path, *arguments, *settings)
   said, _ = again.communicate()
   assert again.returncode == 0, said

@@ -35,14 +35,14 @@ def compare(comparison: Comparison, results: Mapping[str, Result]) -> str:
   Scores are equal as long as they do not differ by two standard errors; that
   cannot show more than the errors allow, which is why they are printed.
   """
-  first, second = _compared(comparison, results)
+  first, relation, second = _results(comparison, results)
   if first is None or second is None:
     return NOT_RUN
   difference, error = _difference(first, second)
   if math.isnan(error):
     return UNKNOWN
   is_small = abs(difference) <= DECIDES * error
-  if comparison.relation == 'equals':
+  if relation == 'equals':
     return HOLDS if is_small else FAILS
   if is_small:
     return UNKNOWN
@@ -65,13 +65,11 @@ def table(results: Mapping[str, Result]) -> str:
   )
 
 
-def _compared(
+def _results(
   comparison: Comparison, results: Mapping[str, Result]
-) -> tuple[Result | None, Result | None]:
-  return (
-    results.get(title(comparison.first)),
-    results.get(title(comparison.second)),
-  )
+) -> tuple[Result | None, str, Result | None]:
+  first, relation, second = comparison
+  return results.get(title(first)), relation, results.get(title(second))
 
 
 def _difference(first: Result, second: Result) -> tuple[float, float]:
@@ -81,7 +79,7 @@ def _difference(first: Result, second: Result) -> tuple[float, float]:
 
 
 def _ours(comparison: Comparison, results: Mapping[str, Result]) -> str:
-  first, second = _compared(comparison, results)
+  first, _, second = _results(comparison, results)
   if first is None or second is None:
     return ''
   difference, error = _difference(first, second)

@@ -7,7 +7,7 @@ them to it.
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal
 
 DIGITS = 1  # How many the paper prints after the decimal point.
 COST_TABLES = (5, 6, 7)
@@ -81,26 +81,10 @@ def _widened(row: Row, parameters: float, first_layer: int) -> Row:
 
 
 def _costs(
-  gflops: float, parameters: float, top1: float | None
+  gflops: float, parameters: float, top1: float | None = None
 ) -> dict[str, float]:
   costs = {'GFLOPs': gflops, 'M parameters': parameters}
   return costs if top1 is None else costs | {'top-1 %': top1}
-
-
-def _stacked(
-  cross_attends: int,
-  small: str | None,
-  top1: float | None,
-  gflops: float,
-  parameters: float,
-) -> Row:
-  """A row of Table 5: cross-attends alone."""
-  return Row(
-    f'{cross_attends} cross-attends alone',
-    f'table5_{cross_attends}',
-    small,
-    _costs(gflops, parameters, top1),
-  )
 
 
 def _placed(
@@ -198,9 +182,20 @@ TABLES = {
     'imagenet',
     (
       Row('2 cross-attends alone', None, 'table5_2', {}),
-      _stacked(4, 'table5_4', 39.4, 173.1, 12.7),
-      _stacked(8, 'table5_8', 45.3, 346.1, 23.8),
-      _stacked(12, None, None, 519.2, 34.9),  # Out of memory in the paper.
+      Row(
+        '4 cross-attends alone',
+        'table5_4',
+        'table5_4',
+        _costs(173.1, 12.7, 39.4),
+      ),
+      Row(
+        '8 cross-attends alone',
+        'table5_8',
+        'table5_8',
+        _costs(346.1, 23.8, 45.3),
+      ),
+      # Out of memory in the paper.
+      Row('12 cross-attends alone', 'table5_12', None, _costs(519.2, 34.9)),
     ),
   ),
   # A small Perceiver has four latent Transformers instead of eight: with four
@@ -239,281 +234,260 @@ TABLES = {
   ),
 }
 
-# The small variant of each point, by the setting that a panel varies. The paper
-# has plots alone. The panels of a figure have one variant in common.
-FIGURES: dict[str, dict[str, dict[float, str]]] = {
+
+def _panel(
+  variant: str, values: tuple[float, ...], common: tuple[float, str]
+) -> dict[float, str]:
+  """The small variants of a panel, by the value of the setting that it varies.
+
+  Args:
+    variant: their names, with {} for the value; also those at full size.
+    values: of the setting.
+    common: the value and the variant that all panels of a figure share.
+  """
+  return dict(sorted([*((x, variant.format(x)) for x in values), common]))
+
+
+NOT_SHARED, SHARED = 'table7_not_shared', 'table2_perceiver'
+# The paper has plots alone, without figures.
+FIGURES = {
   '5': {
-    'latents': {
-      8: 'fig5_latents_8',
-      16: 'table7_not_shared',
-      32: 'fig5_latents_32',
-    },
-    'latent channels': {
-      32: 'fig5_channels_32',
-      64: 'table7_not_shared',
-      128: 'fig5_channels_128',
-    },
-    'self-attends per block': {
-      1: 'table7_not_shared',
-      2: 'fig5_self_attends_2',
-      4: 'fig5_self_attends_4',
-    },
-    'cross-attends': {
-      1: 'fig5_cross_attends_1',
-      2: 'fig5_cross_attends_2',
-      4: 'table7_not_shared',
-    },
+    'latents': _panel('fig5_latents_{}', (8, 32), (16, NOT_SHARED)),
+    'latent channels': _panel('fig5_channels_{}', (32, 128), (64, NOT_SHARED)),
+    'self-attends per block': _panel(
+      'fig5_self_attends_{}', (2, 4), (1, NOT_SHARED)
+    ),
+    'cross-attends': _panel('fig5_cross_attends_{}', (1, 2), (4, NOT_SHARED)),
   },
   '6': {
-    'init scale of the latents': {
-      0.02: 'table2_perceiver',
-      0.2: 'fig6_init_scale_0.2',
-      1.0: 'fig6_init_scale_1.0',
-    },
-    'bands': {2: 'fig6_bands_2', 4: 'fig6_bands_4', 8: 'table2_perceiver'},
-    'maximum resolution': {
-      7: 'fig6_max_resolution_7',
-      14: 'fig6_max_resolution_14',
-      28: 'table2_perceiver',
-    },
+    'init scale of the latents': _panel(
+      'fig6_init_scale_{}', (0.2, 1.0), (0.02, SHARED)
+    ),
+    'bands': _panel('fig6_bands_{}', (2, 4), (8, SHARED)),
+    'maximum resolution': _panel(
+      'fig6_max_resolution_{}', (7, 14), (28, SHARED)
+    ),
   },
 }
 
-
-Relation = Literal['exceeds', 'equals']
-
-
-class Comparison(NamedTuple):
-  """Whether one row's score exceeds or equals another's."""
-
-  first: str  # Rows, and points of figures, by their small variants.
-  relation: Relation
-  second: str
+# Rows and points are compared by their small variants.
+Comparison = tuple[str, Literal['exceeds', 'equals'], str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-  """A sentence of the paper's, as comparisons that must all hold."""
+  """A sentence of the paper's, as comparisons of scores that must all hold."""
 
   text: str
   where: str  # In the paper.
-  paper: str  # Its figures.
   comparisons: tuple[Comparison, ...]
+  # The paper's scores, numbered as the comparisons first name them.
+  figures: str = '{}, {}'
+
+  @property
+  def paper(self) -> str:
+    """The paper's scores."""
+    names = dict.fromkeys(x for a, _, b in self.comparisons for x in (a, b))
+    return self.figures.format(*map(SCORES.get, names))
 
 
 # Where a small variant stands for several rows, the last: eight cross-attends.
 SCORES = {row.small: row.score for t in TABLES.values() for row in t.rows}
-
-
-def _claim(
-  text: str,
-  where: str,
-  *comparisons: tuple[str, Relation, str],
-  figures: str = '{}, {}',
-) -> Claim:
-  """Returns a claim with the paper's scores filled in.
-
-  Args:
-    text: the claim.
-    where: in the paper it is.
-    *comparisons: of small variants.
-    figures: which of the paper's scores to show, numbered by the variants in
-      the order of the comparisons.
-  """
-  names = dict.fromkeys(x for a, _, b in comparisons for x in (a, b))
-  return Claim(
-    text,
-    where,
-    figures.format(*map(SCORES.get, names)),
-    tuple(Comparison(*x) for x in comparisons),
-  )
-
-
 CLAIMS = (
-  _claim(
+  Claim(
     'Permuting the pixels changes nothing for the Perceiver',
     'Table 2',
-    ('table2_perceiver', 'equals', 'table2_perceiver_permuted'),
-    figures='{} / {}',
+    (('table2_perceiver', 'equals', 'table2_perceiver_permuted'),),
+    '{} / {}',
   ),
-  _claim(
+  Claim(
     'nor for the Perceiver with learned positions',
     'Table 2',
-    ('table2_learned', 'equals', 'table2_learned_permuted'),
-    figures='{} / {}',
+    (('table2_learned', 'equals', 'table2_learned_permuted'),),
+    '{} / {}',
   ),
-  _claim(
+  Claim(
     'nor for the Transformer',
     'Table 2',
-    ('table2_transformer', 'equals', 'table2_transformer_permuted'),
-    figures='{} / {}',
+    (('table2_transformer', 'equals', 'table2_transformer_permuted'),),
+    '{} / {}',
   ),
-  _claim(
+  Claim(
     'It makes ResNet worse',
     'Table 2',
-    ('table2_resnet', 'exceeds', 'table2_resnet_permuted'),
-    figures='{} / {}',
+    (('table2_resnet', 'exceeds', 'table2_resnet_permuted'),),
+    '{} / {}',
   ),
-  _claim(
+  Claim(
     'and ViT worse',
     'Table 2',
-    ('table2_vit', 'exceeds', 'table2_vit_permuted'),
-    figures='{} / {}',
+    (('table2_vit', 'exceeds', 'table2_vit_permuted'),),
+    '{} / {}',
   ),
-  _claim(
+  Claim(
     'The Perceiver is better than ResNet on images',
     'Table 2',
-    ('table2_perceiver', 'exceeds', 'table2_resnet'),
+    (('table2_perceiver', 'exceeds', 'table2_resnet'),),
   ),
-  _claim(
+  Claim(
     'and better than ViT',
     'Table 2',
-    ('table2_perceiver', 'exceeds', 'table2_vit'),
+    (('table2_perceiver', 'exceeds', 'table2_vit'),),
   ),
-  _claim(
+  Claim(
     'and better than a Transformer on fewer pixels',
     'Table 2',
-    ('table2_perceiver', 'exceeds', 'table2_transformer'),
+    (('table2_perceiver', 'exceeds', 'table2_transformer'),),
   ),
-  _claim(
+  Claim(
     'and better than ResNet and ViT on permuted images',
     'Table 2',
-    ('table2_perceiver_permuted', 'exceeds', 'table2_resnet_permuted'),
-    ('table2_perceiver_permuted', 'exceeds', 'table2_vit_permuted'),
-    figures='{}; {}, {}',
+    (
+      ('table2_perceiver_permuted', 'exceeds', 'table2_resnet_permuted'),
+      ('table2_perceiver_permuted', 'exceeds', 'table2_vit_permuted'),
+    ),
+    '{}; {}, {}',
   ),
-  _claim(
+  Claim(
     'Fourier features are better than learned positions',
     'Table 2',
-    ('table2_perceiver', 'exceeds', 'table2_learned'),
+    (('table2_perceiver', 'exceeds', 'table2_learned'),),
   ),
-  _claim(
+  Claim(
     'Video and raw audio together are better than each',
     'Table 3',
-    ('table3_av_raw', 'exceeds', 'table3_video'),
-    ('table3_av_raw', 'exceeds', 'table3_raw'),
-    figures='{}; {}, {}',
+    (
+      ('table3_av_raw', 'exceeds', 'table3_video'),
+      ('table3_av_raw', 'exceeds', 'table3_raw'),
+    ),
+    '{}; {}, {}',
   ),
-  _claim(
+  Claim(
     'Video and mel together are better than each',
     'Table 3',
-    ('table3_av_mel', 'exceeds', 'table3_video'),
-    ('table3_av_mel', 'exceeds', 'table3_mel'),
-    figures='{}; {}, {}',
+    (
+      ('table3_av_mel', 'exceeds', 'table3_video'),
+      ('table3_av_mel', 'exceeds', 'table3_mel'),
+    ),
+    '{}; {}, {}',
   ),
-  _claim(
+  Claim(
     'Raw audio is as good as mel',
     'Table 3',
-    ('table3_raw', 'equals', 'table3_mel'),
+    (('table3_raw', 'equals', 'table3_mel'),),
   ),
-  _claim(
+  Claim(
     'Audio is better than video',
     'Table 3',
-    ('table3_raw', 'exceeds', 'table3_video'),
-    ('table3_mel', 'exceeds', 'table3_video'),
-    figures='{0}, {2}; {1}',
+    (
+      ('table3_raw', 'exceeds', 'table3_video'),
+      ('table3_mel', 'exceeds', 'table3_video'),
+    ),
+    '{0}, {2}; {1}',
   ),
-  _claim(
+  Claim(
     'Video dropout helps with raw audio',
     'Table 3, text',
-    ('table3_av_raw', 'exceeds', 'table3_av_raw_no_video_dropout'),
+    (('table3_av_raw', 'exceeds', 'table3_av_raw_no_video_dropout'),),
   ),
-  _claim(
+  Claim(
     'and it helps with mel',
     'Table 3, text',
-    ('table3_av_mel', 'exceeds', 'table3_av_mel_no_video_dropout'),
+    (('table3_av_mel', 'exceeds', 'table3_av_mel_no_video_dropout'),),
   ),
-  _claim(
+  Claim(
     'Spectrogram dropout is better than SpecAugment',
     'Table 3',
-    ('table3_av_mel_tuned', 'exceeds', 'table3_av_mel'),
+    (('table3_av_mel_tuned', 'exceeds', 'table3_av_mel'),),
   ),
-  _claim(
+  Claim(
     'On point clouds the Perceiver is better than ResNet',
     'Table 4',
-    ('table4_perceiver', 'exceeds', 'table4_resnet'),
+    (('table4_perceiver', 'exceeds', 'table4_resnet'),),
   ),
-  _claim(
+  Claim(
     'and better than ViT with patches of 2',
     'Table 4',
-    ('table4_perceiver', 'exceeds', 'table4_vit_patch2'),
+    (('table4_perceiver', 'exceeds', 'table4_vit_patch2'),),
   ),
-  _claim(
+  Claim(
     'and better than a Transformer',
     'Table 4',
-    ('table4_perceiver', 'exceeds', 'table4_transformer'),
+    (('table4_perceiver', 'exceeds', 'table4_transformer'),),
   ),
-  _claim(
+  Claim(
     'and ViT is worse the larger its patches',
     'Table 4',
-    ('table4_vit_patch2', 'exceeds', 'table4_vit_patch4'),
-    ('table4_vit_patch4', 'exceeds', 'table4_vit_patch8'),
-    ('table4_vit_patch8', 'exceeds', 'table4_vit_patch16'),
-    figures='{}, {}, {}, {}',
+    (
+      ('table4_vit_patch2', 'exceeds', 'table4_vit_patch4'),
+      ('table4_vit_patch4', 'exceeds', 'table4_vit_patch8'),
+      ('table4_vit_patch8', 'exceeds', 'table4_vit_patch16'),
+    ),
+    '{}, {}, {}, {}',
   ),
-  _claim(
+  Claim(
     'Without latent Transformers the Perceiver is far worse',
     'Table 5',
-    ('table2_perceiver', 'exceeds', 'table5_8'),
-    figures='{1} (8); {0}',
+    (('table2_perceiver', 'exceeds', 'table5_8'),),
+    '{1} (8); {0}',
   ),
-  _claim(
+  Claim(
     'More cross-attends alone help',
     'Table 5',
-    ('table5_8', 'exceeds', 'table5_4'),
-    figures='{1} (4), {0} (8)',
+    (('table5_8', 'exceeds', 'table5_4'),),
+    '{1} (4), {0} (8)',
   ),
-  _claim(
+  Claim(
     'Looking again, between the latent Transformers, helps',
     'Table 6',
-    ('table2_perceiver', 'exceeds', 'table6_1'),
-    figures='{1} (1), {0} (8)',
+    (('table2_perceiver', 'exceeds', 'table6_1'),),
+    '{1} (1), {0} (8)',
   ),
-  _claim(
+  Claim(
     'Interleaved is better than at the start',
     'Table 6',
-    ('table2_perceiver', 'exceeds', 'table6_4_at_start'),
-    figures='{}, {} (8)',
+    (('table2_perceiver', 'exceeds', 'table6_4_at_start'),),
+    '{}, {} (8)',
   ),
-  _claim(
+  Claim(
     'Sharing weights is better',
     'Table 7',
-    ('table2_perceiver', 'exceeds', 'table7_not_shared'),
+    (('table2_perceiver', 'exceeds', 'table7_not_shared'),),
   ),
-  _claim(
+  Claim(
     'More latents are better',
     'Figure 5',
-    ('fig5_latents_32', 'exceeds', 'fig5_latents_8'),
-    figures='a plot',
+    (('fig5_latents_32', 'exceeds', 'fig5_latents_8'),),
+    'a plot',
   ),
-  _claim(
+  Claim(
     'More cross-attends are better',
     'Figure 5',
-    ('table7_not_shared', 'exceeds', 'fig5_cross_attends_1'),
-    figures='a plot',
+    (('table7_not_shared', 'exceeds', 'fig5_cross_attends_1'),),
+    'a plot',
   ),
-  _claim(
+  Claim(
     'More self-attends are better',
     'Figure 5',
-    ('fig5_self_attends_4', 'exceeds', 'table7_not_shared'),
-    figures='a plot',
+    (('fig5_self_attends_4', 'exceeds', 'table7_not_shared'),),
+    'a plot',
   ),
-  _claim(
+  Claim(
     'A small init scale of the latents is better than a large one',
     'Figure 6',
-    ('table2_perceiver', 'exceeds', 'fig6_init_scale_1.0'),
-    figures='a plot',
+    (('table2_perceiver', 'exceeds', 'fig6_init_scale_1.0'),),
+    'a plot',
   ),
-  _claim(
+  Claim(
     'More bands are better',
     'Figure 6',
-    ('table2_perceiver', 'exceeds', 'fig6_bands_2'),
-    figures='a plot',
+    (('table2_perceiver', 'exceeds', 'fig6_bands_2'),),
+    'a plot',
   ),
-  _claim(
+  Claim(
     "A maximum resolution as high as the image's is better than a lower one",
     'Figure 6',
-    ('table2_perceiver', 'exceeds', 'fig6_max_resolution_7'),
-    figures='a plot',
+    (('table2_perceiver', 'exceeds', 'fig6_max_resolution_7'),),
+    'a plot',
   ),
 )

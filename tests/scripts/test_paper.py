@@ -15,7 +15,6 @@ from scripts.paper.results import Result
 from scripts.paper.rows import (
   Claim,
   CLAIMS,
-  Comparison,
   FIGURES,
   MISPRINT,
   SMALL_TABLES,
@@ -65,7 +64,12 @@ def test_small_sweeps_are_the_rows_and_points():
     }
     expected[f'figure{figure}'] = points
   assert sweeps(*SMALL_CONFIGS) == expected
-  compared = {x for c in CLAIMS for y in c.comparisons for x in (y[0], y[2])}
+  compared = {
+    name
+    for claim in CLAIMS
+    for first, _, second in claim.comparisons
+    for name in (first, second)
+  }
   assert compared <= set().union(*expected.values())
   for config in SMALL_CONFIGS:
     for variants in sweeps(config).values():
@@ -265,8 +269,8 @@ def test_claims_are_decided_at_two_standard_errors(
   first, relation, second, verdict
 ):
   known = {title('a'): result(first), title('b'): result(second)}
-  compared = Comparison('a', relation, 'b')
-  both = Claim('', '', '', (Comparison('a', 'equals', 'a'), compared))
+  compared = (('a', 'equals', 'a'), ('a', relation, 'b'))
+  both = Claim('', '', compared)
   assert claims.verdict(both, known) == verdict
   # The error of one seed's mAP is unknown.
   known[title('b')] = result(second, 1, 'mAP')

@@ -232,9 +232,8 @@ class Runner:
     run, seconds = training.run, time.monotonic() - training.begin
     evaluations = run.evaluations(self._root)
     if evaluations is None and training.process is None:
-      self._waiting.insert(
-        0, run
-      )  # The earlier sweep's process did not finish it.
+      # The process of an earlier sweep did not finish it.
+      self._waiting.insert(0, run)
       return
     if evaluations is None:
       self.failures[run] = training.last_words()

@@ -82,6 +82,13 @@ def table2(*names, num_steps=20):
   return plan.select(['fashion_mnist'], names, {'train.steps': num_steps})
 
 
+def train(variants, root, devices=DEVICES, say=print):
+  """Trains the runs that are left, and returns the sweep."""
+  sweep = runner.Runner(variants, str(root), devices, say)
+  sweep.run()
+  return sweep
+
+
 def test_sweeps_and_variants_are_selected_once_each():
   variants = table2('table2', 'table7', 'table2_vit')
   names = [variant.name for variant in variants]
@@ -157,8 +164,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
 ):
   said = []
   variants = table2('table2_perceiver')
-  root = str(tmp_path)
-  runner.Runner(variants, root, DEVICES, said.append).run()
+  train(variants, tmp_path, say=said.append)
   runs = [(run.learning_rate, run.seed) for run in started()]
   assert runs == [(1e-3, 0), (3e-3, 0), (1e-2, 0), (3e-3, 1), (3e-3, 2)]
   assert len(said) == 5
@@ -168,7 +174,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert 'to go, until about' in said[1]
   assert said[-1].endswith('That was the last one.')
 
-  (result,) = collection.collect(variants, root, 'command').values()
+  (result,) = collection.collect(variants, str(tmp_path), 'command').values()
   assert result.scores == pytest.approx([0.9, 0.89, 0.88])
   assert result.learning_rate == 3e-3
   assert result.tried == pytest.approx({1e-3: 0.86, 3e-3: 0.88, 1e-2: 0.81})
@@ -179,7 +185,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert (result.commit, result.command) == ('c0ffee', 'command')
 
   # Started again, it finds all runs finished.
-  runner.Runner(variants, root, DEVICES, said.append).run()
+  train(variants, tmp_path, say=said.append)
   assert len(started()) == 5
   assert said[-1] == '5 of 5 runs were finished before.'
 
@@ -187,11 +193,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
 @pytest.mark.slow
 def test_a_row_is_whole_before_the_next_one_begins(started, tmp_path):
   variants = table2('table2_perceiver', 'table2_vit')
-
-  def sweep():
-    runner.Runner(variants, str(tmp_path), DEVICES[:1], print).run()
-
-  sweep()
+  train(variants, tmp_path, DEVICES[:1])
   first, second = variants
   rows = [run.variant for run in started()]
   assert rows == [first] * 5 + [second] * 5
@@ -199,7 +201,7 @@ def test_a_row_is_whole_before_the_next_one_begins(started, tmp_path):
   left = [run for variant in variants for run in variant.runs(3e-3)[1:]]
   for run in [*left, second.trials()[-1]]:
     (pathlib.Path(run.workdir(str(tmp_path))) / telemetry.METRICS).unlink()
-  sweep()
+  train(variants, tmp_path, DEVICES[:1])
   assert started()[10:] == [*left[:2], second.trials()[-1], *left[2:]]
 
 
@@ -207,29 +209,24 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(started, tmp_path):
   started.fail = {1e-3, 3e-3}
   said = []
   variants = table2('table2_transformer')
-  sweep = runner.Runner(variants, str(tmp_path), DEVICES, said.append)
-  sweep.run()
+  failures = train(variants, tmp_path, say=said.append).failures
   assert len(started()) == 3
-  assert {run.learning_rate for run in sweep.failures} == started.fail
-  assert 'Loss is not finite. (status 1)' in set(sweep.failures.values())
+  assert {run.learning_rate for run in failures} == started.fail
+  assert 'Loss is not finite. (status 1)' in set(failures.values())
   assert any('seed 0: FAILED: Loss is not' in line for line in said)
   (result,) = collection.collect(variants, str(tmp_path), '').values()
   assert result.tried == {1e-3: None, 3e-3: None, 1e-2: pytest.approx(0.81)}
   # Started again, the sweep tries them again.
   started.fail = set()
-  sweep = runner.Runner(variants, str(tmp_path), DEVICES, said.append)
-  sweep.run()
+  assert not train(variants, tmp_path).failures
   assert len(started()) == 5
-  assert not sweep.failures
 
 
 def test_all_rates_of_a_variant_may_fail(started, tmp_path):
   started.fail = {1e-3, 3e-3, 1e-2}
   said = []
   variants = table2('table2')[:2]
-  sweep = runner.Runner(variants, str(tmp_path), DEVICES, said.append)
-  sweep.run()
-  assert len(sweep.failures) == 6
+  assert len(train(variants, tmp_path, say=said.append).failures) == 6
   assert said[-1].startswith('[6/6]')
   assert collection.collect(variants, str(tmp_path), '') == {}
 
@@ -253,7 +250,7 @@ def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
 
   timer = threading.Timer(0.5, end)
   timer.start()
-  runner.Runner(variants, str(tmp_path), DEVICES[:1], print).run()
+  train(variants, tmp_path, DEVICES[:1])
   timer.join()
   assert first not in started()
   assert len(started()) == 2
@@ -263,7 +260,7 @@ def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
   fcntl.flock(lock, fcntl.LOCK_EX)
   timer = threading.Timer(0.5, lock.close)
   timer.start()
-  runner.Runner(variants, str(tmp_path), DEVICES[:1], print).run()
+  train(variants, tmp_path, DEVICES[:1])
   timer.join()
   assert started()[2:] == [first]
 
@@ -290,9 +287,7 @@ signal.pause()
   thread = threading.Thread(target=stop)
   thread.start()
   with pytest.raises(KeyboardInterrupt):
-    runner.Runner(
-      table2('table2_transformer'), str(tmp_path), DEVICES, ended.append
-    ).run()
+    train(table2('table2_transformer'), tmp_path, say=ended.append)
   thread.join()
   assert ended == ['Stopping; each run saves first.']
   assert signal.getsignal(signal.SIGTERM) == before
@@ -302,13 +297,12 @@ signal.pause()
 
 
 def test_a_directory_of_another_config_is_refused(started, tmp_path):
-  variants = table2('table2_transformer')
-  runner.Runner(variants, str(tmp_path), DEVICES, print).run()
+  train(table2('table2_transformer'), tmp_path)
   longer = table2('table2_transformer', num_steps=30)
   with pytest.raises(
     ValueError, match=r'has a run with train\.steps=20, which'
   ):
-    runner.Runner(longer, str(tmp_path), DEVICES, print)
+    train(longer, tmp_path)
 
 
 def test_devices_are_given_by_the_environment():

@@ -148,11 +148,6 @@ def test_table_3_is_of_as_many_clips_as_there_still_are(tmp_path):
     )
   )
   figures = comparison.compare(3, [run])
-  assert [f['paper'] for f in figures] == [
-    *(38.3, 25.8, 43.5),
-    *(38.4, 25.8, 43.2),
-    *(44.2, 39.7, 39.9),
-  ]
   assert {f['quantity'] for f in figures} == {'mAP'}
   ours = [f for f in figures if f['ours'] is not None]
   assert [(f['paper'], f['ours']) for f in ours] == [(44.2, 40.1)]

@@ -14,7 +14,7 @@ Panel = list[tuple[float, Result | None]]  # The value of each point, and ours.
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """One row in small: the paper's row, and what came of it here."""
+  """One row in small: the paper's row and our result."""
 
   name: str
   row: Row
@@ -38,8 +38,8 @@ def lines(table: int, results: Results) -> list[Line]:
     else:
       name = f'{above}: {name}'
     if row.small is not None and row.small not in found:
-      titled = title(row.small)
-      found[row.small] = Line(name, row, titled, results.get(titled))
+      key = title(row.small)
+      found[row.small] = Line(name, row, key, results.get(key))
   return list(found.values())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 import statistics
 
-from experiments import benchmarks, history
+from experiments import history
 from scripts.paper.results import Result
 from scripts.sweep import plan
 from scripts.sweep.plan import Variant
@@ -46,7 +46,7 @@ def _result(variant: Variant, root: str, command: str) -> Result | None:
   if not set(runs) <= finished.keys():
     return None
   histories = {run: history.read(run.workdir(root)) for run in finished}
-  task = benchmarks.create(**runs[0].config().task)
+  task = runs[0].task()
   metric = task.best_metric
   held_out, test = task.eval_splits[0], task.eval_splits[-1]
   tried: dict[float, float | None] = {}

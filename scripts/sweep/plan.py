@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import benchmarks, experiment, saved, telemetry
+from experiments.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +78,16 @@ class Run:
     config.update_from_flattened_dict(self.settings())
     return config
 
+  def task(self) -> Task:
+    return benchmarks.create(**self.config().task)
+
   def evaluations(self, root: str) -> dict[str, dict[str, Any]] | None:
     """Returns the metrics of each split at the end; None before the end."""
-    workdir, config = self.workdir(root), self.config()
+    workdir = self.workdir(root)
     if not (pathlib.Path(workdir) / telemetry.METRICS).exists():
       return None
-    task = benchmarks.create(**config.task)
-    end = experiment.total_steps(config, task)
+    task = self.task()
+    end = experiment.total_steps(self.config(), task)
     found = {
       r['split']: r
       for r in telemetry.read_metrics(workdir)
@@ -198,8 +202,7 @@ def best(variant: Variant, root: str) -> float | None:
   for run in variant.trials():
     evaluations = run.evaluations(root)
     if evaluations is not None:
-      task = benchmarks.create(**run.config().task)
-      scores[run.learning_rate] = evaluations[task.eval_splits[0]][
-        task.best_metric
-      ]
+      task = run.task()
+      held_out = evaluations[task.eval_splits[0]]
+      scores[run.learning_rate] = held_out[task.best_metric]
   return max(scores, key=lambda rate: scores[rate]) if scores else None

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from experiments import benchmarks, history
+from experiments import history
 from scripts.sweep import plan
 from scripts.sweep.plan import Run, Variant
 
@@ -241,7 +241,7 @@ class Runner:
     else:
       self._done.add(run)
       self._seconds[run] = seconds
-      metric = benchmarks.create(**run.config().task).best_metric
+      metric = run.task().best_metric
       said = ', '.join(
         f'{split} {metric} {100 * end[metric]:.2f} %'
         for split, end in evaluations.items()

@@ -159,7 +159,7 @@ def build(
   config.update_from_flattened_dict(copy.deepcopy(own))
   if 'num_classes' in config.task:
     config.model.num_classes = config.task.get_ref('num_classes')
-  config.lock()  # From here on an unknown key is an error.
+  config.lock()  # An unknown key is an error now.
   config.update_from_flattened_dict({**changes, **variants[variant]})
   return config
 

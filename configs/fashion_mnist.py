@@ -24,7 +24,7 @@ OWN = {
   **task(name='fashion_mnist', positions='fourier', permuted=False),
   **task(num_bands=16, max_resolution=28, max_shift=1, flip=True),  # Pixels.
   **task(image_size=28, validation_fraction=0.0),
-  **data(dir='/usr/share/datasets/fashion-mnist'),  # Of Debian's package.
+  **data(dir='/usr/share/datasets/fashion-mnist'),  # Debian's package.
   **model(num_classes=10),
 }
 CHANGES = {

@@ -1,4 +1,4 @@
-"""Whether the paper's claims hold in small.
+"""Verdicts on the paper's claims, by scores in small.
 
 A comparison is decided at two standard errors of the difference, which are
 those of independent scores.

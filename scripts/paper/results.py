@@ -19,13 +19,13 @@ RESULTS = pathlib.Path(__file__).parent.parent.parent / (
 class Result:
   """Scores of one variant, trained with the learning rate that was picked."""
 
-  metric: str  # Of the scores: 'top1' or 'mAP', 0 to 1.
+  metric: str  # 'top1' or 'mAP'; its scores are from 0 to 1.
   scores: list[float]  # On the test set, for each seed.
   num_test: int  # Examples in the test set.
   train: float | None  # The score on the last batches, augmented, of seed 0.
   learning_rate: float
   tried: dict[float, float | None]  # Held-out scores; None: it failed.
-  hours: float  # Of all its runs together.
+  hours: float  # All its runs together.
   command: str
   commit: str
   device: str

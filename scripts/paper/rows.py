@@ -21,8 +21,8 @@ class Row:
   """One row of a table: the paper's figures, and the variants that train it."""
 
   name: str  # Indented where it goes on from the row above.
-  variant: str | None  # Of the table's config; None: not trained at full size.
-  small: str | None  # Of the config of small variants, see `title`.
+  variant: str | None  # In the table's config; None: not trained at full size.
+  small: str | None  # The variant in small, see `title`; None: there is none.
   paper: Mapping[str, float]  # Figures by quantity; empty: a row of our own.
   note: str = ''  # On the quantity that it starts with.
   train: float | None = None  # The paper's top-1 % on the training set.

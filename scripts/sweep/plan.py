@@ -19,7 +19,7 @@ class Variant:
   config_name: str  # NAME of configs/NAME.py.
   name: str
   learning_rates: tuple[float, ...]  # To try; the best one is picked.
-  num_seeds: int  # Of runs with the picked learning rate.
+  num_seeds: int  # Runs with the picked learning rate.
   settings: tuple[tuple[str, Any], ...] = ()  # Keys that all runs change.
 
   @property

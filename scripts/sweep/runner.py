@@ -17,7 +17,7 @@ from experiments import history
 from scripts.sweep import plan
 from scripts.sweep.plan import Run, Variant
 
-OUTPUT = 'output.txt'  # Of a run's process, in the run's directory.
+OUTPUT = 'output.txt'  # A run's process writes here, in the run's directory.
 POLL_SECONDS = 0.2
 
 
@@ -166,7 +166,7 @@ class Runner:
     self._say = say
     self._waiting: list[Run] = []
     self._running: dict[Device, _Training] = {}
-    self._seconds: dict[Run, float] = {}  # Of the runs trained here.
+    self._seconds: dict[Run, float] = {}  # Only runs that this process trained.
     self._total = sum(variant.num_runs for variant in variants)
     self._done: set[Run] = set()
     self.failures: dict[Run, str] = {}

@@ -178,7 +178,9 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert result.scores == pytest.approx([0.9, 0.89, 0.88])
   assert result.learning_rate == 3e-3
   assert result.tried == pytest.approx({1e-3: 0.86, 3e-3: 0.88, 1e-2: 0.81})
-  assert result.train == pytest.approx(39 / 40)  # Of the last two steps.
+  assert result.train == pytest.approx(
+    39 / 40
+  )  # The mean of the last two steps.
   variance = 0.89 * 0.11 / 10_000 + 0.01**2 / 3
   assert result.standard_error == pytest.approx(math.sqrt(variance))
   assert result.hours == pytest.approx(5 * (99 - 50) / 3600)
@@ -197,7 +199,7 @@ def test_a_row_is_whole_before_the_next_one_begins(started, tmp_path):
   first, second = variants
   rows = [run.variant for run in started()]
   assert rows == [first] * 5 + [second] * 5
-  # As after a sweep that was stopped before all seeds were trained.
+  # A sweep that was stopped before all seeds were trained leaves this.
   left = [run for variant in variants for run in variant.runs(3e-3)[1:]]
   for run in [*left, second.trials()[-1]]:
     (pathlib.Path(run.workdir(str(tmp_path))) / telemetry.METRICS).unlink()
@@ -369,7 +371,9 @@ def test_the_command_leaves_a_table_whatever_fails(
   started, monkeypatch, tmp_path
 ):
   started.fail = {1e-3}
-  monkeypatch.setattr(stand_ins, 'make', lambda variants: None)  # Of data.
+  monkeypatch.setattr(
+    stand_ins, 'make', lambda variants: None
+  )  # Needs no data.
   result = commands.run(
     'scripts.sweep',
     *(f'--workdir={tmp_path}', '--config=configs/fashion_mnist.py'),

@@ -238,13 +238,7 @@ TABLES = {
 def _panel(
   variant: str, values: tuple[float, ...], common: tuple[float, str]
 ) -> dict[float, str]:
-  """The small variants of a panel, by the value of the setting that it varies.
-
-  Args:
-    variant: their names, with {} for the value; also those at full size.
-    values: of the setting.
-    common: the value and the variant that all panels of a figure share.
-  """
+  """The small variant of each value; a figure's panels have one in common."""
   return dict(sorted([*((x, variant.format(x)) for x in values), common]))
 
 

@@ -5,16 +5,10 @@ import importlib
 import math
 import re
 
-import jax
 import pytest
 
-from experiments import experiment, sharding
+from tests.configs.test_configs import create
 from tests.conftest import CONFIGS
-
-
-def create(config):
-  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
-
 
 SMALL = {
   'model.num_latent_transformers': 2,

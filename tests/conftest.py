@@ -91,7 +91,7 @@ def copy(trained, tmp_path):
 @pytest.fixture(scope='session')
 def store():
   """A store behind gs://runs, for this process and its children."""
-  from scripts.torturing import emulator
+  from tests.torture import emulator
 
   with emulator.running() as running, pytest.MonkeyPatch.context() as patch:
     for name, value in running.environment.items():

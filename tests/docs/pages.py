@@ -35,7 +35,7 @@ NEEDS = {
   'hours': r'scripts\.sweep\b',
   'installation': r'^(make|pip|source) ',
   'machines': r'--coordinator=',
-  'minutes': r'scripts\.(benchmark|torture)\b',
+  'minutes': r'(scripts\.benchmark|tests\.torture)\b',
   'slurm': r'^(srun|sbatch) ',
   'tpu': r'jax\[tpu\]|gs://',
   'weights': r'--from=vision-perceiver',  # The authors', from elsewhere.

@@ -19,7 +19,7 @@ from tests.docs.pages import Fence, Page, PageError
 
 HERE = pathlib.Path(__file__).parent
 FILES = ('Makefile', 'setup.py', 'README.md')
-COPIED = ('configs', 'docs', 'experiments', 'perceiver', 'scripts')
+COPIED = ('configs', 'docs', 'experiments', 'perceiver', 'scripts', 'tests')
 # Commands that are not checked.
 OTHERS = ('cp', 'echo', 'find', 'gcloud', 'mkdir', 'sed', 'source', 'test')
 TIMEOUT = 600  # Seconds; a guard against hanging, nothing is timed by it.

@@ -12,9 +12,9 @@ from experiments import (
   storage,
   telemetry,
 )
-from scripts.torturing import faulty_proxy
 from tests.conftest import ROOT
 from tests.experiments.processes import start
+from tests.torture import faulty_proxy
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ SAVING = """
 import itertools, os, signal, sys, time
 import jax.numpy as jnp
 from experiments import checkpoint, preemption, run
-from scripts.torturing import emulator
+from tests.torture import emulator
 
 run.join('%s:%d' % emulator.free_address(), 1, 0)
 checkpoints = checkpoint.Checkpoints(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from experiments import hold, preemption, saved, telemetry, train
-from scripts.torturing import emulator
 from tests.experiments import processes
 from tests.experiments.smoke import losses, Stop
+from tests.torture import emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.versions]
 

@@ -14,7 +14,6 @@ from experiments.benchmarks.audioset import parts, preparation, source
 from experiments.benchmarks.audioset.preparation import PreparationError
 from experiments.errors import DataNotFoundError
 from scripts import prepare_audioset
-from scripts.torturing import preparing
 from tests.benchmarks.audioset.media import grey, media, noise
 from tests.benchmarks.audioset.test_preparation import (
   fail,
@@ -23,6 +22,7 @@ from tests.benchmarks.audioset.test_preparation import (
   write_sources,
 )
 from tests.conftest import ROOT
+from tests.torture import preparing
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Does to runs what clusters do to them: `python -m scripts.torture`.
+"""Does to runs what clusters do to them: `python -m tests.torture`.
 
 Each test says how often it did something, and after how many of those times all
 went on as if nothing had been. Where something was lost, the exit status is 1.
@@ -17,7 +17,7 @@ import jax
 
 from experiments import path_flags
 from scripts.shared import command
-from scripts.torturing.outcome import Outcome
+from tests.torture.outcome import Outcome
 
 KILLS_OF_PREPARATION = 10
 # What each does is in the module of that name in scripts/torturing.
@@ -32,7 +32,7 @@ def find(name: str) -> Test:
   """A test by its name; what it imports may need more than others do."""
   if name not in NAMES:
     raise ValueError(f'--tests: there is no {name!r}, only {", ".join(NAMES)}.')
-  run = importlib.import_module(f'scripts.torturing.{name}').run
+  run = importlib.import_module(f'tests.torture.{name}').run
   return functools.partial(_prepare, run) if name == 'preparing' else run
 
 

@@ -2,7 +2,7 @@
 
 As a module it is imported; as a script it is the run, which counts its steps:
 
-python -m scripts.torturing.soak SETTINGS --config=… --workdir=…
+python -m tests.torture.soak SETTINGS --config=… --workdir=…
 
 SETTINGS is a `Settings` as JSON; the rest is what experiments.run takes.
 """
@@ -30,7 +30,7 @@ from unittest import mock
 from absl import app
 
 from experiments import checkpoint, metrics, telemetry
-from scripts.torturing.outcome import Outcome
+from tests.torture.outcome import Outcome
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS, STEPS_WITH_KILLS = 20_000, 2_000
@@ -97,7 +97,7 @@ def _start(
   with open(f'{workdir}.log', 'a') as log:
     return subprocess.Popen(
       [
-        *(sys.executable, '-m', 'scripts.torturing.soak'),
+        *(sys.executable, '-m', 'tests.torture.soak'),
         json.dumps(dataclasses.asdict(settings)),
         *('--config=configs/digits.py:smoke', f'--workdir={workdir}'),
         *(f'--config.{setting}' for setting in TINY),

@@ -16,7 +16,7 @@ import sys
 import time
 
 from experiments.benchmarks.audioset import preparation, source, standin
-from scripts.torturing.outcome import Outcome
+from tests.torture.outcome import Outcome
 
 SHARDS = 4
 CLIPS_PER_FILE = 3

@@ -21,8 +21,8 @@ from experiments.benchmarks.audioset import standin as clips
 from experiments.benchmarks.imagenet import standin as images
 from experiments.benchmarks.modelnet40 import preparation as shapes
 from experiments.benchmarks.modelnet40 import standin as solids
-from scripts.torturing import emulator
-from scripts.torturing.victim import Settings
+from tests.torture import emulator
+from tests.torture.victim import Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 TIMEOUT = 900.0  # Seconds: a run that takes longer stands still.
@@ -137,7 +137,7 @@ class Launch:
         self.processes.append(
           subprocess.Popen(
             [
-              *(sys.executable, '-m', 'scripts.torturing.victim'),
+              *(sys.executable, '-m', 'tests.torture.victim'),
               json.dumps(dataclasses.asdict(victim)),
               *case.arguments(workdir),
               *(f'--config.{setting}' for setting in settings),

@@ -13,7 +13,7 @@ import http.client
 import http.server
 import threading
 
-from scripts.torturing import emulator
+from tests.torture import emulator
 
 
 class Proxy(emulator.Store):

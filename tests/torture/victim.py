@@ -1,6 +1,6 @@
 """A run that tells what it does, and may end itself at a chosen moment.
 
-python -m scripts.torturing.victim SETTINGS --config=… --workdir=…
+python -m tests.torture.victim SETTINGS --config=… --workdir=…
 
 SETTINGS is a `Settings` as JSON; the rest is what experiments.run takes.
 """

@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 
-from scripts.torturing import emulator, faulty_proxy, kills, launches
-from scripts.torturing.launches import Case, Launch, Trace
-from scripts.torturing.outcome import Outcome
+from tests.torture import emulator, faulty_proxy, kills, launches
+from tests.torture.launches import Case, Launch, Trace
+from tests.torture.outcome import Outcome
 
 COUNT = 5  # Of each kind.
 LIMIT, COMPILATION = 20.0, 60.0  # Seconds of the watchdog.

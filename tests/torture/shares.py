@@ -10,7 +10,7 @@ import numpy as np
 from configs import digits
 from experiments import benchmarks, pipeline
 from experiments.task import Task
-from scripts.torturing.outcome import Outcome
+from tests.torture.outcome import Outcome
 
 SIZES = (1, 2, 3, 5, 7, 8, 23, 24, 25, 97, 101, 360)
 PROCESSES = (1, 2, 3, 4, 8)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.checkpoint import Checkpoints
-from scripts.torturing.outcome import Outcome
+from tests.torture.outcome import Outcome
 
 SEQUENCES = 100
 SAVES = (5, 20)  # In a sequence, at least and at most.

@@ -17,8 +17,10 @@ from unittest import mock
 import pytest
 
 from experiments import telemetry, train
-from scripts import torture
-from scripts.torturing import (
+from tests import commands
+from tests.experiments.smoke import create
+from tests.torture import __main__ as torture
+from tests.torture import (
   damage,
   hangs,
   kills,
@@ -29,9 +31,7 @@ from scripts.torturing import (
   soak,
   victim,
 )
-from scripts.torturing.outcome import Outcome
-from tests import commands
-from tests.experiments.smoke import create
+from tests.torture.outcome import Outcome
 
 
 def assert_all_survived(outcomes):
@@ -498,7 +498,7 @@ def test_a_folder_that_was_named_is_kept(fakes):
 
 
 def test_kills_of_preparation_are_counted(monkeypatch, tmp_path):
-  from scripts.torturing import preparing
+  from tests.torture import preparing
 
   run = lambda seed, count, folder: Outcome(folder, count, seed, 0)
   monkeypatch.setattr(preparing, 'run', run)
@@ -516,6 +516,6 @@ def test_kills_of_preparation_are_counted(monkeypatch, tmp_path):
   ],
 )
 def test_what_is_wrong_is_one_line(arguments, message):
-  result = commands.run('scripts.torture', *arguments)
+  result = commands.run('tests.torture', *arguments)
   assert result.returncode == 1
   assert message in result.stderr

@@ -14,7 +14,7 @@ import numpy as np
 from configs import digits
 from experiments import checkpoint, experiment, saved, seal, sharding, train
 from experiments.experiment import Experiment
-from scripts.torturing.outcome import Outcome
+from tests.torture.outcome import Outcome
 
 FLIPS, TRUNCATIONS, DELETIONS = 500, 100, 100
 

@@ -9,9 +9,9 @@ import signal
 import time
 from typing import Any
 
-from scripts.torturing import kills, launches
-from scripts.torturing.launches import Case, Launch
-from scripts.torturing.outcome import Outcome
+from tests.torture import kills, launches
+from tests.torture.launches import Case, Launch
+from tests.torture.outcome import Outcome
 
 COUNT = 20  # Signals during a save, and as many at other moments.
 STATUS = 128 + signal.SIGTERM

@@ -9,10 +9,10 @@ import signal
 import time
 from typing import Any
 
-from scripts.torturing import emulator, launches
-from scripts.torturing.launches import Case, Launch, Trace
-from scripts.torturing.outcome import Outcome
-from scripts.torturing.victim import MOMENTS
+from tests.torture import emulator, launches
+from tests.torture.launches import Case, Launch, Trace
+from tests.torture.outcome import Outcome
+from tests.torture.victim import MOMENTS
 
 RANDOM, AIMED, IN_A_STORE = 50, 20, 10  # Kills: in all, at each moment, there.
 # Seconds after a moment that a kill may come; such moments take as long.

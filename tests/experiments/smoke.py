@@ -28,10 +28,10 @@ def losses(workdir, split='train'):
 
 
 @contextlib.contextmanager
-def checkpoints(workdir, read_only=True):
+def checkpoints(workdir, read_only=True, keep=1):
   """The checkpoints of a run, opened."""
   opened = checkpoint.Checkpoints(
-    str(workdir), best_metric='top1', keep=1, read_only=read_only
+    str(workdir), best_metric='top1', keep=keep, read_only=read_only
   )
   try:
     yield opened

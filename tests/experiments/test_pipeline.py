@@ -10,6 +10,8 @@ import re
 import signal
 import threading
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
@@ -39,6 +41,10 @@ def train(task, source, count, **settings):
   settings = {'batch_size': BATCH, 'seed': 3} | settings
   batches = pipeline.train_batches(task, source, **settings)
   return list(itertools.islice(batches, count))
+
+
+def indices(source):
+  return sorted(int(record['index']) for record in source)
 
 
 def test_the_split_is_fixed_and_disjoint(task, source):
@@ -92,7 +98,7 @@ def test_each_epoch_shows_each_example_once(task, source):
     seen[i * len(source) : (i + 1) * len(source)].tolist() for i in range(3)
   ]
   for epoch in epochs:
-    assert sorted(epoch) == sorted(int(r['index']) for r in source)
+    assert sorted(epoch) == indices(source)
   assert epochs[0] != epochs[1]
 
 
@@ -102,27 +108,42 @@ def assert_same(batches, others):
       np.testing.assert_array_equal(batch[name], other[name])
 
 
-def test_a_later_start_continues_the_stream(task, source):
-  # Past the end of an epoch, and with another batch size before.
-  batches = train(task, source, 40)
-  for start in (1, 22, 23, 39):
-    assert_same(
-      batches[start:], train(task, source, 40 - start, position=start * BATCH)
-    )
+COUNTS = st.integers(1, 8)
 
 
-@pytest.mark.parametrize('processes', [2, 4])
-def test_processes_share_each_batch(task, source, processes):
-  whole = train(task, source, 23)
-  parts = [
-    train(task, source, 23, process_index=i, process_count=processes)
-    for i in range(processes)
-  ]
-  for i, part in enumerate(parts):
-    assert_same(
-      [{name: x[i::processes] for name, x in batch.items()} for batch in whole],
-      part,
+@settings(max_examples=10, deadline=None)
+@given(
+  st.integers(1, 101), st.lists(st.tuples(COUNTS, COUNTS, COUNTS), min_size=1)
+)
+def test_launches_in_any_numbers_of_processes_share_one_stream(
+  task, size, launches
+):
+  some = task.source('train', None)[:size]
+  batches, position = [], 0
+  for steps, processes, share in launches[:3]:
+    batch_size = processes * share
+    parts = [
+      train(
+        *(task, some, steps),
+        batch_size=batch_size,
+        position=position,
+        process_index=i,
+        process_count=processes,
+      )
+      for i in range(processes)
+    ]
+    # Example i of a batch is example i // processes of process i % processes.
+    batches += jax.tree.map(lambda *x: np.stack(x, axis=1), *parts)
+    position += steps * batch_size
+  stream = {
+    name: np.concatenate(
+      [x[name].reshape(-1, *x[name].shape[2:]) for x in batches]
     )
+    for name in batches[0]
+  }
+  assert_same([stream], train(task, some, 1, batch_size=position))
+  for start in range(0, position - size + 1, size):
+    assert sorted(stream['index'][start : start + size]) == indices(some)
 
 
 def test_a_batch_may_be_one_example(task, source):
@@ -255,31 +276,29 @@ def test_a_signal_as_workers_start_stops_nothing(task, source, monkeypatch):
   assert_same(threads, processes)
 
 
-@pytest.mark.parametrize('batch_size', [8, 128, 360, 512])
-@pytest.mark.parametrize('processes', [1, 4])
-def test_evaluation_counts_every_example_once(task, batch_size, processes):
-  test = task.source('test', None)
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 101), COUNTS, COUNTS)
+def test_evaluation_counts_every_example_once(task, size, processes, share):
+  some = task.source('test', None)[:size]
   parts = [
     list(
       pipeline.eval_batches(
         task,
-        test,
-        batch_size=batch_size,
+        some,
+        batch_size=processes * share,
         process_index=i,
         process_count=processes,
       )
     )
     for i in range(processes)
   ]
-  assert len({len(part) for part in parts}) == 1
-  seen = [
-    int(index)
-    for part in parts
-    for batch in part
-    for index, real in zip(batch['index'], batch['mask'], strict=True)
-    if real
-  ]
-  assert sorted(seen) == sorted(int(r['index']) for r in test)
+  assert len({len(part) for part in parts}) == 1  # Else some would wait.
+  batches = [batch for part in parts for batch in part]
+  seen = lambda name: sorted(
+    np.concatenate([x[name][x['mask']] for x in batches])
+  )
+  assert seen('index') == indices(some)
+  assert seen('record') == list(range(size))
 
 
 class Damaged(type(benchmarks.create(**digits.get_config().task))):

@@ -6,6 +6,8 @@ import multiprocessing
 import signal
 
 from absl import flags
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -414,17 +416,68 @@ NAN, INF = float('nan'), float('inf')
     ([0.2, 0.9, 0.5, None, 0.1], 2),
   ],
 )
-def test_the_latest_and_the_best_are_kept_of_any_scores(tmp_path, scores, best):
-  with checkpoints(tmp_path, read_only=False) as writer:
-    for step, score in enumerate(scores, 1):
-      metrics = None if score is None else {'top1': score}
-      writer.save(step, {'x': jnp.float32(step)}, 64 * step, metrics)
+def test_the_best_is_the_latest_of_the_highest_finite_scores(
+  tmp_path, scores, best
+):
+  found = check_scores(tmp_path, [[(1, score) for score in scores]], keep=1)
+  assert found == best
+
+
+SCORES = st.sampled_from([None, 0.1, 0.2, 0.3, 0.0, -1.0, NAN, INF, -INF])
+# How many steps after the one before a checkpoint is saved, and with what.
+SAVES = st.lists(st.tuples(st.integers(1, 120), SCORES), min_size=1, max_size=9)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None)
+@given(st.lists(SAVES, min_size=1, max_size=3), st.integers(1, 3))
+def test_the_latest_and_the_best_are_kept_of_any_scores(
+  tmp_path_factory, launches, keep
+):
+  check_scores(tmp_path_factory.mktemp('scores'), launches, keep)
+
+
+def check_scores(workdir, launches, keep):
+  """Saves checkpoints in several launches; returns the best one's step."""
+  metrics = lambda score: None if score is None else {'top1': score}
+  scores = {}
+  for saves in launches:
+    step = max(scores, default=0)
+    with checkpoints(workdir, read_only=False, keep=keep) as writer:
+      if scores.get(step, 0.0) is None and saves[0][1] is not None:
+        # It was told to stop in an evaluation, which is made up for.
+        scores[step] = saves[0][1]
+        writer.add_score(step, metrics(scores[step]))
+      for gap, score in saves:
+        step += gap
+        scores[step] = score
+        state = {'x': jnp.float32(step)}
+        writer.save(step, state, 64 * step, metrics(score))
+        writer.poll()
+    best = check_kept(workdir, scores, keep)
+  return best
+
+
+def check_kept(workdir, scores, keep):
+  """Compares what is there with all scores; returns the best one's step."""
+  finite = [
+    (score, step)
+    for step, score in scores.items()
+    if score is not None and np.isfinite(score)
+  ]
+  _, best = max(finite, default=(None, max(scores)))
   shape = {'x': jax.ShapeDtypeStruct((), jnp.float32)}
-  with checkpoints(tmp_path) as reader:
-    for which, step in (('latest', len(scores)), ('best', best)):
+  with checkpoints(workdir) as reader:
+    for which, step in (('latest', max(scores)), ('best', best)):
       assert reader.step(which) == step
       state, position = reader.restore(step, shape)
       assert (state['x'], position) == (step, 64 * step)
+  there = {int(x.name) for x in (workdir / 'checkpoints').glob('[0-9]*')}
+  wanted = {*sorted(scores)[-keep:], best}
+  assert wanted <= there
+  # Where no score is finite, Orbax keeps one of them that stands for none.
+  assert len(there - wanted) <= (not finite)
+  return best
 
 
 def test_a_broken_last_line_is_forgotten(copy, caplog):

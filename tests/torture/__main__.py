@@ -21,10 +21,7 @@ from tests.torture.outcome import Outcome
 
 KILLS_OF_PREPARATION = 10
 # What each does is in the module of that name in scripts/torturing.
-NAMES = (
-  *('kills', 'signals', 'hangs', 'damage', 'scores', 'shares'),
-  *('preparing', 'soak'),
-)
+NAMES = ('kills', 'signals', 'hangs', 'damage', 'preparing', 'soak')
 Test = Callable[[int, float, str], Iterator[Outcome]]  # Seed, scale, folder.
 
 
@@ -102,7 +99,7 @@ def _run(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   _TESTS = flags.DEFINE_list('tests', list(NAMES), 'Which ones.')
-  _SEED = flags.DEFINE_integer('seed', 0, 'Of kills, damages and scores.')
+  _SEED = flags.DEFINE_integer('seed', 0, 'Of kills and damages.')
   _SCALE = flags.DEFINE_float(
     'scale', 1.0, 'Multiplies the number of kills, damages and so on.', 0.0
   )

@@ -5,7 +5,6 @@ are marked as slow.
 """
 
 import dataclasses
-import math
 import os
 import pathlib
 import random
@@ -25,8 +24,6 @@ from tests.torture import (
   hangs,
   kills,
   launches,
-  scores,
-  shares,
   signals,
   soak,
   victim,
@@ -68,49 +65,6 @@ def test_damage_that_goes_unseen_is_lost(left, tmp_path, monkeypatch):
   flips = next(damage.run(0, 0.004, str(tmp_path)))
   assert (flips.tried, flips.survived, flips.lost) == (2, 0, 2)
   assert ' flipped, other arrays were restored' in flips.note
-
-
-@pytest.mark.slow
-def test_latest_and_best_are_right_after_random_scores(tmp_path):
-  assert_all_survived(list(scores.run(0, 0.03, str(tmp_path))))
-
-
-def test_the_wrong_best_is_lost(tmp_path, monkeypatch):
-  monkeypatch.setattr(scores, 'best_of', lambda scores: min(scores))
-  (outcome,) = scores.run(0, 0.02, str(tmp_path))
-  assert outcome.lost == 2
-  assert 'best is' in outcome.note
-
-
-@pytest.mark.parametrize(
-  ('values', 'best'),
-  [
-    ({1: 0.5, 2: math.nan, 10: 0.5, 12: 0.2}, 10),
-    ({1: 0.5, 2: math.inf, 3: None}, 1),
-    ({1: -1.0, 2: math.nan, 3: None}, 1),
-    ({1: math.nan, 2: -math.inf, 3: None}, 3),
-    ({7: None}, 7),
-  ],
-)
-def test_the_best_is_the_latest_of_the_highest_finite_ones(values, best):
-  assert scores.best_of(values) == best
-
-
-def test_each_example_is_dealt_once(tmp_path):
-  assert_all_survived(list(shares.run(0, 0.03, str(tmp_path))))
-
-
-def test_examples_that_are_dealt_twice_are_lost(tmp_path, monkeypatch):
-  train, evaluate = shares.pipeline.train_batches, shares.pipeline.eval_batches
-  for name, batches in (('train_batches', train), ('eval_batches', evaluate)):
-    # Each process gets what the first one gets.
-    alike = lambda *arguments, batches=batches, process_index, **settings: (
-      batches(*arguments, process_index=0, **settings)
-    )
-    monkeypatch.setattr(shares.pipeline, name, alike)
-  for outcome in shares.run(0, 0.02, str(tmp_path)):
-    assert outcome.lost > 0
-    assert outcome.survived + outcome.lost == outcome.tried
 
 
 CASE = launches.digit_case()
@@ -462,7 +416,7 @@ def loses(seed, scale, folder):
 def fakes(monkeypatch, tmp_path):
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
   monkeypatch.setattr(damage, 'run', survives)
-  monkeypatch.setattr(shares, 'run', loses)
+  monkeypatch.setattr(hangs, 'run', loses)
   monkeypatch.setenv('JAX_PLATFORMS', os.environ['JAX_PLATFORMS'])
   return tmp_path
 
@@ -481,7 +435,7 @@ def test_a_table_tells_what_survived_and_nothing_is_left(fakes, capsys):
 
 def test_where_something_is_lost_the_folder_is_kept_and_named(fakes, capsys):
   with pytest.raises(SystemExit) as ended:
-    torture.main(['shares', 'damage'], 0, 1.0, None)
+    torture.main(['hangs', 'damage'], 0, 1.0, None)
   (folder,) = fakes.iterdir()
   assert str(ended.value) == f'Something was lost: see {folder}.'
   assert (next(folder.glob('damage-*')) / 'file').exists()

@@ -1,12 +1,12 @@
 """Damages checkpoints as disks do: flipped bits, files cut short or gone."""
 
-from collections.abc import Callable, Iterator
-import contextlib
+from collections.abc import Iterator
 import logging
 import pathlib
 import random
 import shutil
 from typing import Any
+import unittest
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from configs import digits
 from experiments import checkpoint, experiment, saved, seal, sharding, train
 from experiments.experiment import Experiment
-from tests.torture.outcome import Outcome
+from tests.torture.outcome import Outcome, scaled
 
 FLIPS, TRUNCATIONS, DELETIONS = 500, 100, 100
 
@@ -43,44 +43,20 @@ def _delete(path: pathlib.Path, rng: random.Random) -> str:
 def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
   """Damages a file of a run's latest checkpoint, each time in a new copy.
 
+  Damage is survived if the run goes on from the checkpoint before, to the bit,
+  and the log names the damaged one.
+
   Args:
     seed: of the files and places.
-    scale: of the numbers.
+    scale: multiplies the numbers.
     folder: to work in.
 
   Returns:
-    What came of each kind of damage. One is survived if the run goes on from
-    the checkpoint before, to the bit, and the log names the damaged one.
+    An outcome for each kind of damage.
   """
   rng = random.Random(seed)
   original = pathlib.Path(folder) / 'original'
   some = _train(original)
-  for name, count, do in (
-    ('flipped bits', FLIPS, _flip),
-    ('files cut short', TRUNCATIONS, _truncate),
-    ('deleted files', DELETIONS, _delete),
-  ):
-    yield _damage(
-      f'damage: {name}', some, original, max(1, round(scale * count)), do, rng
-    )
-
-
-def _train(workdir: pathlib.Path) -> Experiment:
-  """A small run that leaves some checkpoints."""
-  mesh = sharding.make_mesh(1, jax.local_devices()[:1])
-  some = experiment.create(digits.get_config('smoke'), mesh)
-  train.train(some, str(workdir))
-  return some
-
-
-def _damage(
-  name: str,
-  some: Experiment,
-  original: pathlib.Path,
-  count: int,
-  do: Callable[[pathlib.Path, random.Random], str],
-  rng: random.Random,
-) -> Outcome:
   before, latest = sorted(
     int(x.name) for x in (original / 'checkpoints').iterdir()
   )[-2:]
@@ -88,23 +64,31 @@ def _damage(
   files = sorted(
     path.relative_to(original)
     for path in (original / 'checkpoints' / str(latest)).rglob('*')
-    if path.is_file() and (path.stat().st_size or do is _delete)
+    if path.is_file() and path.stat().st_size
   )
-  survived, note = 0, ''
-  for i in range(count):
-    copy = original.with_name(f'{name.split()[-1]}-{i}')
-    shutil.copytree(original / 'checkpoints', copy / 'checkpoints')
-    done = do(copy / rng.choice(files), rng)
-    problem = _problem(some, copy, i % 2 == 0, latest, expected)
-    if problem:
-      note = note or f'{copy}: {done}, {problem}'
-    else:
-      survived += 1
-      shutil.rmtree(copy)
-  note = note or (
-    f'{len(files)} files; as training and as evaluation open them'
-  )
-  return Outcome(name, count, survived, count - survived, note)
+  for name, count, inflict in (
+    ('flipped bits', FLIPS, _flip),
+    ('files cut short', TRUNCATIONS, _truncate),
+    ('deleted files', DELETIONS, _delete),
+  ):
+    outcome = Outcome(f'damage: {name}')
+    for i in range(scaled(scale, count)):
+      copy = original.with_name(f'{name.split()[-1]}-{i}')
+      shutil.copytree(original / 'checkpoints', copy / 'checkpoints')
+      done = inflict(copy / rng.choice(files), rng)
+      problem = _problem(some, copy, i % 2 == 0, latest, expected)
+      outcome.add(f'{copy}: {done}, {problem}' if problem else '')
+      if not problem:
+        shutil.rmtree(copy)
+    yield outcome
+
+
+def _train(workdir: pathlib.Path) -> Experiment:
+  """Trains a small run that leaves some checkpoints."""
+  mesh = sharding.make_mesh(1, jax.local_devices()[:1])
+  some = experiment.create(digits.get_config('smoke'), mesh)
+  train.train(some, str(workdir))
+  return some
 
 
 def _problem(
@@ -112,20 +96,20 @@ def _problem(
   workdir: pathlib.Path,
   trains: bool,
   damaged: int,
-  expected: list[np.ndarray],
+  expected: list[Any],
 ) -> str:
-  """What is wrong with how a run goes on; '': nothing."""
-  with _warnings() as said:
-    try:
+  """Says what is wrong with how a run goes on; '' if nothing is."""
+  try:
+    with unittest.TestCase().assertLogs('experiments', logging.WARNING) as said:
       if trains:
         found = _restore(some, workdir)
       else:
-        found = _arrays(saved.restore(some, str(workdir)))
-    except Exception as error:  # None of any kind may end a run.
-      return f'{type(error).__name__}: {error}'
-  if not _are_equal(found, expected):
-    return 'other arrays were restored'
-  if not any(f'Checkpoint {damaged} is damaged' in text for text in said):
+        found = _contents(saved.restore(some, str(workdir)))
+      if found != expected:
+        return 'other arrays were restored'
+  except Exception as error:  # None of any kind may end a run.
+    return f'{type(error).__name__}: {error}'
+  if not any(f'Checkpoint {damaged} is damaged' in x for x in said.output):
     return 'without a warning'
   is_there = (workdir / 'checkpoints' / str(damaged)).exists()
   was_moved = (workdir / seal.DAMAGED / str(damaged)).exists()
@@ -136,8 +120,8 @@ def _problem(
 
 def _restore(
   some: Experiment, workdir: pathlib.Path, step: int | None = None
-) -> list[np.ndarray]:
-  """The arrays that training goes on from, or those of another step."""
+) -> list[Any]:
+  """Returns what training would go on from, or what another step holds."""
   checkpoints = checkpoint.Checkpoints(
     str(workdir),
     best_metric=some.task.best_metric,
@@ -151,32 +135,9 @@ def _restore(
     state, _ = checkpoints.restore(step, saved.abstract_state(some))
   finally:
     checkpoints.close()
-  return _arrays(state)
+  return _contents(state)
 
 
-def _arrays(state: Any) -> list[np.ndarray]:
-  return [np.asarray(x) for x in jax.tree.leaves(jax.device_get(state))]
-
-
-def _are_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
-  return len(found) == len(expected) and all(
-    (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
-    for x, y in zip(found, expected, strict=True)
-  )
-
-
-@contextlib.contextmanager
-def _warnings() -> Iterator[list[str]]:
-  """What is logged on checkpoints inside; nobody else hears it."""
-  said: list[str] = []
-  handler = logging.Handler(logging.WARNING)
-  handler.emit = lambda record: said.append(  # type: ignore[method-assign]
-    record.getMessage()
-  )
-  log = logging.getLogger('experiments')
-  handlers, propagate = log.handlers, log.propagate
-  log.handlers, log.propagate = [handler], False
-  try:
-    yield said
-  finally:
-    log.handlers, log.propagate = handlers, propagate
+def _contents(state: Any) -> list[Any]:
+  arrays = map(np.asarray, jax.tree.leaves(jax.device_get(state)))
+  return [(x.dtype, x.shape, x.tobytes()) for x in arrays]

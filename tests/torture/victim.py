@@ -1,8 +1,8 @@
-"""A run that tells what it does, and may end itself at a chosen moment.
+"""A run that logs what it does, and causes a fault at a chosen moment.
 
 python -m tests.torture.victim SETTINGS --config=… --workdir=…
 
-SETTINGS is a `Settings` as JSON; the rest is what experiments.run takes.
+SETTINGS is a `Settings` as JSON; experiments.run takes the other arguments.
 """
 
 from experiments import host_memory
@@ -11,159 +11,114 @@ if __name__ == '__main__':
   # Before the imports that take seconds, or they would be done twice.
   host_memory.restart_with_large_pages()
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
+import pathlib
 import random
-import shutil
 import signal
 import sys
 import threading
 import time
 from typing import Any
-from unittest import mock
 
 from absl import app
 
-from experiments import checkpoint, pipeline, run, seal, watchdog
+from experiments import checkpoint, pipeline, seal, watchdog
 
-# Moments to aim at.
-MOMENTS = ('save', 'commit', 'delete', 'restore', 'compile', 'evaluation')
-# As what `watchdog` is told begins with.
+# Moments by the beginning of what `watchdog.begin` is told. The others are
+# 'start', 'batch', and what `Victim.see_file` sees.
 ACTIVITIES = {
-  'saving': 'save',
+  'restoring': 'restore',
   'compilation': 'compile',
-  'an evaluation': 'evaluation',
+  'waiting': 'wait',
   'step': 'step',
+  'an evaluation': 'evaluation',
+  'saving': 'save',
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What to tell, and how to end."""
+  """Which fault to cause, and when."""
 
-  log: str  # A file on this machine, to which lines of JSON are added.
-  moment: str = ''  # One of `MOMENTS`, or 'step'; '': none.
-  number: int = 1  # The how many-th such moment of this launch.
-  delay: float = 0.0  # Seconds after it.
-  sleep: bool = False  # Instead of dying, it stands still for ever.
+  log: str  # Gets a line of JSON for each moment.
+  moment: str = ''  # The one that triggers the fault; '': no fault.
+  number: int = 1  # Which occurrence of the moment triggers it (1-based).
+  delay: float = 0.0  # Seconds from the moment to the fault.
+  # A signal's name; 'SLEEP': the thread sleeps for ever; 'KILL_WORKERS': data
+  # workers are killed at each `number`-th moment; 'NONE': it is only logged.
+  fault: str = 'SIGKILL'
 
 
-class _Ending:
-  """Of the process, when its moment has come."""
+class Victim:
+  """Logs moments, and causes the fault when the chosen one has come."""
 
   def __init__(self, settings: Settings):
     self._settings = settings
-    self._number = 0
+    self._count = 0
 
-  def at(self, moment: str, do: Callable[[], Any] | None = None) -> None:
-    """Says that a moment has come; `do` is done before the end, if it is."""
+  def meet(self, moment: str, what: Any = '', **more: Any) -> None:
+    self._tell(moment, what, **more)
     if moment != self._settings.moment:
       return
-    self._number += 1
-    if self._number != self._settings.number:
+    self._count += 1
+    is_due = self._count == self._settings.number
+    if self._settings.fault == 'KILL_WORKERS':
+      is_due = self._count % self._settings.number == 0
+    if not is_due:
       return
-    if do is not None:
-      do()
-    if self._settings.sleep:
-      time.sleep(10**6)
-    elif self._settings.delay:
-      threading.Timer(self._settings.delay, _die).start()
+    if moment == 'delete':
+      _remove_some(what)
+    if self._settings.delay:
+      timer = threading.Timer(self._settings.delay, self._cause_fault)
+      timer.daemon = True
+      timer.start()
     else:
-      _die()
+      self._cause_fault()
 
+  def see_file(self, event: str, arguments: tuple[Any, ...]) -> None:
+    """Meets moments of checkpoints: Python's audit hook, called before each."""
+    if event not in ('open', 'os.rename', 'shutil.rmtree'):
+      return
+    path = arguments[1] if event == 'os.rename' else arguments[0]
+    if isinstance(path, int):  # An open file's number.
+      return
+    path = pathlib.PurePath(os.fsdecode(path))
+    is_deleted = checkpoint.DELETING in path.parts
+    if event == 'shutil.rmtree' and is_deleted:
+      self.meet('delete', str(path))
+    elif event == 'open' and path.name == seal.MANIFEST:
+      self.meet('restore', str(path))  # A seal is compared.
+    elif event == 'os.rename' and path.name == seal.MANIFEST:
+      self.meet('seal', path.parent.name)
+    elif event == 'os.rename' and path.name.isdecimal() and not is_deleted:
+      self.meet('commit', path.name)
 
-def _die() -> None:
-  os.kill(os.getpid(), signal.SIGKILL)
+  def see_activity(self, activity: str) -> None:
+    begins = (
+      x for start, x in ACTIVITIES.items() if activity.startswith(start)
+    )
+    self.meet(next(begins, 'other'), activity)
 
+  def _cause_fault(self) -> None:
+    fault = self._settings.fault
+    self._tell('fault', fault)
+    if fault == 'SLEEP':
+      time.sleep(10**6)
+    elif fault == 'KILL_WORKERS':
+      for worker in multiprocessing.active_children():
+        worker.kill()
+    elif fault != 'NONE':
+      os.kill(os.getpid(), signal.Signals[fault])
 
-def prepare(settings: Settings) -> None:
-  """Lets this process tell, and end, as the settings say."""
-  ending = _Ending(settings)
-  _tell_batches(settings.log)
-  _tell_activities(settings.log, ending)
-  _watch_files(ending)
-
-
-def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
-  """For as long as the process lives."""
-  mock.patch.object(owner, name, function).start()
-
-
-def _tell(log: str, **what: Any) -> None:
-  with open(log, 'a') as file:
-    file.write(json.dumps({'time': time.time(), **what}) + '\n')
-
-
-def _tell_batches(log: str) -> None:
-  """The digest of each batch's examples, as augmented and as masked."""
-  train_batches = pipeline.train_batches
-
-  def told(*arguments: Any, **settings: Any) -> Iterator[Any]:
-    step = settings['position'] // settings['batch_size']
-    for batch in train_batches(*arguments, **settings):
-      step += 1
-      digest = hashlib.sha256()
-      for name in sorted(batch):
-        digest.update(name.encode() + batch[name].tobytes())
-      _tell(log, step=step, batch=digest.hexdigest())
-      yield batch
-
-  _replace(pipeline, 'train_batches', told)
-
-
-def _tell_activities(log: str, ending: _Ending) -> None:
-  begin = watchdog.begin
-  restore = checkpoint.Checkpoints.restore
-  find_damage, write = seal.find_damage, seal.write
-
-  def told(activity: str) -> None:
-    begin(activity)
-    _tell(log, activity=activity)
-    for start, moment in ACTIVITIES.items():
-      if activity.startswith(start):
-        ending.at(moment)
-
-  def restored(*arguments: Any) -> Any:
-    ending.at('restore')
-    return restore(*arguments)
-
-  def looked_at(*arguments: Any) -> Any:
-    ending.at('restore')
-    return find_damage(*arguments)
-
-  def sealed(directory: Any, **settings: Any) -> None:
-    write(directory, **settings)
-    _tell(log, sealed=directory.name)
-
-  _replace(watchdog, 'begin', told)
-  _replace(checkpoint.Checkpoints, 'restore', restored)
-  _replace(seal, 'find_damage', looked_at)
-  _replace(seal, 'write', sealed)
-
-
-def _watch_files(ending: _Ending) -> None:
-  """Checkpoints as they are committed, and as they are deleted."""
-  rename, rmtree = os.rename, shutil.rmtree
-
-  def renamed(source: Any, target: Any, **options: Any) -> None:
-    name = os.path.basename(os.fspath(target))
-    is_commit = name.isdecimal() and 'deleting' not in os.fspath(target)
-    if is_commit:
-      ending.at('commit')  # Just before, and just after.
-    rename(source, target, **options)
-    if is_commit:
-      ending.at('commit')
-
-  def removed(path: Any, *arguments: Any, **options: Any) -> None:
-    if 'deleting' in os.fspath(path):
-      ending.at('delete', lambda: _remove_some(os.fspath(path)))
-    rmtree(path, *arguments, **options)
-
-  _replace(os, 'rename', renamed)
-  _replace(shutil, 'rmtree', removed)
+  def _tell(self, moment: str, what: Any, **more: Any) -> None:
+    line = {'time': time.time(), 'moment': moment, 'what': what, **more}
+    with open(self._settings.log, 'a') as file:
+      file.write(json.dumps(line) + '\n')
 
 
 def _remove_some(folder: str) -> None:
@@ -173,6 +128,33 @@ def _remove_some(folder: str) -> None:
         os.remove(os.path.join(directory, name))
 
 
+def prepare(settings: Settings) -> None:
+  """Lets this process log, and cause its fault, as the settings say."""
+  victim = Victim(settings)
+  begin, train_batches = watchdog.begin, pipeline.train_batches
+
+  def begin_and_tell(activity: str) -> None:
+    begin(activity)
+    victim.see_activity(activity)
+
+  def told_batches(*arguments: Any, **options: Any) -> Iterator[Any]:
+    """Logs the digests of batches, as augmented and as masked."""
+    first = options['position'] // options['batch_size'] + 1
+    for step, batch in enumerate(train_batches(*arguments, **options), first):
+      digest = hashlib.sha256()
+      for name in sorted(batch):
+        digest.update(name.encode() + batch[name].tobytes())
+      victim.meet('batch', digest.hexdigest(), step=step)
+      yield batch
+
+  watchdog.begin = begin_and_tell
+  pipeline.train_batches = told_batches  # type: ignore[assignment]
+  sys.addaudithook(victim.see_file)
+  victim.meet('start')
+
+
 if __name__ == '__main__':
   prepare(Settings(**json.loads(sys.argv.pop(1))))
+  from experiments import run  # It defines flags.
+
   app.run(run.main, flags_parser=run.parse_flags)

@@ -1,9 +1,8 @@
 """A store of objects on this machine, which answers as Google's does.
 
-As a module it is imported; as a script it is the server: gcp-storage-emulator
-with what it lacks. tensorstore needs generations of objects: without those two
-writers of the same one overwrite each other unseen. array_record asks for the
-last bytes of one.
+As a script this file is the server: gcp-storage-emulator with what it lacks.
+tensorstore needs generations of objects: without them two writers of an object
+overwrite each other unnoticed. array_record asks for the last bytes of objects.
 """
 
 from collections.abc import Iterator
@@ -19,31 +18,31 @@ BUCKET = 'runs'
 
 
 class Store:
-  """One that answers at an address, HOST:PORT."""
+  """A store that answers at an address, HOST:PORT."""
 
   def __init__(self, address: str):
     self.address = address
 
   @property
   def environment(self) -> dict[str, str]:
-    """What sends gcsfs, tensorstore and array_record there."""
+    """Variables that send gcsfs, tensorstore and array_record there."""
     url = f'http://{self.address}'
     return {
       'STORAGE_EMULATOR_HOST': url,
       'TENSORSTORE_GCS_HTTP_URL': url,
       'CLOUD_STORAGE_EMULATOR_ENDPOINT': url,
-      # Else tensorstore looks for somebody's own.
+      # Otherwise tensorstore looks for the user's own token.
       'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
     }
 
   def url(self, path: str) -> str:
-    """Of an object or a folder in its one bucket."""
+    """Returns the URL of an object or a folder in its one bucket."""
     return f'gs://{BUCKET}/{path}'
 
 
 @contextlib.contextmanager
 def running() -> Iterator[Store]:
-  """An empty store in memory, in a process that ends with the context."""
+  """Yields an empty store, in a process that ends with the context."""
   host, port = free_address()
   process = subprocess.Popen(
     [
@@ -68,7 +67,7 @@ def running() -> Iterator[Store]:
 
 
 def free_address() -> tuple[str, int]:
-  """This machine's own address, and a port that nobody listens at."""
+  """Returns this machine's own address, and a port that is free."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     host, port = s.getsockname()
@@ -84,13 +83,13 @@ def _serve() -> None:
   from gcp_storage_emulator import __main__, exceptions, server
 
   class Handler(server.RequestHandler):
-    """Answers one request at a time, so nothing comes between its steps."""
+    """Answers one request at a time, so that no two interleave."""
 
     def _query(self) -> dict[str, list[str]]:
       return urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
 
     def _object(self) -> dict[str, str]:
-      """What there is of the object that is asked for."""
+      """Returns the fields of the requested object, if there is one."""
       path = urllib.parse.urlparse(self.path).path
       found = re.search('/b/([^/]+)/o(?:/([^/]+))?$', path)
       if found is None:
@@ -103,7 +102,7 @@ def _serve() -> None:
         return {'generation': '0'}
 
     def parse_request(self) -> bool:
-      """Whether to go on: False for what its conditions are not met."""
+      """Returns False if the request's conditions are not met."""
       if not super().parse_request():
         return False
       if last := re.fullmatch(r'bytes=-(\d+)', self.headers.get('Range', '')):

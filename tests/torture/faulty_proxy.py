@@ -1,4 +1,4 @@
-"""Stands before a store, and does to requests what networks do to them.
+"""A proxy of a store that does to requests what networks do to them.
 
 with emulator.running() as store, faulty_proxy.running(store.address) as proxy:
   proxy.fail(503)
@@ -17,15 +17,15 @@ from tests.torture import emulator
 
 
 class Proxy(emulator.Store):
-  """A store that can be made to fail; sound at first."""
+  """A store that can be made to fail; at first it works."""
 
   def __init__(self, store: str):
-    """Listens for a store at another address."""
+    """Listens at a free address; `store` is the address of the store."""
     host, self._port = emulator.free_address()
     super().__init__(f'{host}:{self._port}')
     self._host = host
     self._store = store
-    # What a request meets; it says whether that was all.
+    # What is done to a request; returns whether it is done with.
     self._fault: Callable[[_Handler], bool] | None = None
     self._met = 0  # Requests that met the present fault.
     self._changed = threading.Condition()
@@ -34,33 +34,29 @@ class Proxy(emulator.Store):
     self._listen()
 
   def fail(self, status: int) -> None:
-    """Requests are answered with a status, such as 503 or 429."""
+    """Answers requests with a status, such as 503 or 429."""
     self._meet(lambda handler: handler.answer(status, {}, b''))
 
   def hang(self) -> None:
-    """Requests are taken and never answered, not even after `heal`."""
+    """Takes requests and never answers them, not even after `heal`."""
     self._meet(lambda handler: self._ended.wait())
 
-  def slow(self, seconds: float) -> None:
-    """Each request takes so much longer."""
-    self._meet(lambda handler: self._ended.wait(seconds))
-
   def reset(self) -> None:
-    """Connections end without an answer."""
+    """Ends connections without an answer."""
     self._meet(lambda handler: True)
 
   def refuse(self) -> None:
-    """Nobody listens any more."""
-    self.reset()  # Of connections that there are.
+    """Stops listening."""
+    self.reset()  # For open connections.
     self._stop()
 
   def heal(self) -> None:
-    """All is well again."""
+    """Works again."""
     self._meet(None)
     self._listen()
 
   def wait_for(self, requests: int, timeout: float = 60) -> bool:
-    """Waits until so many have met the present fault; whether they have."""
+    """Returns whether so many requests met the present fault in time."""
     with self._changed:
       return self._changed.wait_for(lambda: self._met >= requests, timeout)
 
@@ -69,7 +65,7 @@ class Proxy(emulator.Store):
     self._stop()
 
   def handle(self, handler: '_Handler', body: bytes) -> None:
-    """What becomes of a request."""
+    """Answers a request as the store does, unless a fault is set."""
     with self._changed:
       fault = self._fault
       if fault is not None:
@@ -109,11 +105,11 @@ class Proxy(emulator.Store):
 
 class _Server(http.server.ThreadingHTTPServer):
   daemon_threads = True
-  block_on_close = False  # Some threads hang, as they are told to.
+  block_on_close = False  # Some threads hang, as `hang` asks.
   request_queue_size = 128
 
   def handle_error(self, request: object, client_address: object) -> None:
-    """Clients may leave, or be killed, as they like."""
+    """Says nothing: clients may leave, or be killed, at any time."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -124,7 +120,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     super().__init__(*arguments)  # type: ignore[arg-type]
 
   def answer(self, status: int, headers: dict[str, str], body: bytes) -> bool:
-    """Sends an answer; True: the request is done with."""
+    """Sends an answer; returns True: the request is done with."""
     self.send_response(status)
     for name, value in headers.items():
       if name.lower() not in ('connection', 'transfer-encoding'):
@@ -141,7 +137,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
 
   def _body(self) -> bytes:
-    """The request's, whole; a chunked one is sent on in one piece."""
+    """Reads the whole body; a chunked one is sent on in one piece."""
     if self.headers.get('Transfer-Encoding', '').lower() != 'chunked':
       return self.rfile.read(int(self.headers.get('Content-Length', 0)))
     body = b''
@@ -154,12 +150,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     return body
 
   def log_message(self, format: str, *arguments: object) -> None:
-    """Nothing: the store's clients say what they see."""
+    """Says nothing: the store's clients say what they see."""
 
 
 @contextlib.contextmanager
 def running(store: str) -> Iterator[Proxy]:
-  """A proxy before the store at an address, HOST:PORT."""
+  """Yields a proxy of the store at an address, HOST:PORT."""
   proxy = Proxy(store)
   try:
     yield proxy

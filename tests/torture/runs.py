@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -55,7 +55,7 @@ class Processes:
     self.started.append(process)
     return process
 
-  def __enter__(self) -> 'Processes':
+  def __enter__(self) -> Self:
     return self
 
   def __exit__(self, *error: object) -> None:
@@ -171,9 +171,6 @@ class Launch(Processes):
         JAX_PLATFORMS='cpu',
         JAX_NUM_CPU_DEVICES=str(case.devices),
       )
-
-  def __enter__(self) -> 'Launch':
-    return self
 
   def wait(self, ranks: Iterable[int] | None = None) -> list[int | None]:
     """Waits for some processes, by default all.

@@ -71,8 +71,10 @@ class Victim:
       is_due = self._count % self._settings.number == 0
     if not is_due:
       return
-    if moment == 'delete':
-      _remove_some(what)
+    if moment == 'delete':  # It is half done.
+      for path in list(pathlib.Path(what).rglob('*')):
+        if path.is_file() and random.random() < 0.5:
+          path.unlink()
     if self._settings.delay:
       timer = threading.Timer(self._settings.delay, self._cause_fault)
       timer.daemon = True
@@ -119,13 +121,6 @@ class Victim:
     line = {'time': time.time(), 'moment': moment, 'what': what, **more}
     with open(self._settings.log, 'a') as file:
       file.write(json.dumps(line) + '\n')
-
-
-def _remove_some(folder: str) -> None:
-  for directory, _, names in os.walk(folder):
-    for name in names:
-      if random.random() < 0.5:
-        os.remove(os.path.join(directory, name))
 
 
 def prepare(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the laboratory's tests: runs compiled once, and the command."""
+"""Fixtures of the laboratory's tests: shared runs, and the command."""
 
 import importlib
 import signal
@@ -16,13 +16,13 @@ from tests.experiments.smoke import create
 
 @pytest.fixture(scope='session')
 def parallel():
-  """The smoke run on four devices, in all ways of sharing the work at once."""
+  """The smoke run on four devices, with data, model and micro-batches split."""
   return create(4, **{'train.accumulate': 2, 'train.model_parallel': 2})
 
 
 @pytest.fixture
 def change(monkeypatch):
-  """Sets keys of a run that nothing compiled depends on, for one test."""
+  """Sets config keys of a run for one test; nothing compiled reads them."""
 
   def change(run, **keys):
     for key, value in keys.items():
@@ -37,11 +37,11 @@ def change(monkeypatch):
 def command(monkeypatch):
   """Runs `python -m experiments.run` in this process, on one device.
 
-  JAX is started already, and its messages are left to pytest.
+  JAX is running already, and its messages are left to pytest.
   """
   device = jax.devices()[:1]
   with commands.own_flags():
-    sys.modules.pop('experiments.run', None)  # It defines its flags anew.
+    sys.modules.pop('experiments.run', None)  # To define flags again.
     module = importlib.import_module('experiments.run')
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(module, 'initialize_distributed', lambda: None)
@@ -50,9 +50,9 @@ def command(monkeypatch):
 
     def command(*arguments):
       argv = ['experiments.run', *arguments]
-      monkeypatch.setattr(sys, 'argv', argv)  # Where ml_collections looks.
+      monkeypatch.setattr(sys, 'argv', argv)  # ml_collections reads it.
       with warnings.catch_warnings():
-        # ml_collections calls it.
+        # ml_collections calls `load_module`.
         warnings.filterwarnings('ignore', 'the load_module')
         arguments = module.parse_flags(argv)
       module.main(arguments)
@@ -64,7 +64,7 @@ def command(monkeypatch):
 
 @pytest.fixture
 def own_cache():
-  """No cache of compiled programs, until the test has one; then as before."""
+  """Turns the compilation cache off until the test sets one."""
   keys = (
     'jax_compilation_cache_dir',
     'jax_persistent_cache_min_compile_time_secs',

@@ -1,4 +1,4 @@
-"""Runs as processes: what people start, and what it says."""
+"""Runs in processes of their own, and their output."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 
 
 def start(workdir, *arguments, code=None, python=sys.executable, **environment):
-  """Starts a smoke run as people do, or as a script that changes it."""
+  """Starts a smoke run as users do, or through code that changes it."""
   command = ('-m', 'experiments.run') if code is None else ('-c', code)
   return subprocess.Popen(
     [
@@ -25,7 +25,7 @@ def start(workdir, *arguments, code=None, python=sys.executable, **environment):
 
 
 def run(workdir, *arguments, **options):
-  """Waits for such a run; returns its exit status, output and errors."""
+  """Runs a smoke run; returns its exit status, output and errors."""
   process = start(workdir, *arguments, **options)
   output, errors = process.communicate(timeout=300)
   return process.returncode, output, errors

@@ -1,4 +1,4 @@
-"""The smoke variant of the digits, and what a run of it left."""
+"""The smoke variant of the digits, and readers of its runs."""
 
 import contextlib
 
@@ -29,7 +29,7 @@ def losses(workdir, split='train'):
 
 @contextlib.contextmanager
 def checkpoints(workdir, read_only=True, keep=1):
-  """The checkpoints of a run, opened."""
+  """Yields the checkpoints of a run."""
   opened = checkpoint.Checkpoints(
     str(workdir), best_metric='top1', keep=keep, read_only=read_only
   )
@@ -40,7 +40,7 @@ def checkpoints(workdir, read_only=True, keep=1):
 
 
 def latest(workdir):
-  """The step that a run would go on from."""
+  """Returns the step that a run would go on from."""
   with checkpoints(workdir) as reader:
     return reader.step('latest')
 
@@ -53,7 +53,7 @@ def final_params(run, workdir):
 
 
 class Stop:
-  """Tells a run to stop at one of its questions, for `preemption`."""
+  """Replaces `preemption.is_told_to_stop`: True for one question alone."""
 
   def __init__(self, question):
     self.asked, self.question = 0, question

@@ -59,7 +59,7 @@ def test_training_and_evaluation_hold_their_batches_at_once():
   assert evaluate.shared_bytes(run) == pipeline.shared_bytes(
     run.task.eval_spec(), run.config.eval.batch_size, 3
   )
-  assert evaluate.shared_bytes(create()) == 0  # It has no workers.
+  assert evaluate.shared_bytes(create()) == 0  # Without workers.
 
 
 def test_memory_that_fills_up_later_is_named(monkeypatch):

@@ -39,14 +39,14 @@ def files_of_at_most(size):
 
 @pytest.fixture
 def unfinished(copy):
-  """A run that has five steps to go from its latest checkpoint, 15."""
+  """A run whose latest checkpoint, 15, is five steps before the end."""
   shutil.rmtree(copy / 'checkpoints' / '20')
   return copy
 
 
 def says_in_one_line(result, message):
   status, _, errors = result
-  (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log.
+  (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log line.
   assert line.startswith('Error: ')
   assert message in line
   return status == 1
@@ -57,7 +57,7 @@ def test_after_a_save_that_failed_the_next_launch_goes_on(trained, unfinished):
   workdir = unfinished
   # Compiled programs are read, but not written within the limit.
   writes_none = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '9999'}
-  with files_of_at_most(30_000):  # Its children's, too.
+  with files_of_at_most(30_000):  # It holds for child processes, too.
     result = run(workdir, **writes_none)
   message = f'{workdir}/checkpoints/20 cannot be written: File'
   assert says_in_one_line(result, message)
@@ -101,7 +101,7 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_is_one_line(trained, small_disk, unfinished):
   workdir = shutil.copytree(unfinished, small_disk / 'run')
-  # Room for the launch's records; a checkpoint takes more than twice as much.
+  # Enough for the launch's records, and less than half a checkpoint.
   room = 100_000
   ballast = small_disk / 'ballast'
   ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - room))

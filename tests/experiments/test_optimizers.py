@@ -1,4 +1,4 @@
-"""The optimizers are those of their papers; learning rates by step."""
+"""Optimizers agree with their papers; learning rates with the schedule."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from experiments import optimizers
 
 
 def lamb_in_numpy(grads, params, decay, schedule, steps):
-  """LAMB in float64, from its paper (You et al., 2020), on given gradients."""
+  """Applies LAMB (You et al., 2020) in float64 to given gradients."""
   m = v = 0.0
   for t in range(steps):
     g = grads(params)
@@ -107,10 +107,10 @@ def test_learning_rates():
 @pytest.mark.parametrize(
   ('settings', 'expected'),
   [
-    # Two decays that fall on one step.
+    # Two decays on the same step.
     ({'decay_at': (0.5, 0.52)}, [1, 1, 1, 1, 1, 0.01, 0.01, 0.01, 0.01, 0.01]),
     ({'decay_at': (0.0, 0.04, 0.5)}, [0.01] * 5 + [0.001] * 5),
-    # The warm-up hides them, but loses none.
+    # Decays during the warm-up count once it is over.
     (
       {'warmup': 0.4, 'decay_at': (0.2, 0.22, 0.4, 0.8)},
       [0, 0.25, 0.5, 0.75, 1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4],

@@ -8,7 +8,7 @@ from experiments import telemetry
 from tests.conftest import ROOT
 from tests.experiments import processes
 
-# The environments of Makefile; the other one than this.
+# Makefile makes two environments; the tests need the other one, too.
 OTHER = '.venv' if sys.version_info >= (3, 12) else '.venv-newest'
 
 
@@ -22,10 +22,10 @@ def other():
 
 
 def train(python, workdir, steps, **environment):
-  """Trains up to a step in a process; its log, and the test score's record."""
+  """Trains up to a step in a process; returns its log and its test score."""
   status, _, log = processes.run(
     *(workdir, f'--config.train.steps={steps}'),
-    '--config.optimizer.schedule=constant',  # Whatever number of steps.
+    '--config.optimizer.schedule=constant',  # For any number of steps.
     '--config.data.num_workers=1',
     python=python,
     **environment,
@@ -37,12 +37,12 @@ def train(python, workdir, steps, **environment):
 @pytest.mark.slow
 @pytest.mark.versions
 def test_a_run_goes_on_with_other_versions(other, tmp_path):
-  """On a checkpoint and a cache of others, as if there were no others."""
+  """The other versions' checkpoint and cache make no difference."""
   for steps, python in ((2, sys.executable), (4, other), (6, sys.executable)):
     log, record = train(
       *(python, tmp_path / 'run', steps),
       JAX_COMPILATION_CACHE_DIR='',  # The run's own cache is to be read.
-      XLA_FLAGS='',  # Not all versions have the tests' own.
+      XLA_FLAGS='',  # Not all versions know the flags of the tests.
     )
     assert ('Going on from the checkpoint' in log) == (steps > 2)
     assert record['step'] == steps

@@ -1,4 +1,4 @@
-"""Paths as people give them: `~`, empty ones, and any character in a name."""
+"""Paths as users give them: `~`, empty ones, and any character in a name."""
 
 import ast
 import os
@@ -130,7 +130,7 @@ def test_a_tilde_is_the_home_of_a_user(home):
 
 @pytest.fixture
 def new_flags():
-  """Defines flags of this test."""
+  """Flags that only this test sees."""
   path_flags.define_path('test_one', 'data', 'One.')
   path_flags.define_paths('test_some', [], 'Some.')
   path_flags.define_config('test_config', None, 'A config.')
@@ -176,7 +176,7 @@ def test_paths_of_configs(home, key):
     return saved.flat(config.to_dict())[key]
 
   assert resolved('~/x') == f'{home}/x'
-  assert resolved('None') is None  # From a command line.
+  assert resolved('None') is None  # The text None, as a command line gives it.
   with pytest.raises(ValueError, match=f'^{key}=~no/x: there is no user'):
     resolved('~no/x')
   if key != 'data.dir':
@@ -195,7 +195,7 @@ def test_paths_are_resolved_before_all_else(home):
 def test_an_empty_data_dir_is_not_the_current_folder(
   module, tmp_path, monkeypatch
 ):
-  # As if the data were here.
+  # As if the data were in the folder.
   monkeypatch.chdir(tmp_path)
   for names in fashion_mnist_files():
     (tmp_path / names).touch()
@@ -271,7 +271,7 @@ def test_a_run_whose_workdir_has_wildcards(trained, copy, tmp_path):
   assert [x['start_step'] for x in launches] == [0, 15]
   assert len(losses(workdir)) == 20
   assert saved.evaluate_checkpoint(run, workdir) == {'test': metrics}
-  # A damaged checkpoint is set aside.
+  # A damaged checkpoint is moved.
   arrays = storage.files(storage.path(workdir) / 'checkpoints/20/state/d')
   arrays[0].write_bytes(arrays[0].read_bytes()[:-1])
   with checkpoints(workdir, read_only=False) as writer:
@@ -288,7 +288,7 @@ def test_what_looks_at_such_a_run(trained, tmp_path):
   assert page.parent == workdir
   text = page.read_text()
   assert 'It is broken.' in text
-  assert text.count('data:image') > 1  # The examples that it got wrong.
+  assert text.count('data:image') > 1  # Examples that the model gets wrong.
   (maps,) = attention_maps.write(str(workdir), examples=[3])
   assert maps.read_bytes().startswith(b'\x89PNG')
   out = tmp_path / 'to [1]*'

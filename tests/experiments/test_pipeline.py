@@ -163,7 +163,7 @@ def test_augmentation_differs_between_epochs_and_seeds(task, source):
 
 
 class WithProcess(type(benchmarks.create(**digits.get_config().task))):
-  """Tells which process made an example."""
+  """Adds the number of the process that made an example."""
 
   def eval_example(self, record):
     return {**super().eval_example(record), 'process': np.int64(os.getpid())}
@@ -231,7 +231,7 @@ def test_so_are_those_of_an_evaluation(task, caplog):
 
 
 class Deadly(type(benchmarks.create(**digits.get_config().task))):
-  """A record kills whoever decodes it."""
+  """Has a record that kills the process that decodes it."""
 
   def eval_example(self, record):
     if record['index'] == 30:
@@ -292,7 +292,7 @@ def test_evaluation_counts_every_example_once(task, size, processes, share):
     )
     for i in range(processes)
   ]
-  assert len({len(part) for part in parts}) == 1  # Else some would wait.
+  assert len({len(part) for part in parts}) == 1  # None waits for another.
   batches = [batch for part in parts for batch in part]
   seen = lambda name: sorted(
     np.concatenate([x[name][x['mask']] for x in batches])

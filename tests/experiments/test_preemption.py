@@ -47,8 +47,8 @@ print(step)
 SLOW = pytest.mark.slow
 
 
-# A run of 20 steps asks after each; and, after steps 10 and 20, after each of
-# the 3 batches of an evaluation.
+# A run of 20 steps asks after each step, and in the evaluations of steps 10 and
+# 20 after each of 3 batches.
 @pytest.mark.parametrize(
   ('questions', 'saved'),
   [

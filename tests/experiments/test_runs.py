@@ -1,4 +1,4 @@
-"""Whole runs, as processes: what a user types, and what may happen to them."""
+"""Whole runs, started as a user does, and interrupted."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from tests.experiments import processes
 from tests.experiments.smoke import checkpoints, create, latest, losses
 
 DIGITS = '--config=configs/digits.py:smoke'
-# A run that goes on for longer than what is done to it takes.
+# More steps than a run gets to before it is stopped.
 LONG = '--config.train.steps=100000', '--config.train.eval_every=5'
-# A user's, without the tests' own cache; JAX's compiler tells what it does.
+# As a user's, without the tests' cache; JAX logs what it compiles.
 COMPILES = {
   'JAX_COMPILATION_CACHE_DIR': '',
   'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1',
@@ -24,7 +24,7 @@ COMPILES = {
 
 
 def read_until(process, text):
-  """Reads the log of a process up to a line that has some text."""
+  """Reads the log of a process up to a line with this text."""
   log = ''
   for line in process.stderr:
     log += line
@@ -44,7 +44,7 @@ def test_a_run_trains_and_says_how_well(tmp_path, command, capsys):
   assert errors.count('Cross-attention to 64 x ') == 1
   assert len(losses(tmp_path)) == 20
   assert latest(tmp_path) == 20
-  # Evaluated again, it says the same.
+  # Another evaluation prints the same.
   command(DIGITS, f'--workdir={tmp_path}', '--mode=eval')
   assert capsys.readouterr().out == output
 
@@ -73,14 +73,14 @@ def contents(folder):
 @pytest.mark.slow
 @pytest.mark.versions
 def test_a_run_that_is_killed_goes_on(tmp_path):
-  """It is held, stopped, killed, started again, and told to stop."""
+  """A running launch holds it; after a kill, the next one goes on."""
   workers = '--config.data.num_workers=2'
   with processes.start(tmp_path, *LONG, workers, **COMPILES) as first:
     try:
       log = read_until(first, 'step 15: test')
       assert "CACHE MISS for 'jit_train_step'" in log
-      first.send_signal(signal.SIGSTOP)  # What it writes would be a difference.
-      os.waitpid(first.pid, os.WUNTRACED)  # Until it has stopped.
+      first.send_signal(signal.SIGSTOP)  # Otherwise it would go on writing.
+      os.waitpid(first.pid, os.WUNTRACED)  # Waits until it has stopped.
       before = contents(tmp_path)
       message = (
         f'{tmp_path} is in use: process {first.pid} on .* has trained there'
@@ -89,7 +89,7 @@ def test_a_run_that_is_killed_goes_on(tmp_path):
       with pytest.raises(hold.WorkdirInUseError, match=message):
         train.train(create(), str(tmp_path))
       assert contents(tmp_path) == before
-      # An evaluation does not mind.
+      # An evaluation ignores the hold.
       assert saved.evaluate_checkpoint(create(), str(tmp_path))['test']
       decoders = [
         child
@@ -100,7 +100,7 @@ def test_a_run_that_is_killed_goes_on(tmp_path):
       first.kill()
   assert len(decoders) >= 2
   _, alive = psutil.wait_procs(decoders, timeout=120)
-  assert not alive  # They end with the run.
+  assert not alive  # Data workers end with the run.
   assert (tmp_path / hold.FILE).exists()
   step = latest(tmp_path)
   with processes.start(tmp_path, *LONG, **COMPILES) as second:
@@ -108,7 +108,7 @@ def test_a_run_that_is_killed_goes_on(tmp_path):
     second.terminate()
     log += second.stderr.read()
   assert second.returncode == 128 + signal.SIGTERM
-  # It takes over at once, and what the first one compiled.
+  # It takes over at once, and reuses what the first one compiled.
   assert f'Going on from the checkpoint of step {step}.' in log
   assert "cache hit for 'jit_train_step'" in log
   assert "cache hit for 'jit_eval_step'" in log
@@ -144,14 +144,14 @@ def test_ctrl_c_in_an_evaluation_ends_it_with_a_checkpoint(tmp_path):
     tmp_path, '--config.train.eval_every=4', code=ENDLESS
   ) as process:
     read_until(process, 'It evaluates.')
-    process.send_signal(signal.SIGINT)  # It is taken for a SIGTERM.
+    process.send_signal(signal.SIGINT)  # It is handled as SIGTERM is.
     errors = process.stderr.read()
   assert process.returncode == 128 + signal.SIGTERM, errors
   assert 'Stopping with a checkpoint. Ctrl-C again: at once.' in errors
   assert 'Told to stop at step 4 of 20: the checkpoint is saved.' in errors
   with checkpoints(tmp_path) as reader:
     assert reader.step('latest') == 4
-    assert not reader.has_score(4)  # It is evaluated first, see there.
+    assert not reader.has_score(4)  # See test_preemption.py.
 
 
 JOINED = (DIGITS, '--num_processes=2')
@@ -190,7 +190,7 @@ def test_bad_input_is_one_clear_error(
 ):
   with pytest.raises(SystemExit) as ended:
     command(*arguments, f'--workdir={tmp_path}/run')
-  # What `sys.exit` is given is printed, and the status is then 1.
+  # Text given to `sys.exit` is printed, and the status is 1.
   said = ended.value.code
   if said == 1:
     said = capsys.readouterr().err

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.versions]
 
 
 def launch(workdir, count, devices, *arguments):
-  """All processes of a run: what they exit with, and say."""
+  """Runs all processes; returns the status, output and errors of each."""
   host, port = emulator.free_address()
   started = [
     processes.start(
@@ -32,7 +32,7 @@ def launch(workdir, count, devices, *arguments):
 def test_a_run_goes_on_in_other_numbers_of_processes(
   trained, tmp_path, monkeypatch
 ):
-  """In one process to step 10, in two to 20; then in one again."""
+  """One process trains to step 10, two to 20, and one evaluates."""
   run, workdir, metrics = trained
   monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(10))
   with pytest.raises(preemption.PreemptedError):
@@ -41,10 +41,10 @@ def test_a_run_goes_on_in_other_numbers_of_processes(
   results = launch(tmp_path, 2, 2, '--config.train.model_parallel=2')
   for i, (status, output, errors) in enumerate(results):
     assert status == 0, errors
-    # Process 0 alone says the result.
+    # Only process 0 prints the result.
     assert ('\ntest top1' in f'\n{output}') == (i == 0)
   for split in ('train', 'test'):
-    # They differ by the order of float32 sums.
+    # The order of float32 sums differs.
     np.testing.assert_allclose(
       losses(tmp_path, split), losses(workdir, split), rtol=1e-5
     )
@@ -65,7 +65,7 @@ def test_all_processes_of_a_second_launch_say_who_trains(tmp_path):
     results = launch(tmp_path, 2, 1)
     assert [x.name for x in tmp_path.iterdir()] == [hold.FILE]
   for status, _, errors in results:
-    (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log.
+    (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log line.
     assert line.startswith(
       f'Error: {tmp_path} is in use: process {os.getpid()}'
     )

@@ -32,7 +32,7 @@ def test_programs_are_kept_where_the_config_says(tmp_path, own_cache):
   elsewhere = tmp_path / 'elsewhere'
   assert not start(own_cache, tmp_path / 'run', str(elsewhere))
   assert any(elsewhere.rglob('jit__lambda-*-cache'))
-  # The same program in another run's directory is compiled already.
+  # Another run finds the program there.
   assert start(own_cache, tmp_path / 'other', str(elsewhere))
   assert not (tmp_path / 'other').exists()
   # In the run's own directory, or nowhere.
@@ -59,7 +59,7 @@ def test_a_program_that_a_kill_cut_off_is_compiled_again(
   program.write_bytes(whole[: len(whole) // 2])
   assert not start(own_cache, tmp_path)
   assert f'{program} is damaged, and removed.' in caplog.text
-  zlib.decompress(program.read_bytes())  # Kept again.
+  zlib.decompress(program.read_bytes())  # It is whole again.
   assert start(own_cache, tmp_path)
 
 

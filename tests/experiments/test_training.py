@@ -43,7 +43,7 @@ from tests.experiments.smoke import (
 def test_devices_and_accumulation_change_no_result(
   trained, parallel, tmp_path, monkeypatch
 ):
-  """A run on four devices that goes on on one, and is evaluated on four."""
+  """A run trains on four devices, goes on on one, and four evaluate it."""
   run, workdir, metrics = trained
   monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(5))
   with pytest.raises(preemption.PreemptedError, match='at step 5 of 20'):
@@ -93,7 +93,7 @@ def test_a_notebooks_cell_is_stopped_and_run_again(
 
 
 def ones(run):
-  """A batch to train on, of ones, on the run's devices."""
+  """Returns a batch of ones for training, on the run's devices."""
   batch = {k: np.ones(x.shape, x.dtype) for k, x in spec(run).items()}
   return sharding.put_batch(batch, run.mesh)
 
@@ -103,7 +103,7 @@ def spec(run):
 
 
 def fresh(run):
-  """A state that no training has changed, as training starts from."""
+  """Returns the state that training starts from."""
   shardings = sharding.state_shardings(run.mesh, run.state_shapes)
   init = jax.jit(run.init_state, out_shardings=shardings)
   return init(jax.random.key(run.config.seed))
@@ -113,7 +113,7 @@ def fresh(run):
 def test_weights_are_split_over_the_model_axis(parallel):
   state = fresh(parallel)
   latents = state.params['perceiver']['latents']
-  assert latents.addressable_shards[0].data.shape == (8, 8)  # Of [8, 16].
+  assert latents.addressable_shards[0].data.shape == (8, 8)  # Half of [8, 16].
   state, _ = train_step.make_train_step(parallel)(state, ones(parallel))
   latents = state.params['perceiver']['latents']
   assert latents.addressable_shards[0].data.shape == (8, 8)
@@ -142,7 +142,7 @@ def test_masked_examples_do_not_train(trained):
 
 
 def test_evaluation_is_a_mean_over_examples(trained):
-  """Against one batch that holds the whole test set."""
+  """Compares with one batch that holds the whole test set."""
   run, _, metrics = trained
   params = final_params(run, trained[1])
   source = run.source('test')
@@ -179,7 +179,7 @@ def test_a_run_leaves_its_records(trained):
 
 
 def flip_a_bit(directory):
-  """In the middle of the largest array file."""
+  """Flips a bit in the middle of the largest array file."""
   path = max(
     (directory / 'state').rglob('d/*'),
     key=lambda p: p.stat().st_size,
@@ -206,7 +206,7 @@ def remove_a_file(directory):
 
 
 def make_unreadable(directory):
-  """A file that reading fails of, also for root."""
+  """Makes a file that cannot be read, not even by root."""
   remove_a_file(directory)
   (directory / '_CHECKPOINT_METADATA').mkdir()
 
@@ -227,7 +227,7 @@ def test_a_damaged_checkpoint_is_passed_over(copy, caplog, spoil, what):
   assert latest(copy) == 15
   assert 'Checkpoint 20 is damaged (' in caplog.text
   assert what in caplog.text
-  assert (copy / 'checkpoints' / '20').exists()  # Who reads moves nothing.
+  assert (copy / 'checkpoints' / '20').exists()  # Readers move nothing.
   with checkpoints(copy, read_only=False) as writer:
     assert writer.step('latest') == 15
   assert (copy / 'damaged' / '20').exists()
@@ -287,7 +287,7 @@ def test_what_is_deleted_takes_no_room(trained):
 
 def test_a_checkpoint_of_another_model_is_refused(copy):
   run = create(**{'model.num_latents': 9})
-  (copy / telemetry.CONFIG).unlink()  # Which would tell it, see test_saved.py.
+  (copy / telemetry.CONFIG).unlink()  # Compared first, see test_saved.py.
   before = sorted(copy.rglob('*'))
   message = r'perceiver/latents: float32\[8, 16\] in the checkpoint, float32\[9'
   for start in (train.train, saved.evaluate_checkpoint):
@@ -301,7 +301,7 @@ SPOILT = (4, 10, 11, 12, 14)
 
 @pytest.fixture
 def spoilt(trained, monkeypatch):
-  """The smoke run, whose data makes the losses of some steps NaN."""
+  """The smoke run with data that makes the losses of some steps NaN."""
   batches = pipeline.train_batches
 
   def spoil(*arguments, batch_size, position, **settings):
@@ -352,7 +352,7 @@ def test_a_step_that_is_not_finite_moves_nothing(trained):
 
 
 def test_parameters_move_by_the_recorded_rate(trained):
-  """LAMB moves each array by that share of its norm."""
+  """LAMB moves each array by the learning rate times its norm."""
   run = trained[0]
   state = fresh(run)
   before = jax.device_get(state.params)
@@ -385,7 +385,7 @@ def test_parameters_that_are_not_finite_are_never_saved(
   step = train_step.make_train_step(run)
 
   def overflow(state, batch):
-    """After a loss and a gradient that are finite."""
+    """Makes parameters infinite; the loss and the gradient are finite."""
     state, metrics = step(state, batch)
     params = jax.tree.map(lambda x: np.asarray(x) / 0, state.params)
     return state._replace(params=params), metrics
@@ -410,7 +410,7 @@ NAN, INF = float('nan'), float('inf')
   [
     ([0.2, NAN, 0.1], 1),
     ([NAN, 0.2, NAN, NAN], 2),
-    ([NAN, NAN], 2),  # None is: the latest.
+    ([NAN, NAN], 2),  # None is finite: the latest.
     ([INF, 0.3, 0.3, None, 0.1], 3),
     ([-INF, None, 0.0], 3),
     ([0.2, 0.9, 0.5, None, 0.1], 2),
@@ -424,7 +424,7 @@ def test_the_best_is_the_latest_of_the_highest_finite_scores(
 
 
 SCORES = st.sampled_from([None, 0.1, 0.2, 0.3, 0.0, -1.0, NAN, INF, -INF])
-# How many steps after the one before a checkpoint is saved, and with what.
+# Steps since the checkpoint before, and the score to save.
 SAVES = st.lists(st.tuples(st.integers(1, 120), SCORES), min_size=1, max_size=9)
 
 
@@ -438,14 +438,14 @@ def test_the_latest_and_the_best_are_kept_of_any_scores(
 
 
 def check_scores(workdir, launches, keep):
-  """Saves checkpoints in several launches; returns the best one's step."""
+  """Saves checkpoints in several launches; returns the step of the best."""
   metrics = lambda score: None if score is None else {'top1': score}
   scores = {}
   for saves in launches:
     step = max(scores, default=0)
     with checkpoints(workdir, read_only=False, keep=keep) as writer:
       if scores.get(step, 0.0) is None and saves[0][1] is not None:
-        # It was told to stop in an evaluation, which is made up for.
+        # The launch before was stopped during this evaluation.
         scores[step] = saves[0][1]
         writer.add_score(step, metrics(scores[step]))
       for gap, score in saves:
@@ -459,7 +459,7 @@ def check_scores(workdir, launches, keep):
 
 
 def check_kept(workdir, scores, keep):
-  """Compares what is there with all scores; returns the best one's step."""
+  """Compares what is there with all scores; returns the step of the best."""
   finite = [
     (score, step)
     for step, score in scores.items()
@@ -475,7 +475,7 @@ def check_kept(workdir, scores, keep):
   there = {int(x.name) for x in (workdir / 'checkpoints').glob('[0-9]*')}
   wanted = {*sorted(scores)[-keep:], best}
   assert wanted <= there
-  # Where no score is finite, Orbax keeps one of them that stands for none.
+  # Without a finite score Orbax keeps one more, whose score is -inf.
   assert len(there - wanted) <= (not finite)
   return best
 
@@ -541,7 +541,7 @@ def test_an_empty_split_is_one_error_before_anything_is_written(
   )
   for start in (train.train, saved.evaluate_checkpoint):
     if split == 'train' and start is saved.evaluate_checkpoint:
-      continue  # It reads none of it.
+      continue  # It does not read that split.
     with pytest.raises(DataNotFoundError, match=f"split '{split}' is empty"):
       start(run, str(tmp_path))
   assert not list(tmp_path.iterdir())

@@ -1,6 +1,6 @@
 """Places that cannot be written: results are printed, or no work is begun.
 
-The tests run as root, whom permissions do not stop: a read-only file system
+Permissions do not stop root, as whom the tests run. A read-only file system
 does, where mounting is permitted, and a file in the place of a folder.
 """
 

@@ -13,7 +13,7 @@ from tests.experiments.smoke import create, final_params, Stop
 
 @pytest.fixture(scope='module')
 def weights(trained, tmp_path_factory):
-  """An export of the smoke run, and its parameters."""
+  """An exported smoke run, and its parameters."""
   run, workdir, _ = trained
   folder = tmp_path_factory.mktemp('weights') / 'digits'
   export.export(str(workdir), str(folder))
@@ -22,12 +22,12 @@ def weights(trained, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def fresh(trained):
-  """Parameters that no training has changed."""
+  """Returns initial parameters."""
   return jax.jit(trained[0].init_state)(jax.random.key(0)).params
 
 
 def other_classes(folder, target, count=10):
-  """The same weights, with `count` other classes."""
+  """Returns the same weights with `count` other classes."""
   config, tensors = exports.read(folder)
   tensors = {
     name: x[..., :count] if name.startswith(warm_start.HEAD) else x
@@ -46,7 +46,7 @@ def test_a_run_starts_from_them_once(
   metrics = {'loss': 1.0, 'grad_norm': 1.0}
 
   def leave(state, batch):
-    """A step that moves nothing, so that what it starts from can be seen."""
+    """Replaces the step by one that changes nothing, to see the start."""
     return state._replace(step=state.step + 1), metrics
 
   monkeypatch.setattr(train, 'make_train_step', lambda run: leave)
@@ -59,7 +59,7 @@ def test_a_run_starts_from_them_once(
   jax.tree.map(
     np.testing.assert_array_equal, final_params(run, tmp_path), params
   )
-  # What goes on from a checkpoint does not read them again.
+  # A run that goes on from a checkpoint does not read them again.
   caplog.clear()
   monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(1))
   with pytest.raises(preemption.PreemptedError, match='at step 3 of 20'):

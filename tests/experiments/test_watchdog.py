@@ -1,4 +1,4 @@
-"""Processes that stand still."""
+"""Processes that hang."""
 
 import math
 import subprocess

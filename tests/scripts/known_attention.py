@@ -17,7 +17,7 @@ from tests.scripts import untrained
 
 
 def small(config):
-  """The config with two cross-attends of two latents, and little else."""
+  """Returns the config with two cross-attends of two latents, and no more."""
   config.update_from_flattened_dict(
     {
       'model.num_latents': 2,
@@ -54,7 +54,7 @@ def save(config, workdir, window, targets):
     return params, attention.normalize(inputs.apply(params, None, batch))[0]
 
   params, elements = jax.device_get(init(jax.random.key(0), batch))  # [M, C]
-  # With zeros everywhere else nothing is ever added to the latents.
+  # All else is zero, so that nothing is ever added to the latents.
   zeros = lambda x: np.zeros(x.shape, x.dtype)
   params = jax.tree.map(zeros, run.state_shapes.params) | params
   latent = np.tile([1.0, -1.0], config.model.latent_channels // 2)
@@ -65,7 +65,7 @@ def save(config, workdir, window, targets):
     params[f'{name}/latent_norm']['scale'][:] = 1
     params[f'{name}/input_norm']['scale'][:] = 1
     query, key = params[f'{name}/query'], params[f'{name}/key']
-    # Latent 0 is `latent` after its norm, latent 1 its negative.
+    # After its norm latent 0 is `latent`, and latent 1 is its negative.
     half = (elements[a] - elements[b]) / 2
     query['w'] = np.outer(latent, half) / len(latent)
     query['b'] = (elements[a] + elements[b]) / 2
@@ -99,7 +99,7 @@ def events(*inputs):
   return audioset.get_config('events_av'), {'task.inputs': inputs}
 
 
-# A file, the config, and for each kind of segment where the latents look.
+# A file, its config, and where the latents look in each kind of segment.
 CASES = {
   'image': (digit, digits.get_config(), {}, {'image': [(2, 3), (7, 0)]}),
   'permuted': (

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def show(browser, tmp_path):
-  """show(body, …) opens a page of that body."""
+  """A function show(body, …) that opens a page with that body."""
 
   def show(body, **view):
     path = tmp_path / 'a page.html'

@@ -52,7 +52,7 @@ TEXT_KEYS = {
 
 def defined_flags():
   """Yields (file, function, flag) for each flag of an entry point."""
-  for folder in ('experiments', 'scripts'):
+  for folder in ('experiments', 'scripts', 'tests/torture'):
     for path in (ROOT / folder).rglob('*.py'):
       for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call) or not node.args:

@@ -106,7 +106,7 @@ def _problem(
       else:
         found = _contents(saved.restore(some, str(workdir)))
       if found != expected:
-        return 'other arrays were restored'
+        raise ValueError('other arrays were restored')
   except Exception as error:  # None of any kind may end a run.
     return f'{type(error).__name__}: {error}'
   if not any(f'Checkpoint {damaged} is damaged' in x for x in said.output):

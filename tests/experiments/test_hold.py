@@ -1,4 +1,4 @@
-"""Of two launches in one workdir, the second ends and changes nothing."""
+"""The second launch in a workdir ends and changes nothing."""
 
 import json
 import os

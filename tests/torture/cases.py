@@ -1,4 +1,4 @@
-"""What is trained while faults happen: small runs, and their data."""
+"""Small runs, and their data, that are trained while faults happen."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""What became of the faults of one kind."""
+"""Outcomes of the faults of one kind."""
 
 import dataclasses
 

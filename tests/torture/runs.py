@@ -214,7 +214,7 @@ def activities(lines: Iterable[Line]) -> list[Line]:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-  """What two runs of a case have in common, if nothing was lost."""
+  """Results that two runs of a case share if nothing was lost."""
 
   losses: dict[tuple[int, str], Any]  # All that was recorded by step and split.
   batches: list[dict[int, set[str]]]  # Digests by rank and step.

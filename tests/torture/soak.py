@@ -34,7 +34,7 @@ SETTINGS = (
 
 
 class Sample(NamedTuple):
-  """What a run and its workers have at a moment."""
+  """Resources of a run and its workers at one moment."""
 
   time: float
   memory: int  # Bytes.

@@ -148,7 +148,7 @@ def test_what_hangs_has_to_be_gone_in_time(statuses, seconds, limit, is_late):
 
 
 def lines(*moments):
-  """What a process logs, from pairs of a moment and its time."""
+  """Makes the log of a process from pairs of a moment and its time."""
   return [
     {'moment': moment.split()[0], 'what': moment, 'time': time}
     for moment, time in moments

@@ -1,11 +1,14 @@
 """Checks of a config's values, before anything is made of them."""
 
-from typing import Annotated, TypedDict
+from collections.abc import Callable, Mapping
+import inspect
+from typing import Annotated, Any, TypedDict
 
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from experiments import optimizers, storage
+from experiments import benchmarks, optimizers, storage
 from experiments.models import MODELS
 from experiments.task import Task
 from perceiver import ranges
@@ -58,12 +61,42 @@ class Seed(TypedDict):
   seed: Annotated[int, Range('[0, 4294967295]')]  # 32 bits.
 
 
-def check(config: ConfigDict, task: Task) -> None:
-  """Raises ValueError for a value that is wrong on any devices."""
+def check_keys(config: ConfigDict) -> None:
+  """Raises ValueError if a section lacks a key, or has one that nothing takes.
+
+  The keys of `model`, `task` and `optimizer` are arguments.
+  """
   if config.model.name not in MODELS:
     raise ValueError(
       f'model.name={config.model.name!r} is none of {sorted(MODELS)}.'
     )
+  _bind('model', MODELS[config.model.name], config.model)
+  task = dict(config.task)
+  _bind('task', benchmarks.find(task.pop('name')), task)
+  optimizer = inspect.signature(optimizers.create).parameters
+  schedule = {k: v for k, v in config.optimizer.items() if k not in optimizer}
+  steps = {'total_steps': 0}
+  _bind('optimizer', optimizers.create, steps | dict(config.optimizer))
+  _bind('optimizer', optimizers.learning_rate_schedule, steps | schedule)
+
+
+def _bind(
+  section: str, function: Callable[..., Any], settings: Mapping[str, Any]
+) -> None:
+  try:
+    inspect.signature(function).bind(**settings)
+  except TypeError as error:
+    raise ValueError(f'Bad config: {section}: {error}.') from error
+
+
+def check(config: ConfigDict, task: Task) -> None:
+  """Raises ValueError for a value that is wrong on any devices."""
+  try:
+    jnp.dtype(config.model.compute_dtype)
+  except TypeError as error:
+    raise ValueError(
+      f'model.compute_dtype={config.model.compute_dtype!r} is not a dtype.'
+    ) from error
   if config.model.num_classes != task.num_classes:
     raise ValueError(
       f'model.num_classes={config.model.num_classes}, but the task'

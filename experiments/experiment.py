@@ -108,7 +108,7 @@ def make_init_state(
   optimizer: optax.GradientTransformation,
   task: Task,
 ) -> Callable[[jax.Array], TrainState]:
-  """A traceable function from a random key to a fresh state."""
+  """Returns a traceable function from a random key to a fresh state."""
 
   def init_state(key: jax.Array) -> TrainState:
     batch = {
@@ -123,7 +123,7 @@ def make_init_state(
 
 
 def total_steps(config: ConfigDict, task: Task) -> int:
-  """`train.steps`, or `train.epochs` in steps, rounded up."""
+  """Returns `train.steps`, or `train.epochs` in steps, rounded up."""
   if config.train.steps is not None:
     return config.train.steps
   if config.train.epochs is None:
@@ -147,20 +147,18 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
     ValueError: if the config is wrong; names the key.
   """
   config_checks.resolve_paths(config)
-  try:
-    task = benchmarks.create(**config.task)
-    config_checks.check(config, task)
-    if mesh is None:
-      mesh = sharding.make_mesh(config.train.model_parallel)
-    config_checks.check_batch_sizes(config, mesh)
-    steps = total_steps(config, task)
-    optimizer, schedule = optimizers.create(steps, **config.optimizer)
-    forward = models.transform_model(config, task, mesh)
-    init_state = make_init_state(forward, optimizer, task)
-    shapes = jax.eval_shape(lambda: init_state(jax.random.key(0)))
-    profiling.parse_steps(config.train.profile_steps, steps)
-  except TypeError as error:  # A section with a key that no argument has.
-    raise ValueError(f'Bad config: {error}') from error
+  config_checks.check_keys(config)
+  task = benchmarks.create(**config.task)
+  config_checks.check(config, task)
+  if mesh is None:
+    mesh = sharding.make_mesh(config.train.model_parallel)
+  config_checks.check_batch_sizes(config, mesh)
+  steps = total_steps(config, task)
+  optimizer, schedule = optimizers.create(steps, **config.optimizer)
+  forward = models.transform_model(config, task, mesh)
+  init_state = make_init_state(forward, optimizer, task)
+  shapes = jax.eval_shape(lambda: init_state(jax.random.key(0)))
+  profiling.parse_steps(config.train.profile_steps, steps)
   return Experiment(
     config,
     task,

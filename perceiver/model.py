@@ -165,10 +165,34 @@ class Perceiver(hk.Module):
 
   def encode(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns the last latents [B, N, D], in the compute dtype."""
-    prepared = self._prepare(inputs)
+    prepared = self.prepare(inputs)
     with float32_parameters():
       latents = self._initial_latents(inputs.batch_size)
       return _in_turn(self._iterations, latents, prepared, is_training)
+
+  def prepare(self, inputs: ByteArray) -> cross_attention.Inputs:
+    """Chooses the form of cross-attention, and prepares the input for it.
+
+    All cross-attends share the result; no parameters are involved.
+
+    Raises:
+      TypeError, ValueError: as for the call.
+    """
+    check(inputs)
+    method = cross_attention.choose(
+      inputs,
+      self.num_latents,
+      self.cross_attend_heads,
+      self.cross_attend_channels
+      or min(inputs.num_channels, self.latent_channels),
+      form=self.attention,
+      tile=self.attention_tile,
+      use_kernel=self.attention_kernel,
+      mesh=self.mesh,
+    )
+    return cross_attention.prepare(
+      inputs, method, jnp.dtype(self.compute_dtype)
+    )
 
   def attention_queries(
     self, inputs: ByteArray
@@ -177,7 +201,7 @@ class Perceiver(hk.Module):
 
     `attention_maps` turns them into the paper's attention maps (Fig. 3).
     """
-    prepared = self._prepare(inputs)
+    prepared = self.prepare(inputs)
     queries = []
     with float32_parameters():
       latents = self._initial_latents(inputs.batch_size)
@@ -256,24 +280,6 @@ class Perceiver(hk.Module):
       return None
     attend = functools.partial(module.attend, num_heads=self.self_attend_heads)
     return hardware.on_each_device(attend, self.mesh)
-
-  def _prepare(self, inputs: ByteArray) -> cross_attention.Inputs:
-    """Computes once what all cross-attends need of the input."""
-    check(inputs)
-    method = cross_attention.choose(
-      inputs,
-      self.num_latents,
-      self.cross_attend_heads,
-      self.cross_attend_channels
-      or min(inputs.num_channels, self.latent_channels),
-      form=self.attention,
-      tile=self.attention_tile,
-      use_kernel=self.attention_kernel,
-      mesh=self.mesh,
-    )
-    return cross_attention.prepare(
-      inputs, method, jnp.dtype(self.compute_dtype)
-    )
 
   def _initial_latents(self, batch_size: int) -> jax.Array:  # [B, N, D]
     latents = hk.get_parameter(

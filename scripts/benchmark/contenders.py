@@ -6,12 +6,14 @@ import math
 import time
 from typing import Any
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
 from experiments import experiment, models, sharding, train_step
+import perceiver
 from perceiver import cost
 from perceiver.ops import cross_attention
 
@@ -124,24 +126,21 @@ def _prepare_cross_attention(
   batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
   arrays = jax.device_put(arrays)
 
+  @hk.transform
+  def prepare_inputs(batch):
+    byte_array = models.byte_array(run.task, batch, run.mesh)
+    return perceiver.Perceiver(**model, mesh=run.mesh).prepare(byte_array)
+
+  encodings = prepare_inputs.init(jax.random.key(0), batch)
+
   def forward(arrays, batch):
-    inputs = models.byte_array(run.task, batch, run.mesh)
-    method = cross_attention.choose(
-      inputs,
-      model.num_latents,
-      heads,
-      channels,
-      form=model.attention,
-      tile=model.attention_tile,
-      use_kernel=model.attention_kernel,
-      mesh=run.mesh,
-    )
+    inputs = prepare_inputs.apply(encodings, None, batch)
     query, *parameters = (
       arrays[name] for name in ('query', *cross_attention.Parameters._fields)
     )
     return cross_attention.cross_attend(
       query.astype(dtype),
-      cross_attention.prepare(inputs, method, dtype),
+      inputs,
       cross_attention.Parameters(*parameters),
     )
 

@@ -412,7 +412,7 @@ def cached(outcome, **overrides):
     ({'optimizer.warmup': 5.0}, 'optimizer.warmup=5.0 and'),
     ({'model.remat': 'some'}, "remat='some' is neither"),
     ({'model.head': 'max'}, "head='max' is none of"),
-    ({'model.compute_dtype': 'float17'}, 'Bad config: .*float17'),
+    ({'model.compute_dtype': 'float17'}, "compute_dtype='float17' is not a"),
   ],
 )
 def test_a_bad_value_is_one_clear_error(overrides, message):
@@ -420,9 +420,21 @@ def test_a_bad_value_is_one_clear_error(overrides, message):
     experiment.create(smoke(**overrides))
 
 
-def test_an_unknown_key_in_a_config_file_is_named():
+@pytest.mark.parametrize('section', ['model', 'task', 'optimizer'])
+def test_an_unknown_key_in_a_config_file_is_named(section):
   config = smoke()
   with config.unlocked():
-    config.model.num_latent = 3
-  with pytest.raises(ValueError, match=r"unexpected keyword.*'num_latent'"):
+    config[section].num_latent = 3
+  with pytest.raises(
+    ValueError, match=rf"{section}: .*unexpected keyword.*'num_latent'"
+  ):
     experiment.create(config)
+
+
+def test_a_fault_of_the_code_is_not_taken_for_a_bad_config(monkeypatch):
+  def build(*arguments):
+    raise TypeError('in the code')
+
+  monkeypatch.setattr(models, 'transform_model', build)
+  with pytest.raises(TypeError, match='in the code'):
+    experiment.create(smoke())

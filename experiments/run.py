@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import contextlib
 import os
 import signal
-import socket
 import sys
 from types import FrameType
 from typing import Any
@@ -28,6 +27,7 @@ from experiments import (
   logs,
   path_flags,
   preemption,
+  processes,
   saved,
   telemetry,
   train,
@@ -82,64 +82,6 @@ def _are_complete(values: dict[str, Any]) -> bool:
   return True
 
 
-def initialize_distributed() -> None:
-  """Joins the processes that the flags or the cluster's environment name.
-
-  A single process joins alone: otherwise SIGTERM would kill the run instead of
-  ending it with a checkpoint.
-
-  Raises:
-    OSError: if they do not find each other within JAX's five minutes.
-  """
-  if _COORDINATOR.value is not None:
-    assert _NUM_PROCESSES.value is not None
-    assert _PROCESS_ID.value is not None
-    join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    return
-  try:
-    jax.distributed.initialize()
-  except RuntimeError as error:
-    raise OSError(
-      f'The processes of this job have not found each other: {error}'
-    ) from error
-  except ValueError:  # No cluster found.
-    with socket.socket() as s:
-      # Held until JAX listens, or another run could be given the same port.
-      # JAX's own socket has this option too, so that both can be bound to it.
-      s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-      s.bind(('127.0.0.1', 0))
-      join(f'127.0.0.1:{s.getsockname()[1]}', 1, 0)
-
-
-def join(coordinator: str, num_processes: int, process_id: int) -> None:
-  """Joins the processes that meet at an address.
-
-  Args:
-    coordinator: HOST:PORT, where process 0 listens.
-    num_processes: how many there are.
-    process_id: which one this is.
-
-  Raises:
-    OSError: if they do not find each other within JAX's five minutes.
-  """
-  host, _, port = coordinator.rpartition(':')
-  bind = None
-  # Process 0 listens on that interface alone. If the address is another
-  # machine's, which forwards to this one, it listens on all interfaces.
-  with contextlib.suppress(OSError), socket.socket() as s:
-    s.bind((host, 0))
-    bind = f'{s.getsockname()[0]}:{port}'
-  try:
-    jax.distributed.initialize(
-      coordinator, num_processes, process_id, coordinator_bind_address=bind
-    )
-  except (RuntimeError, ValueError) as error:
-    raise OSError(
-      f'Process {process_id} of {num_processes} found no others at'
-      f' {coordinator}: {error}'
-    ) from error
-
-
 def _take_for_sigterm(number: int, frame: FrameType | None) -> None:
   """Takes Ctrl-C for SIGTERM; a second one ends the run at once."""
   del frame
@@ -180,7 +122,7 @@ def _watched() -> Iterator[None]:
 
 def _run() -> None:
   try:
-    initialize_distributed()
+    processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     signal.signal(signal.SIGINT, _take_for_sigterm)
     run = experiment.create(_CONFIG.value)
     compilation_cache.use(_WORKDIR.value, run.config.train.compilation_cache)

@@ -9,7 +9,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 import pytest
 
-from experiments import logs
+from experiments import logs, processes
 from tests import commands
 from tests.experiments.smoke import create
 
@@ -44,7 +44,7 @@ def command(monkeypatch):
     sys.modules.pop('experiments.run', None)  # To define flags again.
     module = importlib.import_module('experiments.run')
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(module, 'initialize_distributed', lambda: None)
+    monkeypatch.setattr(processes, 'join', lambda *_: None)
     monkeypatch.setattr(logs, 'initialize', lambda: None)
     monkeypatch.setattr(jax, 'devices', lambda *_: device)
 

@@ -22,10 +22,10 @@ from tests.experiments.smoke import (
 SAVING = """
 import itertools, os, signal, sys, time
 import jax.numpy as jnp
-from experiments import checkpoint, preemption, run
+from experiments import checkpoint, preemption, processes
 from tests.torture import emulator
 
-run.join('%s:%d' % emulator.free_address(), 1, 0)
+processes.join('%s:%d' % emulator.free_address(), 1, 0)
 checkpoints = checkpoint.Checkpoints(
   sys.argv[1], best_metric='top1', keep=1, read_only=False
 )

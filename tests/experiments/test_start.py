@@ -11,7 +11,7 @@ import jax
 import pytest
 from xprof.convert import raw_to_tool_data
 
-from experiments import compilation_cache, host_memory, train
+from experiments import compilation_cache, host_memory, processes, train
 from tests.conftest import ROOT
 
 
@@ -112,9 +112,7 @@ def test_a_process_starts_anew_with_the_same_arguments():
   assert result.stdout == "glibc.malloc.hugetlb=1 ['one', 'two words']\n"
 
 
-def test_no_other_run_is_given_the_port_that_a_run_has_chosen(
-  command, monkeypatch
-):
+def test_no_other_run_is_given_the_port_that_a_run_has_chosen(monkeypatch):
   """Another run listens as JAX does, with the option to share a port."""
   joined = []
 
@@ -129,10 +127,7 @@ def test_no_other_run_is_given_the_port_that_a_run_has_chosen(
         other.bind((host, int(port)))
     joined.append(numbers)
 
-  module = command.module
-  monkeypatch.undo()
   monkeypatch.setattr(jax.distributed, 'initialize', no_cluster)
-  monkeypatch.setattr(module, 'join', join_after_another)
-  module.flags.FLAGS.mark_as_parsed()
-  module.initialize_distributed()
+  monkeypatch.setattr(processes, '_join_at', join_after_another)
+  processes.join()
   assert joined == [(1, 0)]

@@ -1,7 +1,7 @@
 """A benchmark as a task: the only thing that differs between experiments."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from experiments.display import Display
-from experiments.file_reader import FileReader, NO_FILES
+from experiments.errors import DamagedRecordError
 from perceiver.modalities import Modality
 
 Batch = Mapping[str, Any]  # Arrays [B, ...] by name; 'mask' [B] among them.
@@ -25,6 +25,39 @@ class Summary:
   metrics: dict[str, float]
   # Texts by name, for the run's directory.
   files: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+# Yields each path, in order, with its record or with why there is none: a
+# DamagedRecordError or an OSError. The label of such a record means nothing.
+Read = Callable[[Iterable[str]], Iterator[tuple[str, Any | Exception]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class FileReader:
+  """How a benchmark reads files that are not of its data set."""
+
+  suffixes: tuple[str, ...]  # Files with these are taken from a folder.
+  read: Read
+
+
+def one_by_one(read_file: Callable[[str], Any]) -> Read:
+  """Returns a `FileReader.read` that reads one file after the other.
+
+  `read_file` raises DamagedRecordError or OSError for what it cannot read.
+  """
+
+  def read(paths: Iterable[str]) -> Iterator[tuple[str, Any | Exception]]:
+    for path in paths:
+      try:
+        yield path, read_file(path)
+      except (DamagedRecordError, OSError) as error:
+        yield path, error
+
+  return read
+
+
+def _refuse(path: str) -> Any:
+  raise DamagedRecordError(f'{path}: nothing is read from files here.')
 
 
 class Task(abc.ABC):
@@ -128,7 +161,7 @@ class Task(abc.ABC):
 
   # For people: how their own files are read, and how examples are shown.
 
-  file_reader: FileReader = NO_FILES
+  file_reader = FileReader((), one_by_one(_refuse))
 
   @property
   def display(self) -> Display:

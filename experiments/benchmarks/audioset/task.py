@@ -27,8 +27,13 @@ from experiments.benchmarks.audioset.clips import SUFFIXES
 from experiments.benchmarks.audioset.display import ClipDisplay
 from experiments.display import Display
 from experiments.errors import DataNotFoundError
-from experiments.file_reader import FileReader
-from experiments.task import Batch, naming_the_section, Summary, Task
+from experiments.task import (
+  Batch,
+  FileReader,
+  naming_the_section,
+  Summary,
+  Task,
+)
 from perceiver.effects import Evaluation, Training
 from perceiver.modalities import (
   cut_patches,

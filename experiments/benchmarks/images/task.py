@@ -9,8 +9,13 @@ import numpy as np
 
 from experiments.benchmarks.images import pictures
 from experiments.display import Display, View
-from experiments.file_reader import FileReader, one_by_one
-from experiments.task import Batch, naming_the_section, Task
+from experiments.task import (
+  Batch,
+  FileReader,
+  naming_the_section,
+  one_by_one,
+  Task,
+)
 from perceiver.modalities import Image, Modality, permutation
 from perceiver.ranges import Count
 

@@ -12,8 +12,7 @@ from experiments.benchmarks import splits
 from experiments.benchmarks.modelnet40 import files, points
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.display import Display, View
-from experiments.file_reader import FileReader, one_by_one
-from experiments.task import Batch, Task
+from experiments.task import Batch, FileReader, one_by_one, Task
 from perceiver.effects import Training
 from perceiver.modalities import Modality, normalize_points, Points
 from perceiver.ranges import (

@@ -21,7 +21,8 @@ import haiku as hk
 import jax
 import numpy as np
 
-from perceiver import huggingface, modalities, weight_files
+from perceiver import effects, huggingface, modalities, weight_files
+from perceiver.effects import Effect
 from perceiver.modalities import Modality
 from perceiver.model import Perceiver
 from perceiver.weight_files import PathLike, WeightsError
@@ -29,8 +30,13 @@ from perceiver.weight_files import PathLike, WeightsError
 FORMAT = {'format': 'perceiver-haiku', 'version': 1}
 KEYS = {*FORMAT, 'model', 'input', 'classes', 'scores'}
 SCORES = ('softmax', 'sigmoid')
-# They say how to compute, not what: the caller chooses them.
-CHOICES = ('attention', 'attention_tile', 'attention_kernel', 'remat')
+# Arguments of `Perceiver` that the caller chooses, so that no config has them:
+# they say how to compute. The dtype stays in the config, as it was in training.
+CHOICES = {'mesh', 'name'} | {
+  name
+  for name, effect in effects.of_fields(Perceiver).items()
+  if effect == Effect.COMPUTATION and name != 'compute_dtype'
+}
 # Self-attends times cross-attends. More could take hours to refuse.
 MAX_LAYERS = 1 << 16
 
@@ -146,7 +152,7 @@ def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
     layers *= max(count, 1)
   if layers > MAX_LAYERS:
     raise WeightsError(f'{where}: a model of {layers} layers is too deep.')
-  chosen = sorted(model.keys() & {*CHOICES, 'mesh', 'name'})
+  chosen = sorted(model.keys() & CHOICES)
   if chosen:
     raise WeightsError(f'{where}: unknown keys {chosen} of the model.')
 

@@ -103,11 +103,10 @@ def _check(folder: str) -> None:
 
 def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:
   """Returns the contents of config.json: a run's model and its input."""
-  choices = {*exports.CHOICES, 'mesh', 'name'}
   model = {
     x.name: run.config.model.get(x.name, x.default)
     for x in dataclasses.fields(perceiver.Perceiver)
-    if x.name not in choices
+    if x.name not in exports.CHOICES
   }
   return {
     'model': model,

@@ -13,7 +13,6 @@ is the exact one: its logits then differ in the fourth digit.
 """
 
 from collections.abc import Callable, Mapping
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,11 @@ GELUS = (
 # Fixed in the classes above, whatever config.json says.
 FOURIER_SIZE, FOURIER_BANDS = 224, 64
 LEARNED_CHANNELS = 256
+INPUT_CHANNELS = {
+  FOURIER: 3 + 2 * (2 * FOURIER_BANDS + 1),
+  LEARNED: 2 * LEARNED_CHANNELS,
+}
+SHAPE_KEY = 'cross_attention_shape_for_attention'
 # transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {
   'num_latents': 256,
@@ -47,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
   'num_cross_attention_heads': 8,
   'qk_channels': None,
   'v_channels': None,
-  'cross_attention_shape_for_attention': 'kv',
+  SHAPE_KEY: 'kv',
   'self_attention_widening_factor': 1,
   'cross_attention_widening_factor': 1,
   'hidden_act': 'gelu',
@@ -67,17 +71,6 @@ SCORES = {
 Convert = Callable[
   [Mapping[str, np.ndarray]], tuple[dict[str, np.ndarray], Names]
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-  """The settings of a config.json, with transformers' defaults."""
-
-  values: Mapping[str, Any]
-  is_fourier: bool
-
-  def __getitem__(self, key: str) -> Any:
-    return self.values.get(key, DEFAULTS[key])
 
 
 def read_config(
@@ -103,32 +96,26 @@ def read_config(
       f'{where}: architectures={architectures!r}; known are {FOURIER} and'
       f' {LEARNED}, not the convolutional one nor other tasks.'
     )
-  settings = _Settings(config, is_fourier=architectures == [FOURIER])
+  is_fourier = architectures == [FOURIER]
+  settings = DEFAULTS | dict(config)
   refused = {
     'hidden_act': settings['hidden_act'] in GELUS,
     'use_query_residual': settings['use_query_residual'] is True,
     # Ours have the latents' channels in self-attends.
     'qk_channels': settings['qk_channels'] in (None, settings['d_latents']),
     'v_channels': settings['v_channels'] in (None, settings['d_latents']),
-    'cross_attention_shape_for_attention': settings[
-      'cross_attention_shape_for_attention'
-    ]
-    in ('kv', 'q'),
+    SHAPE_KEY: settings[SHAPE_KEY] in ('kv', 'q'),
     'problem_type': settings['problem_type'] in SCORES,
     'image_size': type(settings['image_size']) is int,
   }
   for key, is_known in refused.items():
     if not is_known:
       raise WeightsError(f'{where}: {key}={settings[key]!r} is not supported.')
-  image = _image(folder, settings)
-  input_channels = (
-    3 + 2 * (2 * FOURIER_BANDS + 1)
-    if settings.is_fourier
-    else 2 * LEARNED_CHANNELS
-  )
-  by_keys = settings['cross_attention_shape_for_attention'] == 'kv'
+  image = _image(folder, is_fourier, settings['image_size'])
   channels = settings['qk_channels'] or (
-    input_channels if by_keys else settings['d_latents']
+    INPUT_CHANNELS[architectures[0]]
+    if settings[SHAPE_KEY] == 'kv'
+    else settings['d_latents']
   )
   if settings['v_channels'] not in (None, channels):
     raise WeightsError(
@@ -164,7 +151,7 @@ def read_config(
       folder,
       tensors,
       num_self_attends=settings['num_self_attends_per_block'],
-      num_bands=FOURIER_BANDS if settings.is_fourier else None,
+      num_bands=FOURIER_BANDS if is_fourier else None,
       image_size=settings['image_size'],
     )
     is_single = np.shape(found['perceiver/head/b']) == (1,) == (len(classes),)
@@ -179,7 +166,7 @@ def read_config(
   return ours, convert
 
 
-def _classes(where: str, settings: _Settings) -> list[str]:
+def _classes(where: str, settings: Mapping[str, Any]) -> list[str]:
   """Returns the labels' names, or those that transformers makes up.
 
   Raises:
@@ -203,19 +190,17 @@ def _classes(where: str, settings: _Settings) -> list[str]:
     raise WeightsError(f'{where}: id2label lacks {error}.') from error
 
 
-def _image(folder: PathLike, settings: _Settings) -> modalities.Image:
+def _image(folder: PathLike, is_fourier: bool, size: int) -> modalities.Image:
   """Returns the input, normalised as preprocessor_config.json says."""
-  size = FOURIER_SIZE if settings.is_fourier else settings['image_size']
-  positions: dict[str, Any] = (
-    {'num_bands': FOURIER_BANDS, 'max_resolution': float(FOURIER_SIZE)}
-    if settings.is_fourier
-    else {
-      'num_bands': 1,
-      'positions': 'learned',
-      'position_channels': LEARNED_CHANNELS,
-      'projection': LEARNED_CHANNELS,
-    }
-  )
+  positions: dict[str, Any] = {
+    'num_bands': 1,
+    'positions': 'learned',
+    'position_channels': LEARNED_CHANNELS,
+    'projection': LEARNED_CHANNELS,
+  }
+  if is_fourier:
+    size = FOURIER_SIZE
+    positions = {'num_bands': FOURIER_BANDS, 'max_resolution': float(size)}
   normalization = image_processor.read(folder)
   try:
     return modalities.Image(

@@ -91,11 +91,12 @@ def _bind(
 
 def check(config: ConfigDict, task: Task) -> None:
   """Raises ValueError for a value that is wrong on any devices."""
+  dtype = config.model.get('compute_dtype', 'float32')  # Old configs lack it.
   try:
-    jnp.dtype(config.model.compute_dtype)
+    jnp.dtype(dtype)
   except TypeError as error:
     raise ValueError(
-      f'model.compute_dtype={config.model.compute_dtype!r} is not a dtype.'
+      f'model.compute_dtype={dtype!r} is not a dtype.'
     ) from error
   if config.model.num_classes != task.num_classes:
     raise ValueError(

@@ -4,7 +4,6 @@ Orbax commits a checkpoint by renaming it, but does not notice later damage to
 its files. So each finished checkpoint gets a manifest of their SHA-256 sums.
 """
 
-from collections.abc import Callable, Iterable
 from concurrent import futures
 import fnmatch
 import hashlib
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 MANIFEST = 'manifest.json'
 DAMAGED = 'damaged'  # Where damaged checkpoints are moved to.
 SCORE = 'metrics'  # Orbax's name for a checkpoint's metrics.
-READERS = 8  # Files that are read at once for their sums.
+READERS = 8  # Files that are read at once, since stores answer slowly.
 # Files that desktops, editors and NFS add to folders and remove again. They are
 # never sealed.
 STRAYS = (
@@ -35,22 +34,15 @@ def _sum(path: epath.Path) -> str:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
-def _sum_or_problem(path: epath.Path) -> str:
-  """Returns a file's SHA-256, or 'missing' or 'unreadable (…)'."""
+def _problem(path: epath.Path, sealed_sum: str) -> str | None:
+  """Returns what has become of a file; None if it is unchanged."""
   try:
-    return _sum(path)
+    is_same = _sum(path) == sealed_sum
   except FileNotFoundError:
-    return 'missing'
+    return 'is missing'
   except OSError as error:
-    return f'unreadable ({error.strerror or error})'
-
-
-def _of_each(
-  function: Callable[[epath.Path], str], paths: Iterable[epath.Path]
-) -> list[str]:
-  """Maps a function over paths in threads, since stores answer slowly."""
-  with futures.ThreadPoolExecutor(READERS) as readers:
-    return list(readers.map(function, paths))
+    return f'is unreadable ({error.strerror or error})'
+  return None if is_same else 'changed since it was written'
 
 
 def write(directory: epath.Path, part: str = '') -> None:
@@ -69,8 +61,9 @@ def write(directory: epath.Path, part: str = '') -> None:
     if path.name not in (MANIFEST, f'{MANIFEST}.tmp')
     and not any(fnmatch.fnmatch(path.name, stray) for stray in STRAYS)
   ]
-  sums = _of_each(_sum, (directory / name for name in names))
-  sealed = dict(zip(names, sums, strict=True))
+  paths = [directory / name for name in names]
+  with futures.ThreadPoolExecutor(READERS) as readers:
+    sealed = dict(zip(names, readers.map(_sum, paths), strict=True))
   if part:
     sealed = json.loads((directory / MANIFEST).read_text()) | sealed
   storage.write(directory / MANIFEST, json.dumps(sealed, indent=1))
@@ -85,17 +78,14 @@ def find_damage(directory: epath.Path) -> str | None:
   if not manifest.exists():
     return 'it was never finished'
   try:
-    sealed = json.loads(manifest.read_text())
-    wanted = dict(sorted(sealed.items()))
+    sealed = dict(sorted(json.loads(manifest.read_text()).items()))
   except (ValueError, AttributeError, OSError):
     return f'{MANIFEST} is unreadable'
-  found = _of_each(_sum_or_problem, (directory / name for name in wanted))
-  for (name, sum_then), sum_now in zip(wanted.items(), found, strict=True):
-    if sum_now.startswith(('missing', 'unreadable')):
-      return f'{name} is {sum_now}'
-    if sum_now != sum_then:
-      return f'{name} changed since it was written'
-  return None
+  paths = [directory / name for name in sealed]
+  with futures.ThreadPoolExecutor(READERS) as readers:
+    problems = readers.map(_problem, paths, sealed.values())
+  found = zip(sealed, problems, strict=True)
+  return next((f'{name} {problem}' for name, problem in found if problem), None)
 
 
 def sound_steps(directory: epath.Path, *, set_aside: bool) -> list[int]:

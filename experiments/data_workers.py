@@ -4,7 +4,7 @@ On Linux shared memory is a file system of its own. In a container it may have
 64 MB, whatever the machine has.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent import futures
 import errno
 import itertools
@@ -80,13 +80,15 @@ def remedies(gigabytes: int | str) -> str:
   )
 
 
-def restarted(
-  start: Callable[[int], grain.DatasetIterator],
+def read(
+  examples: grain.MapDataset, batch_size: int, num_workers: int
 ) -> Generator[NumpyBatch]:
-  """Yields batches from workers, and restarts workers that have died.
+  """Yields batches in order from workers, and restarts workers that have died.
 
   Args:
-    start: starts the workers, after the given number of batches.
+    examples: decoded when they are asked for.
+    batch_size: examples in a batch.
+    num_workers: number of worker processes; 0: a thread decodes.
 
   Returns:
     The batches: none is lost and none comes twice.
@@ -96,7 +98,8 @@ def restarted(
   """
   done = deaths = 0
   while True:
-    batches = start(done)
+    rest = examples[done * batch_size :].batch(batch_size)
+    batches = _iterate(rest, num_workers)
     try:
       for batch in _start(batches):
         yield batch
@@ -125,7 +128,7 @@ def restarted(
       batches.close()  # Ends the worker processes.
 
 
-def iterate(
+def _iterate(
   batches: grain.MapDataset, num_workers: int
 ) -> grain.DatasetIterator:
   if num_workers == 0:

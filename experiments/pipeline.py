@@ -78,15 +78,8 @@ def train_batches(
   indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()
   indices = indices.repeat(ENDLESS)
   examples = indices.random_map(example)
-
-  def start(done: int) -> grain.DatasetIterator:
-    first = position + done * batch_size + process_index
-    share = examples[first::process_count]
-    return data_workers.iterate(
-      share.batch(batch_size // process_count), num_workers
-    )
-
-  batches = data_workers.restarted(start)
+  share = examples[position + process_index :: process_count]
+  batches = data_workers.read(share, batch_size // process_count, num_workers)
   return _report_damaged(batches, len(source), max_damaged, on_damaged)
 
 
@@ -119,14 +112,8 @@ def eval_batches(
 
   spec = task.eval_spec()
   examples = grain.MapDataset.range(padded).map(example)
-
-  def start(done: int) -> grain.DatasetIterator:
-    share = examples[done * batch_size + process_index :: process_count]
-    return data_workers.iterate(
-      share.batch(batch_size // process_count), num_workers
-    )
-
-  batches = data_workers.restarted(start)
+  share = examples[process_index::process_count]
+  batches = data_workers.read(share, batch_size // process_count, num_workers)
   return _report_damaged(batches, len(source), max_damaged, on_damaged)
 
 

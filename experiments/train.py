@@ -115,7 +115,11 @@ def _train(
     sources=eval_sources,
     workdir=workdir,
   )
-  is_evaluated = functools.partial(_is_evaluated, experiment)
+
+  def is_evaluated(step: int) -> bool:
+    is_due = step > 0 and step % config.train.eval_every == 0
+    return step == total_steps or is_due
+
   scored_split = task.eval_splits[0]
   eval_metrics: evaluate.SplitMetrics = {}
   with _closing(workdir, profiler, batches, checkpoints, records):
@@ -230,12 +234,6 @@ def _record_evaluation(
   for split, values in metrics.items():
     records.write(step, split, values)
     log.info('step %d: %s', step, evaluate.summary(split, values))
-
-
-def _is_evaluated(experiment: Experiment, step: int) -> bool:
-  return step == experiment.total_steps or (
-    step > 0 and step % experiment.config.train.eval_every == 0
-  )
 
 
 @contextlib.contextmanager

@@ -63,14 +63,13 @@ class Checkpoints:
         beside a training.
     """
     self._directory = _directory(workdir)
-    is_main = jax.process_index() == 0
+    self._is_main = jax.process_index() == 0
     sound = []
-    if is_main:
+    if self._is_main:
       sound = seal.sound_steps(self._directory, set_aside=not read_only)
     self._sound_steps = _broadcast_list(sound)
     self._sealing: tuple[int, futures.Future[None]] | None = None
     self._sealer = futures.ThreadPoolExecutor(1, 'seal')
-    self._is_main = is_main
 
     def metric(metrics: dict[str, float]) -> float:
       # Orbax sorts by it; NaN has no place in an order.

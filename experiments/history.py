@@ -13,7 +13,6 @@ import statistics
 from typing import Any
 import zipfile
 
-from etils import epath
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -125,7 +124,8 @@ class History:
         shares[EVALUATION] += duration
       elif before is None:
         # The steps before a launch's first record were trained meanwhile.
-        trained = min(duration, step_time * self._log_every())
+        log_every = int(self.config['train'].get('log_every', 1))
+        trained = min(duration, step_time * log_every)
         shares[TRAINING] += trained
         shares[STARTING] += duration - trained
       else:
@@ -161,9 +161,6 @@ class History:
     ]
     return statistics.median(times) if times else 0.0
 
-  def _log_every(self) -> int:
-    return int(self.config['train'].get('log_every', 1))
-
   def final(self) -> dict[str, Record]:
     """Returns the last evaluation of each split."""
     return {split: self.of_split(split)[-1] for split in self.eval_splits}
@@ -187,7 +184,9 @@ def read(workdir: str) -> History:
   predictions, problems = {}, []
   for path in sorted(folder.glob('predictions_*.npz')):
     try:
-      predictions[path.stem.partition('_')[2]] = _arrays(path)
+      file = io.BytesIO(path.read_bytes())
+      with np.load(file, allow_pickle=False) as arrays:
+        predictions[path.stem.partition('_')[2]] = dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
       problems.append(f'{path.name} cannot be read: {error}')
   table = folder / 'average_precision.csv'
@@ -205,12 +204,6 @@ def read(workdir: str) -> History:
     _total_steps(config),
     problems,
   )
-
-
-def _arrays(path: epath.Path) -> dict[str, np.ndarray]:
-  """Reads the arrays of a .npz file."""
-  with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-    return dict(arrays)
 
 
 def _total_steps(config: ConfigDict) -> int | None:

@@ -96,15 +96,14 @@ class _Hold:
   def __init__(self, path: epath.Path):
     """Takes the hold. Raises WorkdirInUseError if another launch has it."""
     self._path = path
-    self._token = uuid.uuid4().hex
-    self._renewals = 0
-    self._record = {
-      'token': self._token,
+    self._record: dict[str, Any] = {
+      'token': uuid.uuid4().hex,
       'host': socket.gethostname(),
       'process': os.getpid(),
       'since': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
       'machine': _machine(),
       'started': psutil.Process().create_time(),
+      'renewals': 0,
     }
     with storage.writing(path.parent):
       path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +113,7 @@ class _Hold:
       time.sleep(SETTLING)
     # Two may have taken it over at once: the last to write has it.
     found = _read(path)
-    if found is None or found['token'] != self._token:
+    if found is None or found['token'] != self._record['token']:
       raise _in_use(path, found)
     self._released = threading.Event()
     self._thread = threading.Thread(target=self._keep, name='hold', daemon=True)
@@ -130,11 +129,11 @@ class _Hold:
       log.warning('%s cannot be removed: %s', self._path, error)
 
   def _text(self) -> str:
-    return json.dumps({**self._record, 'renewals': self._renewals}, indent=1)
+    return json.dumps(self._record, indent=1)
 
   def _is_ours(self) -> bool:
     found = _read(self._path)
-    return found is None or found['token'] == self._token
+    return found is None or found['token'] == self._record['token']
 
   def _keep(self) -> None:
     """Renews the hold; ends the process if another launch has taken it."""
@@ -147,7 +146,7 @@ class _Hold:
             f' another launch has taken {self._path.parent}.'
           )
           return
-        self._renewals += 1
+        self._record['renewals'] += 1
         storage.write(self._path, self._text())
         was_renewed = True
       except OSError as error:  # If the run cannot write either, it ends.

@@ -131,17 +131,17 @@ def resolve_paths(config: ConfigDict) -> None:
 def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
   """Raises ValueError for a batch that cannot be split over the devices."""
   devices = mesh.shape['data']
-  for key, size, parts, what in (
-    (
-      'train.batch_size',
-      config.train.batch_size,
-      devices * config.train.accumulate,
-      f'{devices} device(s) x train.accumulate={config.train.accumulate}',
-    ),
-    ('eval.batch_size', config.eval.batch_size, devices, f'{devices} devices'),
-  ):
-    if size % parts:
-      raise ValueError(f'{key}={size} is not divisible by {what}.')
+  train, accumulate = config.train.batch_size, config.train.accumulate
+  if train % (devices * accumulate):
+    raise ValueError(
+      f'train.batch_size={train} is not divisible by {devices} device(s) x'
+      f' train.accumulate={accumulate}.'
+    )
+  if config.eval.batch_size % devices:
+    raise ValueError(
+      f'eval.batch_size={config.eval.batch_size} is not divisible by'
+      f' {devices} devices.'
+    )
 
 
 def _check_ranges(config: ConfigDict) -> None:

@@ -138,17 +138,7 @@ def evaluate(
   model_state: Any,
   batches: Iterable[pipeline.NumpyBatch],
 ) -> Evaluation:
-  """Metrics over all examples.
-
-  Args:
-    experiment: its mesh is where the batches go.
-    eval_step: as from `make_eval_step`.
-    params: the model's parameters.
-    model_state: its state.
-    batches: this process's share, each with a 'mask' [B].
-
-  Returns:
-    Its metrics, files and predictions.
+  """Evaluates on this process's share of batches, each with a 'mask' [B].
 
   Raises:
     preemption.PreemptedError: after SIGTERM, between two batches.

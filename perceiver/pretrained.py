@@ -150,13 +150,9 @@ def from_pretrained(
     name: _compile(name, config['model'] | choices, inputs, mesh)
     for name in _OUTPUTS
   }
-  params = exports.as_params(tensors)
-  placement = None
-  if mesh is not None:
-    placement = NamedSharding(mesh, PartitionSpec())
-  return Pretrained(
-    config, jax.device_put(params, placement), inputs, functions
-  )
+  placement = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+  params = jax.device_put(exports.as_params(tensors), placement)
+  return Pretrained(config, params, inputs, functions)
 
 
 _OUTPUTS: dict[str, Callable[[Perceiver, ByteArray], Any]] = {

@@ -128,9 +128,8 @@ def write(
 def check_is_free(folder: PathLike) -> None:
   """Raises FileExistsError if a path is there that is not an empty folder."""
   path = pathlib.Path(folder)
-  if path.is_symlink() or (
-    path.exists() and not (path.is_dir() and not any(path.iterdir()))
-  ):
+  is_empty = path.is_dir() and not any(path.iterdir())
+  if path.is_symlink() or (path.exists() and not is_empty):
     raise FileExistsError(f'{path} exists already: name another folder.')
 
 

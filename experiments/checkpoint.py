@@ -39,9 +39,9 @@ class _Manager(ocp.CheckpointManager):
   def reached_preemption(self, step: int) -> bool:
     """Returns False: `preemption` alone asks JAX whether the run is to stop.
 
-    JAX says yes to one number only, the next after the largest that anybody has
-    asked with. Orbax would ask with training steps, before, during and after a
-    save, and so make the run's own questions miss that number.
+    JAX says yes to a single number: the one after the largest that any process
+    has asked with. Orbax would ask with training steps, before, during and
+    after a save, and the run's own questions would then miss that number.
     """
     del step
     return False

@@ -185,7 +185,7 @@ def _start(batches: grain.DatasetIterator) -> Iterator[NumpyBatch]:
   # frees them but warns about a leak.
   if _NO_LEAK not in sys.warnoptions:
     sys.warnoptions.append(_NO_LEAK)
-  # If it started in one of those threads, it would unblock the signals there.
+  # A tracker that starts in one of those threads would unblock the signals.
   resource_tracker.ensure_running()
   threading.Thread(target=ask, daemon=True).start()
   if first.result():

@@ -151,7 +151,7 @@ def evaluate(
     batch = sharding.put_batch(batch, experiment.mesh)
     results.append(eval_step(params, model_state, batch))
     watchdog.begin('an evaluation')
-    # One batch waits on the device while another is computed, no more.
+    # At most one batch waits on the device while another is computed.
     results[-2:-1] = jax.device_get(results[-2:-1])
     if preemption.is_told_to_stop():
       raise preemption.PreemptedError(

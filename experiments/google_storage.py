@@ -40,7 +40,7 @@ class FileSystem(gcsfs.core.GCSFileSystem):
   the kind of each bucket.
   """
 
-  # Of each try. gcsfs sets it to its own argument, which is ignored.
+  # Limits of each try. gcsfs sets it to its own argument, which is ignored.
   requests_timeout = property(lambda self: TIMEOUT, lambda self, value: None)
 
   def __init__(self, **options: Any):
@@ -96,7 +96,7 @@ class FileSystem(gcsfs.core.GCSFileSystem):
   async def _isdir(self, path: str) -> bool:
     try:
       return (await self._info(path))['type'] == 'directory'
-    except FileNotFoundError:  # gcsfs takes no answer for a no.
+    except FileNotFoundError:  # gcsfs would say no without an answer.
       return False
 
   async def _isfile(self, path: str) -> bool:

@@ -204,7 +204,7 @@ def _lives_here(record: dict[str, Any] | None) -> bool:
 
 
 def _machine() -> str:
-  """Names what process numbers are unique in: a boot and a container."""
+  """Names the boot and the container, in which process numbers are unique."""
   parts = [socket.gethostname()]
   with contextlib.suppress(OSError):  # Not Linux.
     boot = pathlib.Path('/proc/sys/kernel/random/boot_id')

@@ -19,7 +19,7 @@ def initialize() -> None:
   if logging.getLogger('experiments').handlers:
     return
   absl_logging.set_verbosity(absl_logging.ERROR)
-  _be_brief_of_failed_saves()
+  _silence_failed_saves()
   for name in ('experiments', 'perceiver'):
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -34,7 +34,7 @@ def initialize() -> None:
     logger.propagate = False
 
 
-def _be_brief_of_failed_saves() -> None:
+def _silence_failed_saves() -> None:
   """Hides what libraries say of a failed save, which Orbax raises as well.
 
   tensorstore also says, for each write that was under way, that nothing waits

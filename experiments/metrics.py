@@ -16,7 +16,7 @@ from experiments import mirror, storage, telemetry
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0  # Between progress lines.
-# Between two flushes, at least; and the largest share of the time for them.
+# Seconds between two flushes, at least; and the largest share of time for them.
 FLUSH_SECONDS, FLUSH_SHARE = 10.0, 0.01
 
 

@@ -82,8 +82,8 @@ def _are_complete(values: dict[str, Any]) -> bool:
   return True
 
 
-def _take_for_sigterm(number: int, frame: FrameType | None) -> None:
-  """Takes Ctrl-C for SIGTERM; a second one ends the run at once."""
+def _treat_as_sigterm(number: int, frame: FrameType | None) -> None:
+  """Treats Ctrl-C as SIGTERM; a second one ends the run at once."""
   del frame
   print('Stopping with a checkpoint. Ctrl-C again: at once.', file=sys.stderr)
   signal.signal(number, signal.default_int_handler)
@@ -123,7 +123,7 @@ def _watched() -> Iterator[None]:
 def _run() -> None:
   try:
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    signal.signal(signal.SIGINT, _take_for_sigterm)
+    signal.signal(signal.SIGINT, _treat_as_sigterm)
     run = experiment.create(_CONFIG.value)
     compilation_cache.use(_WORKDIR.value, run.config.train.compilation_cache)
     if _MODE.value == 'eval':

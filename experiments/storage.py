@@ -3,11 +3,10 @@
 A disk can rename a file. An object in a store is written whole, which replaces
 it at once or not at all.
 
-This adds to epath what tests/experiments/test_storage.py, test_disk.py and
-test_paths.py show it to lack: files that are written whole or not at all,
+This module adds what epath lacks: files that are written whole or not at all,
 errors that say in one line what to do, names with brackets, and, in stores,
 lists of files (epath leaves out `gs://`) and folders that are moved into a new
-one.
+one. tests/experiments/test_storage.py, test_disk.py and test_paths.py show it.
 """
 
 from collections.abc import Iterator

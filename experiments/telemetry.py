@@ -94,7 +94,7 @@ def read_records(workdir: str, name: str) -> list[dict[str, Any]]:
 
 def write_files(workdir: str, files: Mapping[str, str | bytes]) -> None:
   """Writes files by name in process 0, each whole or not at all."""
-  flush()  # Of all processes: each has records of what it skipped.
+  flush()  # In all processes: each has records of what it skipped.
   if jax.process_index() != 0:
     return
   for name, content in files.items():

@@ -70,9 +70,9 @@ def _of_channels(value: Any) -> Any:
 
 
 def _white(mean: tuple[float, ...], stddev: tuple[float, ...]) -> float | None:
-  """Returns the largest value of a pixel, 255 or 1, told by mean and stddev.
+  """Infers the largest value of a pixel, 255 or 1, from mean and stddev.
 
-  None if pixels are not normalised, because then nothing tells it.
+  None if pixels are not normalised: then it is not known.
   """
   if not any(mean) and set(stddev) == {1.0}:
     return None

@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments import pipeline, preemption, sharding, telemetry, watchdog
 from experiments.errors import DamagedDataError
-from experiments.experiment import Experiment, made_once, TrainState
+from experiments.experiment import Experiment, TrainState
 from experiments.task import Task
 
 SplitMetrics = dict[str, dict[str, float]]  # By split and metric.
@@ -75,7 +75,6 @@ def best_classes(
   return top, classes
 
 
-@made_once
 def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
   """A jitted (params, model_state, batch) -> BatchResult."""
   task, mesh = experiment.task, experiment.mesh
@@ -100,7 +99,8 @@ def make_eval_step(experiment: Experiment) -> Callable[..., BatchResult]:
       predictions['label'] = batch['label']
     return BatchResult(totals, mask, task.outputs(logits, batch), predictions)
 
-  return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
+  program = jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
+  return experiment.programs.setdefault('eval_step', program)
 
 
 def batches(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -51,8 +51,9 @@ class Experiment:
   optimizer: optax.GradientTransformation
   init_state: Callable[[jax.Array], TrainState]  # From a random key.
   state_shapes: TrainState
-  # What `made_once` keeps, by the function that made it.
-  programs: dict[Any, Any] = dataclasses.field(
+  # Jitted functions by name: a run that is trained, resumed and evaluated in
+  # one process, as in a notebook, is traced and compiled once.
+  programs: dict[str, Any] = dataclasses.field(
     default_factory=dict, repr=False, compare=False
   )
 
@@ -80,27 +81,6 @@ class Experiment:
     if len(names) != self.task.num_classes:
       return [str(i) for i in range(self.task.num_classes)]
     return names
-
-
-_Program = TypeVar('_Program')
-
-
-def made_once(
-  make: Callable[[Experiment], _Program],
-) -> Callable[[Experiment], _Program]:
-  """Makes a function of an experiment return the same jitted function again.
-
-  A run that is trained, resumed and evaluated in one process, as in a notebook,
-  is then traced and compiled once.
-  """
-
-  @functools.wraps(make)
-  def made(experiment: Experiment) -> _Program:
-    if make not in experiment.programs:
-      experiment.programs[make] = make(experiment)
-    return experiment.programs[make]
-
-  return made
 
 
 def make_init_state(

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from experiments import optimizers, sharding
-from experiments.experiment import Experiment, made_once, TrainState
+from experiments.experiment import Experiment, TrainState
 
 
-@made_once
 def make_train_step(
   experiment: Experiment,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
@@ -101,9 +100,10 @@ def make_train_step(
     ), metrics
 
   shardings = sharding.state_shardings(mesh, experiment.state_shapes)
-  return jax.jit(
+  program = jax.jit(
     train_step,
     in_shardings=(shardings, sharding.batch_sharding(mesh)),
     out_shardings=(shardings, sharding.replicated(mesh)),
     donate_argnums=0,
   )
+  return experiment.programs.setdefault('train_step', program)

@@ -176,11 +176,6 @@ def read(workdir: str) -> History:
   config = saved.read_config(workdir)
   folder = storage.path(workdir)  # It may be on a bucket.
 
-  def lines(name: str) -> list[Record]:
-    if not (folder / name).exists():
-      return []
-    return telemetry.read_records(workdir, name)
-
   predictions, problems = {}, []
   for path in sorted(folder.glob('predictions_*.npz')):
     try:
@@ -194,9 +189,9 @@ def read(workdir: str) -> History:
   return History(
     workdir,
     config,
-    lines(telemetry.LAUNCHES),
-    lines(telemetry.ENDINGS),
-    lines(telemetry.METRICS),
+    telemetry.read_records(workdir, telemetry.LAUNCHES),
+    telemetry.read_records(workdir, telemetry.ENDINGS),
+    telemetry.read_metrics(workdir),
     telemetry.read_skipped(workdir),
     telemetry.read_skipped_steps(workdir),
     predictions,

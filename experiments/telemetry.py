@@ -82,9 +82,14 @@ def forget_metrics(workdir: str, after: int) -> None:
 
 
 def read_records(workdir: str, name: str) -> list[dict[str, Any]]:
-  """Returns a file's lines of JSON, without one that a kill cut off."""
+  """Returns a file's lines of JSON, without one that a kill cut off.
+
+  A file that does not exist has none.
+  """
+  path = storage.path(workdir) / name
+  text = path.read_text() if path.exists() else ''
   records = []
-  for line in (storage.path(workdir) / name).read_text().splitlines():
+  for line in text.splitlines():
     try:
       records.append(json.loads(line))
     except ValueError:
@@ -157,8 +162,6 @@ def record_skipped_step(workdir: str, step: int, reason: str) -> None:
 
 def read_skipped_steps(workdir: str) -> dict[int, str]:
   """Returns why steps changed nothing in all launches, by step."""
-  if not (storage.path(workdir) / SKIPPED_STEPS).exists():
-    return {}
   lines = read_records(workdir, SKIPPED_STEPS)
   return {line['step']: line['reason'] for line in lines}
 

@@ -127,14 +127,9 @@ class Checkpoints:
     return max(sound, default=None)
 
   def restore(self, step: int, state: Any) -> tuple[Any, int]:
-    """Reads a checkpoint.
+    """Reads a checkpoint: the state, and the position in the data in examples.
 
-    Args:
-      step: a step that the method `step` has returned.
-      state: the tree of shapes, dtypes and shardings to restore to.
-
-    Returns:
-      The state and the position in the data, in examples.
+    `state` is the tree of shapes, dtypes and shardings to restore to.
 
     Raises:
       CheckpointMismatchError: if the checkpoint has arrays of other names,

@@ -47,10 +47,8 @@ class WorkdirInUseError(OSError):
 def holding(workdir: str) -> Iterator[None]:
   """Keeps other launches out of a workdir, for as long as the context lasts.
 
-  All processes of a run enter the context together; process 0 has the hold.
-
-  Args:
-    workdir: the run's directory, which is created if it does not exist.
+  All processes of a run enter the context together; process 0 has the hold. The
+  workdir is created if it does not exist.
 
   Raises:
     WorkdirInUseError: in all processes, if another launch trains there.

@@ -16,10 +16,8 @@ _VALUE = 'glibc.malloc.hugetlb=1'
 def ask_for_large_pages() -> bool:
   """Asks for large pages in all processes started from now on.
 
-  The user's own settings of glibc stay as they are.
-
-  Returns:
-    Whether this process itself has to be restarted to have them.
+  The user's own settings of glibc stay as they are. Returns whether this
+  process itself has to be restarted to have large pages.
   """
   if sys.platform != 'linux' or _VARIABLE in os.environ:
     return False

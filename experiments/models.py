@@ -68,13 +68,9 @@ def transform_attention(
 
 
 def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
-  """Shapes of a config's parameters and input; allocates nothing.
+  """Shapes of the parameters and of one example's byte array.
 
-  Args:
-    config: as from a config file.
-
-  Returns:
-    The parameters' tree and the byte array of one example, as shapes.
+  Allocates nothing.
   """
   task = benchmarks.create(**config.task)
   init = lambda key, batch: transform_model(config, task).init(key, batch, True)

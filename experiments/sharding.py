@@ -52,14 +52,10 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, state: Any) -> Any:
-  """Splits the last axis of matrices over `model`; replicates the rest.
+  """Returns the shardings of a state's shapes on a mesh [data, model].
 
-  Args:
-    mesh: a mesh [data, model].
-    state: a tree of shapes; optimizer moments are split as their weights are.
-
-  Returns:
-    The tree of shardings.
+  The last axis of matrices is split over `model`, the rest is replicated.
+  Optimizer moments are split as their weights are.
   """
   size = mesh.shape['model']
 

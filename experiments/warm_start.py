@@ -17,14 +17,9 @@ HEAD = 'perceiver/head/'  # The classifier: fresh if the classes differ.
 
 
 def read(experiment: Experiment) -> dict[str, np.ndarray]:
-  """The weights that the experiment starts from.
+  """Reads parameters by 'module/name' from the folder in `train.init_from`.
 
-  Args:
-    experiment: its `train.init_from` names the folder, see
-      `perceiver.exports`.
-
-  Returns:
-    Parameters by 'module/name'; all others start fresh.
+  All others start fresh. `perceiver.exports` describes the folder.
 
   Raises:
     FileNotFoundError: if there is no such folder, or a file is missing in it.

@@ -104,9 +104,7 @@ _current: _Watchdog | None = None
 def watching(limits: Limits, on_end: Callable[[str], None]) -> Iterator[None]:
   """Ends the process if an activity that `begin` names takes too long.
 
-  Args:
-    limits: seconds for each activity.
-    on_end: called with the reason, just before the end.
+  Just before the end, `on_end` is called with the reason.
   """
   global _current
   _current = _Watchdog(limits, on_end)
@@ -120,11 +118,8 @@ def watching(limits: Limits, on_end: Callable[[str], None]) -> Iterator[None]:
 def begin(activity: str) -> None:
   """Says what the process does from now on; its time starts at zero.
 
-  Without `watching` this does nothing.
-
-  Args:
-    activity: 'compilation', 'restoring', or any text, which has the limit of a
-      step.
+  The activity is 'compilation', 'restoring', or any text, which has the limit
+  of a step. Without `watching` this does nothing.
   """
   if _current is not None:
     _current.begin(activity)

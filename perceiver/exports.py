@@ -15,17 +15,22 @@ Folders of transformers' PerceiverForImageClassification… are read as well, se
 """
 
 from collections.abc import Mapping, Sequence
+import json
+import pathlib
+import shutil
+import tempfile
 from typing import Any
 
 import haiku as hk
 import jax
 import numpy as np
+import safetensors.numpy
 
 from perceiver import effects, huggingface, modalities, weight_files
 from perceiver.effects import Effect
 from perceiver.modalities import Modality
 from perceiver.model import Perceiver
-from perceiver.weight_files import PathLike, WeightsError
+from perceiver.weight_files import DTYPES, PathLike, WeightsError
 
 FORMAT = {'format': 'perceiver-haiku', 'version': 1}
 KEYS = {*FORMAT, 'model', 'input', 'classes', 'scores'}
@@ -68,24 +73,54 @@ def write(
   folder: PathLike,
   config: Mapping[str, Any],
   tensors: Mapping[str, np.ndarray],
-  **rest: Any,
+  *,
+  dtype: str = 'float32',
+  files: Mapping[str, str] | None = None,
 ) -> None:
-  """Writes a folder that `read` reads.
+  """Writes a folder that `read` reads, whole or not at all.
 
   Args:
     folder: a folder that does not exist yet or is empty.
     config: the content of config.json, with or without the keys of `FORMAT`.
     tensors: arrays by name.
-    **rest: further arguments of `weight_files.write`.
+    dtype: the dtype to store them in, one of `weight_files.DTYPES`.
+    files: texts of further files, by name.
 
   Raises:
     FileExistsError: if the folder exists and is not empty.
+    ValueError: if the dtype is not one of `weight_files.DTYPES`.
     weight_files.WeightsError: if config and tensors do not fit each other.
   """
   config = FORMAT | dict(config)
   _check_config(folder, config)
   _check_tensors(folder, _shapes(folder, config), tensors, {})
-  weight_files.write(folder, config, tensors, **rest)
+  if dtype not in DTYPES:
+    raise ValueError(f'dtype={dtype!r} is none of {sorted(DTYPES)}.')
+  weight_files.check_is_free(folder)
+  folder = pathlib.Path(folder).absolute()
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  temporary = pathlib.Path(
+    tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
+  )
+  try:
+    temporary.chmod(0o755)  # `mkdtemp` lets only the owner read it.
+    texts = {
+      weight_files.CONFIG: json.dumps(config, indent=1) + '\n',
+      **(files or {}),
+    }
+    for name, text in texts.items():
+      (temporary / name).write_text(text, encoding='utf-8')
+    arrays = {
+      name: np.ascontiguousarray(x, DTYPES[dtype])
+      for name, x in tensors.items()
+    }
+    (temporary / weight_files.TENSORS).write_bytes(
+      safetensors.numpy.save(arrays)
+    )
+    temporary.replace(folder)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
 
 
 def as_params(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -4,18 +4,14 @@ Nothing in such a folder is ever executed: there is no pickle, and only plain
 files inside the folder are opened.
 """
 
-from collections.abc import Mapping
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 CONFIG = 'config.json'
 TENSORS = 'model.safetensors'
@@ -78,51 +74,6 @@ def read_tensors(folder: PathLike) -> dict[str, np.ndarray]:
     if not np.isfinite(tensors[name]).all():
       raise WeightsError(f'{path}: {name!r} has values that are not finite.')
   return tensors
-
-
-def write(
-  folder: PathLike,
-  config: Mapping[str, Any],
-  tensors: Mapping[str, np.ndarray],
-  *,
-  dtype: str = 'float32',
-  files: Mapping[str, str] | None = None,
-) -> None:
-  """Writes a folder, whole or not at all.
-
-  Args:
-    folder: a folder that does not exist yet or is empty.
-    config: the content of config.json.
-    tensors: arrays by name.
-    dtype: the dtype to store them in, one of `DTYPES`.
-    files: texts of further files, by name.
-
-  Raises:
-    FileExistsError: if the folder exists and is not empty.
-    ValueError: if the dtype is not one of `DTYPES`.
-  """
-  if dtype not in DTYPES:
-    raise ValueError(f'dtype={dtype!r} is none of {sorted(DTYPES)}.')
-  check_is_free(folder)
-  folder = pathlib.Path(folder).absolute()
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  temporary = pathlib.Path(
-    tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
-  )
-  try:
-    temporary.chmod(0o755)  # `mkdtemp` lets only the owner read it.
-    texts = {CONFIG: json.dumps(config, indent=1) + '\n', **(files or {})}
-    for name, text in texts.items():
-      (temporary / name).write_text(text, encoding='utf-8')
-    arrays = {
-      name: np.ascontiguousarray(x, DTYPES[dtype])
-      for name, x in tensors.items()
-    }
-    (temporary / TENSORS).write_bytes(safetensors.numpy.save(arrays))
-    temporary.replace(folder)
-  except BaseException:
-    shutil.rmtree(temporary, ignore_errors=True)
-    raise
 
 
 def check_is_free(folder: PathLike) -> None:

@@ -71,7 +71,7 @@ def define_path(
 def define_paths(
   name: str, default: Sequence[str], help_text: str
 ) -> flags.FlagHolder:
-  """Defines a flag whose value is a list of paths, expanded likewise."""
+  """Defines a flag whose value is a list of such paths."""
   return flags.DEFINE(
     _PathsParser(name),
     name,

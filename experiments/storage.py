@@ -244,7 +244,7 @@ def create(path: epath.Path, text: str) -> bool:
         with open(path, 'x') as file:
           file.write(text)
       else:
-        _, system = _system(path)
+        system = _system(path)
         if system.exists(str(path)):  # Some stores ignore the mode.
           return False
         system.pipe_file(str(path), text.encode(), mode='create')
@@ -260,13 +260,12 @@ def files(folder: epath.Path) -> list[epath.Path]:
   if is_local(folder):
     found = sorted(x for x in pathlib.Path(folder).rglob('*') if x.is_file())
     return list(map(_Path, found))
-  scheme, system = _system(folder)
-  return [_Path(f'{scheme}://{x}') for x in system.find(str(folder))]
+  system = _system(folder)
+  return [_Path(system.unstrip_protocol(x)) for x in system.find(str(folder))]
 
 
-def _system(path: epath.Path) -> tuple[str, Any]:
-  scheme = str(path).partition('://')[0]
-  return scheme, fsspec.filesystem(scheme)
+def _system(path: epath.Path) -> Any:
+  return fsspec.filesystem(str(path).partition('://')[0])
 
 
 def move(folder: epath.Path, target: epath.Path) -> None:
@@ -277,6 +276,6 @@ def move(folder: epath.Path, target: epath.Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(target)
     return
-  _, system = _system(folder)
+  system = _system(folder)
   for path in files(folder):
     system.mv(str(path), str(target / path.relative_to(folder)))

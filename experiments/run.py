@@ -9,7 +9,6 @@ if __name__ == '__main__':
   # Before the imports that take seconds, or they would be done twice.
   host_memory.restart_with_large_pages()
 
-from collections.abc import Iterator
 import contextlib
 import os
 import signal
@@ -94,12 +93,6 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
   logs.initialize()
-  with _watched():
-    _run()
-
-
-@contextlib.contextmanager
-def _watched() -> Iterator[None]:
   settings = _CONFIG.value.train
   limits = watchdog.Limits(
     settings.watchdog_seconds,
@@ -113,7 +106,7 @@ def _watched() -> Iterator[None]:
 
   with watchdog.watching(limits, on_end):
     try:
-      yield
+      _run()
     finally:
       watchdog.begin('the end')
       with contextlib.suppress(RuntimeError):  # The others may have failed.

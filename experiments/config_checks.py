@@ -103,7 +103,16 @@ def check(config: ConfigDict, task: Task) -> None:
       f'model.num_classes={config.model.num_classes}, but the task'
       f' {config.task.name!r} has {task.num_classes} classes.'
     )
-  _check_ranges(config)
+  ranges.check(Seed, {'seed': config.seed})
+  for section, annotated in (  # `benchmarks.create` has checked `task`.
+    ('data', Data),
+    ('model', MODELS[config.model.name]),
+    ('optimizer', optimizers.create),
+    ('optimizer', optimizers.learning_rate_schedule),
+    ('train', Train),
+    ('eval', Eval),
+  ):
+    ranges.check(annotated, config[section], f'{section}.')
   if config.eval.checkpoint not in ('latest', 'best'):
     raise ValueError(
       f'eval.checkpoint={config.eval.checkpoint!r} is neither'
@@ -142,17 +151,3 @@ def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
       f'eval.batch_size={config.eval.batch_size} is not divisible by'
       f' {devices} devices.'
     )
-
-
-def _check_ranges(config: ConfigDict) -> None:
-  """Checks all sections but `task`, which `benchmarks.create` checks."""
-  ranges.check(Seed, {'seed': config.seed})
-  for section, annotated in (
-    ('data', Data),
-    ('model', MODELS[config.model.name]),
-    ('optimizer', optimizers.create),
-    ('optimizer', optimizers.learning_rate_schedule),
-    ('train', Train),
-    ('eval', Eval),
-  ):
-    ranges.check(annotated, config[section], f'{section}.')

@@ -83,25 +83,6 @@ class Experiment:
     return names
 
 
-def make_init_state(
-  forward: hk.TransformedWithState,
-  optimizer: optax.GradientTransformation,
-  task: Task,
-) -> Callable[[jax.Array], TrainState]:
-  """Returns a traceable function from a random key to a fresh state."""
-
-  def init_state(key: jax.Array) -> TrainState:
-    batch = {
-      name: jnp.zeros(x.shape, x.dtype)
-      for name, x in task.batch_spec(1).items()
-    }
-    params, model_state = forward.init(key, batch, True)
-    step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, model_state, optimizer.init(params))
-
-  return init_state
-
-
 def total_steps(config: ConfigDict, task: Task) -> int:
   """Returns `train.steps`, or `train.epochs` in steps, rounded up."""
   if config.train.steps is not None:
@@ -136,7 +117,16 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
   steps = total_steps(config, task)
   optimizer, schedule = optimizers.create(steps, **config.optimizer)
   forward = models.transform_model(config, task, mesh)
-  init_state = make_init_state(forward, optimizer, task)
+
+  def init_state(key: jax.Array) -> TrainState:
+    batch = {
+      name: jnp.zeros(x.shape, x.dtype)
+      for name, x in task.batch_spec(1).items()
+    }
+    params, model_state = forward.init(key, batch, True)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, model_state, optimizer.init(params))
+
   shapes = jax.eval_shape(lambda: init_state(jax.random.key(0)))
   profiling.parse_steps(config.train.profile_steps, steps)
   return Experiment(

@@ -138,7 +138,9 @@ def evaluate(
   model_state: Any,
   batches: Iterable[pipeline.NumpyBatch],
 ) -> Evaluation:
-  """Evaluates on this process's share of batches, each with a 'mask' [B].
+  """Evaluates all examples, of which each process gives its share of batches.
+
+  Each batch has a 'mask' [B].
 
   Raises:
     preemption.PreemptedError: after SIGTERM, between two batches.

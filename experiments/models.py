@@ -68,10 +68,7 @@ def transform_attention(
 
 
 def model_shapes(config: ConfigDict) -> tuple[Any, perceiver.ByteArray]:
-  """Shapes of the parameters and of one example's byte array.
-
-  Allocates nothing.
-  """
+  """Shapes of the parameters and of an example's input; allocates nothing."""
   task = benchmarks.create(**config.task)
   init = lambda key, batch: transform_model(config, task).init(key, batch, True)
   params, _ = jax.eval_shape(init, jax.random.key(0), task.batch_spec(1))

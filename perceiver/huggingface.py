@@ -105,7 +105,7 @@ def read_config(
     'qk_channels': settings['qk_channels'] in (None, settings['d_latents']),
     'v_channels': settings['v_channels'] in (None, settings['d_latents']),
     SHAPE_KEY: settings[SHAPE_KEY] in ('kv', 'q'),
-    'problem_type': settings['problem_type'] in SCORES,
+    'problem_type': settings['problem_type'] in tuple(SCORES),
     'image_size': type(settings['image_size']) is int,
   }
   for key, is_known in refused.items():

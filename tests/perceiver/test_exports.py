@@ -112,6 +112,7 @@ def top_key(key, value):
       "problem_type='regression' is not supported",
     ),
     ('fourier', top_key('problem_type', 3), 'problem_type=3 is not supported'),
+    ('fourier', top_key('problem_type', []), r'problem_type=\[\] is not'),
     ('fourier', top_key('num_labels', 4), 'num_labels=4, but id2label has 5'),
     (
       'fourier',

@@ -33,13 +33,7 @@ def of_kernels(
 ) -> dict[tuple[str, str], int]:
   """Counts the bundles per step of each kernel that a config's step calls.
 
-  Args:
-    config: as from a config file.
-    mode: one of `step.MODES`.
-    target: a TPU.
-
-  Returns:
-    The counts by the kernel's name and the `signature` of its operands.
+  Returns the counts by the kernel's name and the `signature` of its operands.
   """
   with tempfile.TemporaryDirectory() as dump:
     flags = (

@@ -123,9 +123,8 @@ def plan(
   """
   whole_run = config
   config = ConfigDict(config.to_dict())
-  (other,) = {*step.MODES} - {
-    mode
-  }  # Its batch size need not suit these devices.
+  # The batch size of the other mode need not suit these devices.
+  (other,) = {*step.MODES} - {mode}
   config[other].batch_size = batch_unit(config, other, len(devices))
   traced, run = step.trace(config, mode, devices)
   start = time.perf_counter()

@@ -63,7 +63,6 @@ def compiler(folder: Path | None) -> str:
 
 
 def _versions(folder: Path) -> dict[str, str]:
-  """Returns the versions of the packages in a folder."""
   return {
     x.name: x.version
     for x in importlib.metadata.distributions(path=[str(folder)])

@@ -62,9 +62,7 @@ PARTS = tuple(dict.fromkeys([*(name for name, _ in RULES), OTHER]))
 def part_of(op_name: str, source: str) -> str | None:
   """Returns the part of the model that an operation belongs to, or None.
 
-  Args:
-    op_name: the scope of the operation.
-    source: 'file:function' of its stack frame, or ''.
+  `op_name` is its scope, `source` is 'file:function' of its stack frame or ''.
   """
   where = f'{op_name} {source}'
   return next((name for name, rule in RULES if re.search(rule, where)), None)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 import dataclasses
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scripts.plan import hlo, parts
 from scripts.plan.hlo import Instruction, Program
@@ -39,22 +39,18 @@ class Cost:
   """The cost of one run of a program on one device."""
 
   cycles: Counter[str] = dataclasses.field(default_factory=Counter)  # By part.
-  kernels: Counter[Kernel] = dataclasses.field(
-    default_factory=Counter
-  )  # Calls of each kernel.
-  collectives: Counter[str] = dataclasses.field(
-    default_factory=Counter
-  )  # Counts by kind.
-  collective_bytes: Counter[str] = dataclasses.field(
-    default_factory=Counter
-  )  # Bytes of their results per device, by kind.
+  # Calls of each kernel.
+  kernels: Counter[Kernel] = dataclasses.field(default_factory=Counter)
+  # By kind: how many, and the bytes of their results per device.
+  collectives: Counter[str] = dataclasses.field(default_factory=Counter)
+  collective_bytes: Counter[str] = dataclasses.field(default_factory=Counter)
   unknown_loops: int = 0  # Loops of unknown length, counted once.
 
   def add(self, other: 'Cost', times: int = 1) -> None:
-    _add(self.cycles, other.cycles, times)
-    _add(self.kernels, other.kernels, times)
-    _add(self.collectives, other.collectives, times)
-    _add(self.collective_bytes, other.collective_bytes, times)
+    for name in ('cycles', 'kernels', 'collectives', 'collective_bytes'):
+      mine = getattr(self, name)
+      for key, count in getattr(other, name).items():
+        mine[key] += times * count
     self.unknown_loops += other.unknown_loops
 
   def add_kernels(self, cycles: Mapping[str, float]) -> None:
@@ -63,11 +59,6 @@ class Cost:
       self.cycles[kernel.part] += round(
         calls * kernel.steps * cycles.get(kernel.instruction, 0)
       )
-
-
-def _add(mine: Counter[Any], theirs: Counter[Any], times: int) -> None:
-  for key, count in theirs.items():
-    mine[key] += times * count
 
 
 def _part(
@@ -91,15 +82,14 @@ def _part(
 
 
 def _kernel(instruction: Instruction, part: str) -> Kernel:
-  match = re.search(r'\bname = "([^"]*)"', instruction.attributes)
+  named = re.search(r'\bname = "([^"]*)"', instruction.attributes)
+  scope = re.sub(r'(\.\d+|\.clone)*$', '', instruction.name)
   steps = re.search(r'"steps":"(\d+)"', instruction.attributes)
   operands = re.search(
     r'operand_layout_constraints={(.*?})}', instruction.attributes
   )
   return Kernel(
-    name=match[1]
-    if match
-    else re.sub(r'(\.\d+|\.clone)*$', '', instruction.name),
+    name=named[1] if named else scope,
     instruction=instruction.name,
     part=part,
     steps=int(steps[1]) if steps else 1,

@@ -38,26 +38,16 @@ def programs(registers: int, threads: int) -> int:
 def parse(output: str, threads: dict[str, int]) -> list[Kernel]:
   """Parses the kernels in the output of `ptxas -v`.
 
-  Args:
-    output: the output of ptxas.
-    threads: the threads per program, by kernel.
-
-  Returns:
-    A kernel per entry function.
+  `threads` has the threads per program, by kernel.
   """
   kernels = []
   for report in output.split("Compiling entry function '")[1:]:
     name = report.partition("'")[0]
     registers = int(re.search(r'Used (\d+) registers', report)[1])  # type: ignore[index]
     spills = re.search(r'(\d+) bytes spill stores', report)
-    kernels.append(
-      Kernel(
-        name,
-        registers,
-        int(spills[1]) if spills else 0,
-        programs(registers, threads[name]),
-      )
-    )
+    spill_bytes = int(spills[1]) if spills else 0
+    fit = programs(registers, threads[name])
+    kernels.append(Kernel(name, registers, spill_bytes, fit))
   return kernels
 
 

@@ -9,23 +9,19 @@ from scripts.plan.compilation import Plan
 _DAY = 86400e3  # Milliseconds.
 
 
+def _gib(size: int) -> str:
+  return f'{size / targets.GIB:.2f}'
+
+
 def _memory(plan: Plan) -> list[str]:
   assert plan.memory is not None
-  m, device = plan.memory, plan.target.hardware.memory
+  m = plan.memory
   return [
-    'Memory of a device: '
-    + ', '.join(
-      f'{what} {size / targets.GIB:.2f}'
-      for what, size in (
-        ('arguments', m.arguments),
-        ('temporaries', m.temporaries),
-        ('output', m.output),
-        ('of it in their place', m.aliased),
-      )
-    )
-    + ' GiB',
-    f'{"Fits" if plan.fits else "DOES NOT FIT"}:'
-    f' {m.total / targets.GIB:.2f} of {device / targets.GIB:.2f} GiB',
+    f'Memory of a device: arguments {_gib(m.arguments)},'
+    f' temporaries {_gib(m.temporaries)}, output {_gib(m.output)},'
+    f' of it in their place {_gib(m.aliased)} GiB',
+    f'{"Fits" if plan.fits else "DOES NOT FIT"}: {_gib(m.total)} of'
+    f' {_gib(plan.target.hardware.memory)} GiB',
   ]
 
 
@@ -99,11 +95,7 @@ def as_text(plan: Plan) -> str:
 
 def trial(plan: Plan) -> str:
   """Returns a line about one trial of a search."""
-  needed = (
-    f'{plan.memory.total / targets.GIB:.2f} GiB'
-    if plan.memory
-    else plan.refusal
-  )
+  needed = f'{_gib(plan.memory.total)} GiB' if plan.memory else plan.refusal
   verdict = 'fits' if plan.fits else 'does not fit'
   return f'batch {plan.batch_size}: {verdict}, {needed}'
 

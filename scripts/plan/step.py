@@ -16,13 +16,8 @@ def trace(
 ) -> tuple[Any, experiment.Experiment]:
   """Traces the step that a run takes; returns it with its experiment.
 
-  Args:
-    config: as from a config file.
-    mode: one of `MODES`: the step, and the section with its batch_size.
-    devices: all devices to compile for.
-
-  Raises:
-    ValueError: if something is wrong with the config.
+  Raises ValueError if something is wrong with the config. `mode` is one of
+  `MODES`: the step, and the section with its batch_size.
   """
   mesh = sharding.make_mesh(config.train.model_parallel, devices)
   run = experiment.create(config, mesh)

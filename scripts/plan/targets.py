@@ -200,11 +200,7 @@ def devices(target: Target) -> Sequence[jax.Device]:
   if isinstance(hardware, Tpu):
     name, platform, options = str(target), 'tpu', dict(hardware.options)
     if math.prod(map(int, target.size.split('x'))) == 1:
-      options['chips_per_host_bounds'] = (
-        1,
-        1,
-        1,
-      )  # By default a host has four.
+      options['chips_per_host_bounds'] = 1, 1, 1  # By default a host has four.
   else:
     name, platform = f'1x1x{target.size}', 'cuda'
     options = {'topology': name, 'target_config': hardware.description()}

@@ -6,7 +6,7 @@ The SVG has a light and a dark look, and needs no other font, script or file.
 """
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 import math
 import os
 from xml.sax import saxutils
@@ -73,17 +73,14 @@ PHOTO = (
 LEVELS = 5  # The number of shades of the position features.
 ROW = 132  # The y of the latents' way from left to right.
 BOX = 136  # The height of boxes.
+BOTTOM = ROW + BOX / 2
 STRIP = (200, 324, 744, 80)  # The byte array: left, top, width and height.
 
 
 def draw(config: ConfigDict) -> str:
-  """Draws a Perceiver on images, with Fourier features, as an SVG.
+  """Returns an SVG of a Perceiver on images, with Fourier features.
 
-  Args:
-    config: the config of the paper's model, as from `configs.imagenet`.
-
-  Returns:
-    The text of the file.
+  `config` has the paper's model, as from `configs.imagenet`.
   """
   model, task = config.model, config.task
   num_pixels, position_channels = _sizes(task)
@@ -131,34 +128,28 @@ def _way_of_the_latents(model: ConfigDict, task: ConfigDict) -> list[str]:
     _text(479, ROW - 12, 'Q'),
     _arrow(614, ROW, 642, ROW),
     _arrow(846, ROW, 866, ROW),
-    *(
-      f'<circle class="dots" cx="{x}" cy="{ROW}" r="3.5"/>'
-      for x in (812, 825, 838)
-    ),
+    f'<circle class="dots" cx="812" cy="{ROW}" r="3.5"/>',
+    f'<circle class="dots" cx="825" cy="{ROW}" r="3.5"/>',
+    f'<circle class="dots" cx="838" cy="{ROW}" r="3.5"/>',
     *_box(160, 112, 'first', ('Cross-', 'attend'), 'O(MN)'),
     *_box(300, 160, 'latent', ('Latent', 'Transformer'), 'O(N²)'),
     *_box(502, 112, 'shared', ('Cross-', 'attend'), 'O(MN)'),
     *_box(642, 160, 'latent', ('Latent', 'Transformer'), 'O(N²)'),
     *_box(866, 82, 'plain', ('mean',), 'over N'),
-    _arrow(907, ROW + BOX / 2 + 4, 907, ROW + BOX / 2 + 42),
-    _text(907, ROW + BOX / 2 + 68, 'logits', 'name'),
-    _text(907, ROW + BOX / 2 + 94, f'{task.num_classes:,}', 'small'),
+    _arrow(907, BOTTOM + 4, 907, BOTTOM + 42),
+    _text(907, BOTTOM + 68, 'logits', 'name'),
+    _text(907, BOTTOM + 94, f'{task.num_classes:,}', 'small'),
   ]
 
 
 def _what_is_shared(model: ConfigDict) -> list[str]:
   repeats = model.num_cross_attends - 1
+  transformers = f'{model.num_latent_transformers} × {model.num_self_attends}'
   return [
     _text(216, ROW - 82, 'own weights', 'first'),
     f'<path class="shared" d="M502 {ROW - 78}v-12h{844 - 502}v12"/>',
     _text(673, ROW - 102, f'{repeats} times, weights shared', 'shared'),
-    _text(
-      380,
-      ROW + 96,
-      f'{model.num_latent_transformers} × {model.num_self_attends}'
-      ' self-attends,',
-      'latent',
-    ),
+    _text(380, ROW + 96, f'{transformers} self-attends,', 'latent'),
     _text(380, ROW + 122, 'weights shared', 'latent'),
   ]
 
@@ -166,29 +157,23 @@ def _what_is_shared(model: ConfigDict) -> list[str]:
 def _input(task: ConfigDict) -> list[str]:
   """Draws the photo and the byte array, which all cross-attends see."""
   num_pixels, position_channels = _sizes(task)
+  channels = (
+    f'C = {3 + position_channels}: RGB + {position_channels} Fourier position'
+    ' features'
+  )
   return [
     *_photo(27, STRIP[1] - 10, 10),
     _arrow(138, STRIP[1] + 40, STRIP[0] - 8, STRIP[1] + 40),
     *_byte_array(),
-    *(
-      part
-      for x in (216, 558)
-      for part in (
-        _arrow(x, STRIP[1] - 8, x, ROW + BOX / 2 + 4),
-        _text(x + 28, ROW + BOX / 2 + 60, 'K, V'),
-      )
-    ),
+    _arrow(216, STRIP[1] - 8, 216, BOTTOM + 4),
+    _text(244, BOTTOM + 60, 'K, V'),
+    _arrow(558, STRIP[1] - 8, 558, BOTTOM + 4),
+    _text(586, BOTTOM + 60, 'K, V'),
     _text(76, STRIP[1] + 118, f'{task.image_size} × {task.image_size}'),
     _text(76, STRIP[1] + 146, 'pixels', 'small'),
     _text(STRIP[0], STRIP[1] + 118, 'byte array, M × C', 'name start'),
     _text(STRIP[0], STRIP[1] + 146, f'M = {num_pixels:,}', 'start'),
-    _text(
-      STRIP[0] + 150,
-      STRIP[1] + 146,
-      f'C = {3 + position_channels}: RGB + {position_channels} Fourier position'
-      ' features',
-      'small start',
-    ),
+    _text(STRIP[0] + 150, STRIP[1] + 146, channels, 'small start'),
   ]
 
 
@@ -210,19 +195,16 @@ def _arrow(x0: float, y0: float, x1: float, y1: float) -> str:
 
 
 def _box(
-  left: float, width: float, style: str, name: tuple[str, ...], note: str = ''
+  left: float, width: float, style: str, name: Sequence[str], note: str
 ) -> list[str]:
   """Draws a box with a name in lines and a note below."""
   middle = left + width / 2
-  lines = [*((text, 'name') for text in name), *([(note, '')] if note else [])]
-  top = ROW - 28 * (len(lines) - 1) / 2 + 7
+  top = ROW - 28 * len(name) / 2 + 7
   return [
     f'<rect class="{style}" x="{left}" y="{ROW - BOX / 2:g}" width="{width}"'
     f' height="{BOX}" rx="12"/>',
-    *(
-      _text(middle, top + 28 * i + (3 if kind == '' else 0), text, kind)
-      for i, (text, kind) in enumerate(lines)
-    ),
+    *(_text(middle, top + 28 * i, x, 'name') for i, x in enumerate(name)),
+    _text(middle, top + 28 * len(name) + 3, note),
   ]
 
 
@@ -239,42 +221,42 @@ def _cells(
   ]
 
 
+def _look(style: str, level: int) -> str:
+  """Returns attributes of a cell: the shade is one of `LEVELS`."""
+  return f'class="{style}" opacity="{0.2 + 0.8 * level / (LEVELS - 1):g}"'
+
+
 def _latent_array(left: float, top: float) -> list[str]:
   """Draws learned numbers: irregular shades, the same each time."""
-  shade = lambda i, j: (7 * i * i + 5 * j * j + 3 * i * j) % LEVELS
-  return _cells(
-    (
-      (
-        f'class="learned" opacity="{_opacity(shade(i, j))}"',
-        left + 13 * i,
-        top + j,
-      )
-      for i in range(6)
-      for j in range(0, 104, 13)
-    ),
-    11.5,
-    11.5,
-  )
+  cells = []
+  for i in range(6):
+    for j in range(0, 104, 13):
+      level = (7 * i * i + 5 * j * j + 3 * i * j) % LEVELS
+      cells.append((_look('learned', level), left + 13 * i, top + j))
+  return _cells(cells, 11.5, 11.5)
 
 
 def _photo(left: float, top: float, size: float) -> list[str]:
-  return _cells(
-    (
-      (f'class="p{kind}"', left + size * i, top + size * j)
-      for j, line in enumerate(PHOTO)
-      for i, kind in enumerate(line)
-    ),
-    size - 1,
-    size - 1,
-  )
+  cells = [
+    (f'class="p{kind}"', left + size * i, top + size * j)
+    for j, line in enumerate(PHOTO)
+    for i, kind in enumerate(line)
+  ]
+  return _cells(cells, size - 1, size - 1)
 
 
 def _byte_array() -> list[str]:
   """Draws the photo's pixels in a row, each above its position features."""
   left, top, length, height = STRIP
-  pixels = [(i, j) for j in range(len(PHOTO)) for i in range(len(PHOTO[j]))]
+  pixels = ''.join(PHOTO)
   width = length / len(pixels)
-  position = lambda i: 2 * i / (len(PHOTO) - 1) - 1
+  places = [round(left + width * n, 1) for n in range(len(pixels))]
+  colours = height / 4
+  photo = [
+    (f'class="p{kind}"', x, top) for kind, x in zip(pixels, places, strict=True)
+  ]
+  axis = [2 * i / (len(PHOTO) - 1) - 1 for i in range(len(PHOTO))]
+  positions = [(x, y) for y in axis for x in axis]
   features: list[Callable[[float, float], float]] = [
     lambda x, y: x,
     lambda x, y: math.sin(math.pi * x),
@@ -282,39 +264,17 @@ def _byte_array() -> list[str]:
     lambda x, y: y,
     lambda x, y: math.sin(math.pi * y),
   ]
-  colours = height / 4
   band = (height - colours - 2) / len(features)
+  encodings = []
+  for row, feature in enumerate(features):
+    below = round(top + colours + 2 + band * row, 1)
+    for place, position in zip(places, positions, strict=True):
+      level = round((feature(*position) + 1) / 2 * (LEVELS - 1))
+      encodings.append((_look('cell', level), place, below))
   return [
-    *_cells(
-      (
-        (f'class="p{PHOTO[j][i]}"', round(left + width * n, 1), top)
-        for n, (i, j) in enumerate(pixels)
-      ),
-      width - 1,
-      colours,
-    ),
-    *_cells(
-      (
-        (
-          'class="cell" opacity="'
-          + _opacity(
-            round((feature(position(i), position(j)) + 1) / 2 * (LEVELS - 1))
-          )
-          + '"',
-          round(left + width * n, 1),
-          round(top + colours + 2 + band * row, 1),
-        )
-        for row, feature in enumerate(features)
-        for n, (i, j) in enumerate(pixels)
-      ),
-      width - 1,
-      band - 1,
-    ),
+    *_cells(photo, width - 1, colours),
+    *_cells(encodings, width - 1, band - 1),
   ]
-
-
-def _opacity(level: int) -> str:
-  return f'{0.2 + 0.8 * level / (LEVELS - 1):g}'
 
 
 def main(argv: list[str]) -> None:

@@ -22,12 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from configs import imagenet
-from experiments import (
-  benchmarks,
-  data_workers,
-  path_flags,
-  pipeline,
-)
+from experiments import benchmarks, data_workers, path_flags, pipeline
 from scripts.shared import command, measurements
 
 _WORKERS = flags.DEFINE_list(
@@ -86,10 +81,8 @@ def time_transforms(
   records: list[dict[str, Any]], repetitions: int
 ) -> dict[str, Any]:
   """Returns seconds per image, medians over turns, of both contenders."""
-  task, rng = (
-    benchmarks.create(**imagenet.get_config().task),
-    np.random.default_rng(0),
-  )
+  task = benchmarks.create(**imagenet.get_config().task)
+  rng = np.random.default_rng(0)
   contenders: dict[str, Callable[[Any], Any]] = {
     'bare': lambda record: decode_and_resize(record['jpeg']),
     'training': lambda record: task.train_example(record, rng),
@@ -154,13 +147,9 @@ def time_workers(
   ]
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
-  with command.running():
-    _measure_and_tell()
-
-
-def _measure_and_tell() -> None:
   for flag in (_REPETITIONS, _IMAGES, _BATCHES):
     if flag.value < 1:
       raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
@@ -172,7 +161,6 @@ def _measure_and_tell() -> None:
     raise ValueError(
       f'--workers={_WORKERS.value} must be numbers of at least 1.'
     )
-  # Before anything takes long.
   if _JSON.value:
     measurements.check(_JSON.value)
   spec = benchmarks.create(**imagenet.get_config().task).example_spec()

@@ -76,15 +76,16 @@ def _as_text(results: list[dict[str, Any]]) -> str:
 
 def contenders_for(config: ConfigDict) -> list[Contender]:
   """Returns the requested contenders. Raises ValueError for bad flags."""
+  is_perceiver = config.model.name == 'perceiver'
+  if not is_perceiver and _PART.value == 'cross_attention':
+    raise ValueError(f'model.name={config.model.name!r} has no such part.')
+  # A baseline has only one form.
+  forms = _ATTENTION.value if is_perceiver else [config.model.name]
   contenders = []
   for mode in _MODE.value:
     if mode not in ('forward', 'train'):
       raise ValueError(f"--mode={mode} is neither 'forward' nor 'train'.")
-    is_perceiver = config.model.name == 'perceiver'
-    if not is_perceiver and _PART.value == 'cross_attention':
-      raise ValueError(f'model.name={config.model.name!r} has no such part.')
-    # A baseline has only one form.
-    for form in _ATTENTION.value if is_perceiver else [config.model.name]:
+    for form in forms:
       ours = ConfigDict(config.to_dict())
       if is_perceiver:
         ours.model.attention = form

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import dataclasses
-import math
 import time
 from typing import Any
 
@@ -112,19 +111,16 @@ def _prepare_cross_attention(
   channels = model.cross_attend_channels or min(c, model.latent_channels)
   rows = (contender.batch_size, model.num_latents, heads, channels // heads)
   shaped = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-  arrays = _random(
-    {
-      'query': shaped(*rows),
-      'scale': shaped(c),
-      'offset': shaped(c),
-      'key_w': shaped(c, channels),
-      'key_b': shaped(channels),
-      'value_w': shaped(c, channels),
-      'value_b': shaped(channels),
-    }
+  parameters = cross_attention.Parameters(
+    scale=shaped(c),
+    offset=shaped(c),
+    key_w=shaped(c, channels),
+    key_b=shaped(channels),
+    value_w=shaped(c, channels),
+    value_b=shaped(channels),
   )
+  arrays = jax.device_put(_random((shaped(*rows), parameters)))
   batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
-  arrays = jax.device_put(arrays)
 
   @hk.transform
   def prepare_inputs(batch):
@@ -135,14 +131,8 @@ def _prepare_cross_attention(
 
   def forward(arrays, batch):
     inputs = prepare_inputs.apply(encodings, None, batch)
-    query, *parameters = (
-      arrays[name] for name in ('query', *cross_attention.Parameters._fields)
-    )
-    return cross_attention.cross_attend(
-      query.astype(dtype),
-      inputs,
-      cross_attention.Parameters(*parameters),
-    )
+    query, parameters = arrays
+    return cross_attention.cross_attend(query.astype(dtype), inputs, parameters)
 
   flops = contender.batch_size * (
     cost.attention_flops(
@@ -157,16 +147,13 @@ def _prepare_cross_attention(
     function = jax.grad(lambda a, b: jnp.sum(jnp.square(forward(a, b))))
   compiled, seconds, planned = _compile(jax.jit(function), arrays, batch)
   step = lambda: jax.block_until_ready(compiled(arrays, batch))
-  parameters = cost.count_parameters(arrays) - math.prod(rows)
-  return Prepared(step, parameters, flops, seconds, planned)
-
-
-_PREPARE = {
-  'model': _prepare_model,
-  'cross_attention': _prepare_cross_attention,
-}
+  count = cost.count_parameters(parameters)
+  return Prepared(step, count, flops, seconds, planned)
 
 
 def prepare(contender: Contender) -> Prepared:
   """Builds and compiles the step of one of our own contenders."""
-  return _PREPARE[contender.part](contender, ConfigDict(contender.config))
+  config = ConfigDict(contender.config)
+  if contender.part == 'model':
+    return _prepare_model(contender, config)
+  return _prepare_cross_attention(contender, config)

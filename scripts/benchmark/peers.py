@@ -88,11 +88,7 @@ def left_out(size: Size) -> dict[str, str]:
 def prepare(name: str, mode: str, batch_size: int, size: Size) -> Prepared:
   """Builds a peer's model and its step on random input.
 
-  Args:
-    name: one of `NAMES`.
-    mode: 'forward', or 'train' with AdamW.
-    batch_size: images.
-    size: the size of the model and of the images.
+  `name` is one of `NAMES`; `mode` is 'forward', or 'train' with AdamW.
   """
   import torch
 

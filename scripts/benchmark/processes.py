@@ -62,7 +62,7 @@ class Worker:
     self._process.start()
     other.close()
     self._facts = self._receive()
-    self._peak_bytes = None
+    self.shares_the_cpu = self._facts['platform'] == 'cpu'
 
   def _receive(self) -> Any:
     try:
@@ -73,10 +73,6 @@ class Worker:
         f'{self.contender.name} ({self.contender.mode}) died with status'
         f' {self._process.exitcode}; -9 means out of memory.'
       ) from None
-
-  @property
-  def shares_the_cpu(self) -> bool:
-    return self._facts['platform'] == 'cpu'
 
   def run(self) -> None:
     self._pipe.send(True)

@@ -30,17 +30,17 @@ def row(module, variant: str, tflops: float) -> str:
   )
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
-  with command.running():
-    if importlib.util.find_spec(f'configs.{_CONFIG.value}') is None:
-      raise ValueError(
-        f'--config={_CONFIG.value}: there is no such configs/NAME.py.'
-      )
-    module = importlib.import_module(f'configs.{_CONFIG.value}')
-    print(f'{"variant":25}{"M par.":>9}{"GFLOPs":>9}{"total":>9}{"hours":>9}')
-    for variant in module.VARIANTS:
-      print(row(module, variant, _TFLOPS.value))
+  if importlib.util.find_spec(f'configs.{_CONFIG.value}') is None:
+    raise ValueError(
+      f'--config={_CONFIG.value}: there is no such configs/NAME.py.'
+    )
+  module = importlib.import_module(f'configs.{_CONFIG.value}')
+  print(f'{"variant":25}{"M par.":>9}{"GFLOPs":>9}{"total":>9}{"hours":>9}')
+  for variant in module.VARIANTS:
+    print(row(module, variant, _TFLOPS.value))
 
 
 if __name__ == '__main__':

@@ -277,14 +277,14 @@ def _byte_array() -> list[str]:
   ]
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
-  with command.running():
-    folder = os.path.dirname(_OUTPUT.value)
-    if folder:
-      os.makedirs(folder, exist_ok=True)
-    with open(_OUTPUT.value, 'w', encoding='utf-8') as file:
-      file.write(draw(imagenet.get_config()))
+  folder = os.path.dirname(_OUTPUT.value)
+  if folder:
+    os.makedirs(folder, exist_ok=True)
+  with open(_OUTPUT.value, 'w', encoding='utf-8') as file:
+    file.write(draw(imagenet.get_config()))
 
 
 if __name__ == '__main__':

@@ -185,21 +185,21 @@ Fill in: the licence of these weights, and of the data they learnt from.
 """
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   arguments = argv[1:]
   expected = ['OUT'] if _FROM.value else ['RUN', 'OUT']
   if len(arguments) != len(expected):
     raise app.UsageError(f'Expected {" ".join(expected)}, got {arguments}.')
-  with command.running():
-    arguments = list(map(storage.expand, arguments, expected))
-    if _FROM.value:
-      if _CHECKPOINT.value:
-        raise ValueError('--checkpoint is for runs, not for --from.')
-      convert(_FROM.value, arguments[0], dtype=_DTYPE.value)
-    else:
-      workdir, folder = arguments
-      export(workdir, folder, dtype=_DTYPE.value, checkpoint=_CHECKPOINT.value)
-    print(arguments[-1])
+  arguments = list(map(storage.expand, arguments, expected))
+  if _FROM.value:
+    if _CHECKPOINT.value:
+      raise ValueError('--checkpoint is for runs, not for --from.')
+    convert(_FROM.value, arguments[0], dtype=_DTYPE.value)
+  else:
+    workdir, folder = arguments
+    export(workdir, folder, dtype=_DTYPE.value, checkpoint=_CHECKPOINT.value)
+  print(arguments[-1])
 
 
 if __name__ == '__main__':

@@ -11,17 +11,17 @@ from experiments import path_flags
 from scripts.shared import command
 
 
+@command.running('experiments,audioset')
 def main(argv: list[str]) -> None:
   del argv
-  with command.running('experiments,audioset'):
-    from experiments.benchmarks.audioset import standin
+  from experiments.benchmarks.audioset import standin
 
-    sizes = standin.split_sizes(_NUM_TRAIN.value, _NUM_EVAL.value)
-    standin.generate(_OUTPUT.value, os.cpu_count() or 1, sizes=sizes)
-    print(
-      f'{_OUTPUT.value}: clips/ and csv/ of {len(standin.CLASSES)} classes,'
-      f' {sizes}'
-    )
+  sizes = standin.split_sizes(_NUM_TRAIN.value, _NUM_EVAL.value)
+  standin.generate(_OUTPUT.value, os.cpu_count() or 1, sizes=sizes)
+  print(
+    f'{_OUTPUT.value}: clips/ and csv/ of {len(standin.CLASSES)} classes,'
+    f' {sizes}'
+  )
 
 
 if __name__ == '__main__':

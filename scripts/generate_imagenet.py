@@ -13,13 +13,13 @@ from experiments.benchmarks.imagenet import standin
 from scripts.shared import command
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
-  with command.running():
-    standin.generate(
-      _DATA_DIR.value, _NUM_TRAIN.value, _NUM_EVAL.value, _SEED.value
-    )
-    print(f'Wrote {_DATA_DIR.value}')
+  standin.generate(
+    _DATA_DIR.value, _NUM_TRAIN.value, _NUM_EVAL.value, _SEED.value
+  )
+  print(f'Wrote {_DATA_DIR.value}')
 
 
 if __name__ == '__main__':

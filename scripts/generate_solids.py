@@ -10,14 +10,14 @@ from experiments.benchmarks.modelnet40 import standin
 from scripts.shared import command
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
-  with command.running():
-    standin.generate(_OUTPUT.value)
-    print(
-      f'{_OUTPUT.value}: {len(standin.CATEGORIES)} kinds of solids,'
-      f' {standin.SIZES}'
-    )
+  standin.generate(_OUTPUT.value)
+  print(
+    f'{_OUTPUT.value}: {len(standin.CATEGORIES)} kinds of solids,'
+    f' {standin.SIZES}'
+  )
 
 
 if __name__ == '__main__':

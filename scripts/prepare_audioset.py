@@ -36,24 +36,24 @@ def shard(text: str | None) -> tuple[int, int] | None:
   return int(match[1]), int(match[2])
 
 
+@command.running(
+  'experiments,audioset',
+  interrupted='Interrupted. The same command continues.',
+)
 def main(argv: list[str]) -> None:
   del argv
-  with command.running(
-    'experiments,audioset',
-    interrupted='Interrupted. The same command continues.',
-  ):
-    from experiments.benchmarks.audioset import preparation
+  from experiments.benchmarks.audioset import preparation
 
-    print(
-      preparation.prepare(
-        _CLIPS.value,
-        _CSV.value,
-        _DATA_DIR.value,
-        _PROCESSES.value,
-        shard=shard(_SHARD.value),
-        clips_per_file=_CLIPS_PER_FILE.value or preparation.CLIPS_PER_FILE,
-      )
+  print(
+    preparation.prepare(
+      _CLIPS.value,
+      _CSV.value,
+      _DATA_DIR.value,
+      _PROCESSES.value,
+      shard=shard(_SHARD.value),
+      clips_per_file=_CLIPS_PER_FILE.value or preparation.CLIPS_PER_FILE,
     )
+  )
 
 
 def _num_cpus() -> int:

@@ -15,15 +15,15 @@ from experiments.benchmarks.imagenet import preparation
 from scripts.shared import command
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
-  with command.running():
-    preparation.prepare(
-      _MANUAL_DIR.value,
-      _DATA_DIR.value,
-      environment=_ENVIRONMENT.value,
-      report=lambda line: print(line, flush=True),
-    )
+  preparation.prepare(
+    _MANUAL_DIR.value,
+    _DATA_DIR.value,
+    environment=_ENVIRONMENT.value,
+    report=lambda line: print(line, flush=True),
+  )
 
 
 if __name__ == '__main__':

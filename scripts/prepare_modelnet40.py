@@ -14,15 +14,15 @@ from experiments.benchmarks.modelnet40 import source
 from scripts.shared import command
 
 
+@command.running(
+  'experiments,modelnet40',
+  interrupted='Interrupted: nothing is prepared. Run the same command again.',
+)
 def main(argv: list[str]) -> None:
   del argv
-  with command.running(
-    'experiments,modelnet40',
-    interrupted='Interrupted: nothing is prepared. Run the same command again.',
-  ):
-    from experiments.benchmarks.modelnet40 import preparation
+  from experiments.benchmarks.modelnet40 import preparation
 
-    print(preparation.prepare(_DATASET.value, _SOURCE.value, _DATA_DIR.value))
+  print(preparation.prepare(_DATASET.value, _SOURCE.value, _DATA_DIR.value))
 
 
 if __name__ == '__main__':

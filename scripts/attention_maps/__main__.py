@@ -61,28 +61,28 @@ _WINDOW = flags.DEFINE_integer(
 _ARRAYS = flags.DEFINE_boolean('arrays', False, 'Write .npz files, too.')
 
 
+@command.running()
 def main(argv: list[str]) -> None:
-  with command.running():
-    files, examples = argv[1:], _EXAMPLES.value
-    if not files and not examples:
-      examples = ['0']
-    if bad := [x for x in examples if not re.fullmatch(r'\d{1,9}', x)]:
-      raise ValueError(f'--examples={bad[0]} is no number.')
-    paths = attention_maps.write(
-      _WORKDIR.value,
-      files=files,
-      examples=[int(x) for x in examples],
-      output=_OUTPUT.value,
-      data_dir=_DATA_DIR.value,
-      checkpoint=_CHECKPOINT.value,
-      window=_WINDOW.value,
-      arrays=_ARRAYS.value,
-      cross_attends=_CROSS_ATTENDS.value,
-      latents=attention_maps.parse_latents(_LATENTS.value),
-      quantities=_SHOW.value,
-    )
-    for path in paths:
-      print(path)
+  files, examples = argv[1:], _EXAMPLES.value
+  if not files and not examples:
+    examples = ['0']
+  if bad := [x for x in examples if not re.fullmatch(r'\d{1,9}', x)]:
+    raise ValueError(f'--examples={bad[0]} is no number.')
+  paths = attention_maps.write(
+    _WORKDIR.value,
+    files=files,
+    examples=[int(x) for x in examples],
+    output=_OUTPUT.value,
+    data_dir=_DATA_DIR.value,
+    checkpoint=_CHECKPOINT.value,
+    window=_WINDOW.value,
+    arrays=_ARRAYS.value,
+    cross_attends=_CROSS_ATTENDS.value,
+    latents=attention_maps.parse_latents(_LATENTS.value),
+    quantities=_SHOW.value,
+  )
+  for path in paths:
+    print(path)
 
 
 if __name__ == '__main__':

@@ -107,33 +107,33 @@ def contenders_for(config: ConfigDict) -> list[Contender]:
   return contenders
 
 
+@command.running('peers')
 def main(argv: list[str]) -> None:
   del argv
   host_memory.ask_for_large_pages()  # As runs have them.
-  with command.running('peers'):
-    if _JSON.value:
-      measurements.check(_JSON.value)
-    if _PEERS.value:
-      peers.check_installed()
-    contenders = contenders_for(_CONFIG.value)
-    # One mode at a time: idle contenders would take memory.
-    results = [
-      result
-      for mode in _MODE.value
-      for result in processes.measure(
-        [c for c in contenders if c.mode == mode], _REPETITIONS.value
-      )
-    ]
-    print(
-      f'{_PART.value}, batch {_BATCH_SIZE.value}, {_DTYPE.value}, medians of'
-      f' {_REPETITIONS.value}; ratios to the first row of a mode'
+  if _JSON.value:
+    measurements.check(_JSON.value)
+  if _PEERS.value:
+    peers.check_installed()
+  contenders = contenders_for(_CONFIG.value)
+  # One mode at a time: idle contenders would take memory.
+  results = [
+    result
+    for mode in _MODE.value
+    for result in processes.measure(
+      [c for c in contenders if c.mode == mode], _REPETITIONS.value
     )
-    print(_as_text(results))
-    if _PEERS.value:
-      for name, reason in peers.left_out(peers.size_of(_CONFIG.value)).items():
-        print(f'{name} is left out: {reason}.')
-    if _JSON.value:
-      measurements.write(_JSON.value, 'benchmark', {'results': results})
+  ]
+  print(
+    f'{_PART.value}, batch {_BATCH_SIZE.value}, {_DTYPE.value}, medians of'
+    f' {_REPETITIONS.value}; ratios to the first row of a mode'
+  )
+  print(_as_text(results))
+  if _PEERS.value:
+    for name, reason in peers.left_out(peers.size_of(_CONFIG.value)).items():
+      print(f'{name} is left out: {reason}.')
+  if _JSON.value:
+    measurements.write(_JSON.value, 'benchmark', {'results': results})
 
 
 if __name__ == '__main__':

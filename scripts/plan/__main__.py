@@ -60,21 +60,20 @@ def _compile(target: targets.Target) -> None:
     measurements.write(_JSON.value, 'plan', facts)
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
-  with command.running():
-    target = targets.parse(_TARGET.value)
-    if _JSON.value:
-      measurements.check(_JSON.value)
-    if environment.inside():
-      return _compile(target)
-    folder = Path(
-      _ENVIRONMENT.value or environment.default_folder(target.platform)
-    ).absolute()
-    environment.install(target.platform, folder)
-    again = [sys.executable, '-m', 'scripts.plan', *sys.argv[1:]]
-    status = environment.run(again, folder)
-  sys.exit(status)
+  target = targets.parse(_TARGET.value)
+  if _JSON.value:
+    measurements.check(_JSON.value)
+  if environment.inside():
+    return _compile(target)
+  folder = Path(
+    _ENVIRONMENT.value or environment.default_folder(target.platform)
+  ).absolute()
+  environment.install(target.platform, folder)
+  again = [sys.executable, '-m', 'scripts.plan', *sys.argv[1:]]
+  sys.exit(environment.run(again, folder))
 
 
 if __name__ == '__main__':

@@ -53,24 +53,24 @@ _FORMAT = flags.DEFINE_enum(
 )
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   for stream in (sys.stdout, sys.stderr):  # Their encoding may lack characters.
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')
-  with command.running():
-    try:
-      counts = predict.predict(
-        _WORKDIR.value,
-        argv[1:],
-        top=_TOP.value,
-        batch_size=_BATCH_SIZE.value,
-        checkpoint=_CHECKPOINT.value,
-        form=_FORMAT.value,
-        lines=sys.stdin.buffer,
-      )
-    except BrokenPipeError:  # As with `| head`; Python would flush again.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      sys.exit(1)
+  try:
+    counts = predict.predict(
+      _WORKDIR.value,
+      argv[1:],
+      top=_TOP.value,
+      batch_size=_BATCH_SIZE.value,
+      checkpoint=_CHECKPOINT.value,
+      form=_FORMAT.value,
+      lines=sys.stdin.buffer,
+    )
+  except BrokenPipeError:  # As with `| head`; Python would flush again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
   sys.exit(1 if counts.refused else 0)
 
 

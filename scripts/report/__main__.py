@@ -29,21 +29,18 @@ _MISTAKES = flags.DEFINE_integer(
 )
 
 
+@command.running()
 def main(argv: list[str]) -> None:
-  with command.running():
-    if len(argv) < 2:
-      raise ValueError('Name the directory of a run: scripts.report runs/…')
-    path = report.write(
-      [
-        storage.expand(workdir, 'The directory of a run')
-        for workdir in argv[1:]
-      ],
-      _OUTPUT.value,
-      data_dir=_DATA_DIR.value,
-      num_maps=_MAPS.value,
-      num_mistakes=_MISTAKES.value,
-    )
-    print(path)
+  if len(argv) < 2:
+    raise ValueError('Name the directory of a run: scripts.report runs/…')
+  path = report.write(
+    [storage.expand(workdir, 'The directory of a run') for workdir in argv[1:]],
+    _OUTPUT.value,
+    data_dir=_DATA_DIR.value,
+    num_maps=_MAPS.value,
+    num_mistakes=_MISTAKES.value,
+  )
+  print(path)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from experiments import errors, logs
 def running(
   extra: str = 'experiments', interrupted: str = 'Interrupted.'
 ) -> Iterator[None]:
-  """Runs the body of a command: starts the log, and exits on an error.
+  """Decorates a command's main function: starts the log, exits on an error.
 
   Args:
     extra: the extra of setup.py that installs the packages imported inside.

@@ -60,23 +60,21 @@ def _write(variants: list[plan.Variant]) -> None:
   print(f'{folder}/table.md has {len(found)} of {len(variants)} variants.')
 
 
+@command.running(
+  interrupted='Interrupted. The same command goes on where it was.'
+)
 def main(argv: list[str]) -> None:
   del argv
-  with command.running(
-    interrupted='Interrupted. The same command goes on where it was.'
-  ):
-    names = [
-      pathlib.PurePath(x).name.removesuffix('.py') for x in _CONFIG.value
-    ]
-    variants = plan.select(names, _VARIANTS.value, _settings(_SET.value))
-    devices = [runner.Device(name) for name in _DEVICES.value or ['']]
-    say = functools.partial(print, flush=True)  # At once, into a file too.
-    runs = runner.Runner(variants, _WORKDIR.value, devices, say)
-    stand_ins.make(variants)
-    try:
-      runs.run()
-    finally:
-      _write(variants)
+  names = [pathlib.PurePath(x).name.removesuffix('.py') for x in _CONFIG.value]
+  variants = plan.select(names, _VARIANTS.value, _settings(_SET.value))
+  devices = [runner.Device(name) for name in _DEVICES.value or ['']]
+  say = functools.partial(print, flush=True)  # At once, into a file too.
+  runs = runner.Runner(variants, _WORKDIR.value, devices, say)
+  stand_ins.make(variants)
+  try:
+    runs.run()
+  finally:
+    _write(variants)
   for run, reason in runs.failures.items():
     print(f'Failed: {run.title}: {reason}', file=sys.stderr)
   if runs.failures:

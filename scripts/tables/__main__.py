@@ -29,19 +29,19 @@ from scripts.shared import command
 from scripts.tables import comparison, formats
 
 
+@command.running()
 def main(argv: list[str]) -> None:
   del argv
   chosen = [int(table) for table in _TABLES.value]
-  with command.running():
-    if _SMALL.value:
-      known = results.read(_RESULTS.value or results.RESULTS)
-      print(small.report(known, chosen))
-      return
-    runs = [our_runs.read_run(workdir) for workdir in _RUNS.value]
-    if _FORMAT.value == 'markdown':
-      print('\n\n'.join(formats.markdown(table, runs) for table in chosen))
-      return
-    figures = {table: comparison.compare(table, runs) for table in chosen}
+  if _SMALL.value:
+    known = results.read(_RESULTS.value or results.RESULTS)
+    print(small.report(known, chosen))
+    return
+  runs = [our_runs.read_run(workdir) for workdir in _RUNS.value]
+  if _FORMAT.value == 'markdown':
+    print('\n\n'.join(formats.markdown(table, runs) for table in chosen))
+    return
+  figures = {table: comparison.compare(table, runs) for table in chosen}
   if _FORMAT.value == 'json':
     one = figures[chosen[0]] if len(chosen) == 1 else figures
     json.dump(one, sys.stdout, indent=1)

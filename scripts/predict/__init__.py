@@ -10,8 +10,8 @@ from typing import TextIO
 import tqdm
 
 from experiments import saved
-from scripts.predict import answers, paths
-from scripts.predict.answers import Answer
+from scripts.predict import paths
+from scripts.predict.answers import Answer, Classifier
 
 MAX_BATCH = 32  # Unless a batch size is given.
 
@@ -76,11 +76,13 @@ def predict(
       file=errors,
     )
   size = batch_size or min(run.config.eval.batch_size, MAX_BATCH)
-  classifier = answers.load(run, workdir, top, size)
+  state = saved.restore(run, workdir)
+  names = saved.class_names(run, workdir)
+  classifier = Classifier(run, state, names, top, size)
   counts = Counts()
-  is_seen = errors.isatty()
+  hidden = not errors.isatty()
   with tqdm.tqdm(
-    total=len(files), unit=' files', file=errors, disable=not is_seen
+    total=len(files), unit=' files', file=errors, disable=hidden
   ) as bar:
     for answer in classifier.answers(files):
       if answer.refusal is None:

@@ -1,13 +1,13 @@
 """Classifies files with a run's checkpoint, as in evaluation."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments import evaluate, saved, sharding
+from experiments import evaluate, sharding
 from experiments.experiment import Experiment, TrainState
 from scripts.predict.paths import Found
 
@@ -42,28 +42,22 @@ class Classifier:
 
   def answers(self, files: Iterable[Found]) -> Iterator[Answer]:
     """Yields an answer for each file, in order."""
-    step = self._make_step()
+
+    @jax.jit
+    def step(params, model_state, batch):
+      logits = evaluate.predict(self.run, params, model_state, batch)
+      return evaluate.best_classes(self.run.task, logits, self.top)
+
     # A batch is computed while the next one is read.
-    waiting: tuple[list[Answer], Any] | None = None
+    waiting: tuple[list[Answer], Any] = [], None
     for some, batch in self._batches(files):
       result = None
       if batch is not None:
         batch = sharding.put_batch(batch, self.run.mesh)
         result = step(self.state.params, self.state.model_state, batch)
-      if waiting is not None:
-        yield from self._join(*waiting)
-      waiting = some, result
-    if waiting is not None:
       yield from self._join(*waiting)
-
-  def _make_step(self) -> Callable[..., Any]:
-    """Makes a step like the one of `evaluate`, but for the answers alone."""
-
-    def step(params, model_state, batch):
-      logits = evaluate.predict(self.run, params, model_state, batch)
-      return evaluate.best_classes(self.run.task, logits, self.top)
-
-    return jax.jit(step)
+      waiting = some, result
+    yield from self._join(*waiting)
 
   def _batches(
     self, files: Iterable[Found]
@@ -127,15 +121,6 @@ class Classifier:
         )
         answer = dataclasses.replace(answer, predictions=predictions)
       yield answer
-
-
-def load(
-  run: Experiment, workdir: str, top: int, batch_size: int
-) -> Classifier:
-  """Returns a run's classifier. Raises what `saved.restore` raises."""
-  state = saved.restore(run, workdir)
-  names = saved.class_names(run, workdir)
-  return Classifier(run, state, names, top, batch_size)
 
 
 def _reason(error: Exception) -> str:

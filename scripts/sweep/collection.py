@@ -15,22 +15,12 @@ TRAIN_FRACTION = 0.1
 def collect(
   variants: Iterable[Variant], root: str, command: str
 ) -> dict[str, Result]:
-  """Returns the results of variants whose runs have all ended.
+  """Returns the results, by title, of variants whose runs have all ended.
 
-  Args:
-    variants: to look for.
-    root: the sweep's directory.
-    command: the sweep's, to be recorded.
-
-  Returns:
-    Results by 'config:variant'.
+  `root` is the sweep's directory, `command` its command, to be recorded.
   """
-  found = {}
-  for variant in variants:
-    result = _result(variant, root, command)
-    if result is not None:
-      found[variant.title] = result
-  return found
+  found = {x.title: _result(x, root, command) for x in variants}
+  return {title: x for title, x in found.items() if x is not None}
 
 
 def _result(variant: Variant, root: str, command: str) -> Result | None:

@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from experiments import benchmarks, experiment, saved, telemetry
 from experiments.task import Task
 
+_PLACES = {'data.dir', 'train.compilation_cache'}  # Where files are.
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -55,14 +57,9 @@ class Run:
     )
 
   def workdir(self, root: str) -> str:
+    folder = pathlib.Path(root, self.variant.config_name)
     leaf = f'learning_rate_{self.learning_rate:g}_seed_{self.seed}'
-    variant = self.variant
-    return str(
-      pathlib.Path(root)
-      / variant.config_name
-      / (variant.name or 'default')
-      / leaf
-    )
+    return str(folder / (self.variant.name or 'default') / leaf)
 
   def settings(self) -> dict[str, Any]:
     """Keys that the run changes in its variant's config."""
@@ -100,22 +97,15 @@ class Run:
     workdir = self.workdir(root)
     if not (pathlib.Path(workdir) / telemetry.CONFIG).exists():
       return
-    there, here = (
-      {k: str(x) for k, x in saved.flat(c.to_dict()).items() if not _is_moot(k)}
-      for c in (saved.read_config(workdir), self.config())
-    )
+    there = saved.flat(saved.read_config(workdir).to_dict())
+    here = saved.flat(self.config().to_dict())
     # A key that one of them lacks is of another version.
-    for key in sorted(there.keys() & here.keys()):
-      if there[key] != here[key]:
+    for key in sorted(there.keys() & here.keys() - _PLACES):
+      if str(there[key]) != str(here[key]):
         raise ValueError(
           f'{workdir} has a run with {key}={there[key]}, which now is'
           f' {here[key]}: take another --workdir, or remove it.'
         )
-
-
-def _is_moot(key: str) -> bool:
-  """Returns whether a key only says where files are."""
-  return key in ('data.dir', 'train.compilation_cache')
 
 
 def select(

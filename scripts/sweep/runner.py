@@ -231,14 +231,7 @@ class Runner:
   def _finish(self, training: _Training) -> None:
     run, seconds = training.run, time.monotonic() - training.begin
     evaluations = run.evaluations(self._root)
-    if evaluations is None and training.process is None:
-      # The process of an earlier sweep did not finish it.
-      self._waiting.insert(0, run)
-      return
-    if evaluations is None:
-      self.failures[run] = training.last_words()
-      said = f'FAILED: {self.failures[run]}'
-    else:
+    if evaluations is not None:
       self._done.add(run)
       self._seconds[run] = seconds
       metric = run.task().best_metric
@@ -246,6 +239,13 @@ class Runner:
         f'{split} {metric} {100 * end[metric]:.2f} %'
         for split, end in evaluations.items()
       )
+    elif training.process is None:
+      # The process of an earlier sweep did not finish it.
+      self._waiting.insert(0, run)
+      return
+    else:
+      self.failures[run] = training.last_words()
+      said = f'FAILED: {self.failures[run]}'
     if run.seed == 0:
       self._add_seeds(run.variant)
     count = len(self._done) + len(self.failures)
@@ -283,10 +283,11 @@ class Runner:
   def _stop(self) -> None:
     """Stops all runs, and waits until they have saved."""
     self._say('Stopping; each run saves first.')
-    processes = [training.process for training in self._running.values()]
-    for process in filter(None, processes):
+    trainings = self._running.values()
+    processes = [x.process for x in trainings if x.process is not None]
+    for process in processes:
       process.terminate()
-    for process in filter(None, processes):
+    for process in processes:
       process.wait()
 
 

@@ -51,11 +51,6 @@ def points(figure: str, results: Results) -> dict[str, Panel]:
   }
 
 
-def score(small: str | None, results: Results) -> str:
-  """The score of a small variant in %; a dash if the paper's row has none."""
-  return '–' if small is None else percent(results.get(title(small)))
-
-
 def percent(result: Result | None) -> str:
   """The score in %, and its standard error."""
   if result is None:

@@ -26,9 +26,7 @@ def paper(history: History) -> list[tuple[str, str, float, float | None]]:
       if row.variant is None or not run.is_of(module.get_config(row.variant)):
         continue
       for quantity in row.paper.keys() & METRICS.keys():
-        ours = None
-        if evaluations:
-          ours = 100 * run.figure(quantity)[0]
+        ours = 100 * run.figure(quantity)[0] if evaluations else None
         title = f'Table {number}, {row.name.strip()}'
         found.append((title, quantity, row.paper[quantity], ours))
   return found or _in_small(run, task)

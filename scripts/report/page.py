@@ -129,23 +129,19 @@ def _cards(history, final, paper, rates, shares) -> list[tuple[str, str, str]]:
     if ours is not None:
       note += f'; ours {ours:.1f}, {ours - figure:+.1f}'
     cards.append((f"paper's {quantity}", f'{figure:g} %', note))
-  step = f'{history.last_step:,}'
   of = f'of {history.total_steps:,}' if history.total_steps else ''
-  cards.append(('steps', step, of))
+  cards.append(('steps', f'{history.last_step:,}', of))
   if rates:
-    batch = history.config['train'].get('batch_size')
-    cards.append(
-      ('examples/s', f'{np.median(rates):.4g}', f'median, batch {batch}')
-    )
+    note = f'median, batch {history.config["train"].get("batch_size")}'
+    cards.append(('examples/s', f'{np.median(rates):.4g}', note))
   total = sum(shares.values())
   if total:
     lost = shares[histories.LOST]
     stops = len(history.launches) - 1
     note = f'{stops} resume{"s" if stops != 1 else ""}'
     cards.append(('time', histories.duration(total), note))
-    cards.append(
-      ('lost', f'{100 * lost / total:.1f} %', histories.duration(lost))
-    )
+    share = f'{100 * lost / total:.1f} %'
+    cards.append(('lost', share, histories.duration(lost)))
   return cards
 
 
@@ -222,11 +218,10 @@ def _maps(
 def _launches(history: History) -> list[dict[str, Any]]:
   """Returns the launches, each with how it ended."""
   rows = []
-  last = len(history.launches) - 1
-  for i, (launch, reason) in enumerate(
-    zip(history.launches, history.reasons(), strict=True)
-  ):
-    silence = 'killed' if i < last else 'still running, or killed'
+  reasons = history.reasons()
+  for i, launch in enumerate(history.launches):
+    is_last = i == len(history.launches) - 1
+    silence = 'still running, or killed' if is_last else 'killed'
     devices = launch.get('devices', [])
     kinds = {kind: devices.count(kind) for kind in devices}
     rows.append(
@@ -237,7 +232,7 @@ def _launches(history: History) -> list[dict[str, Any]]:
         'devices': ', '.join(f'{n} × {kind}' for kind, n in kinds.items()),
         'processes': launch.get('processes'),
         'jax': launch.get('packages', {}).get('jax'),
-        'ended': reason or silence,
+        'ended': reasons[i] or silence,
       }
     )
   return rows

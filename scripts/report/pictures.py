@@ -69,12 +69,8 @@ def mistakes(
       )
     example = run.task.eval_example(source[record])
     truth = display.truth(example, names)
-    guesses = [
-      (names[int(c)], float(s))
-      for c, s in zip(
-        predictions['classes'][i], predictions['scores'][i], strict=True
-      )
-    ][:3]
+    best = zip(predictions['classes'][i], predictions['scores'][i], strict=True)
+    guesses = [(names[int(c)], float(score)) for c, score in best][:3]
     views = display.views(display.window(example, 0))
     pictures = [
       _picture(drawing.picture(v, SIZE, _frames(v)), f'{v.kind}: {truth}')

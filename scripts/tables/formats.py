@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from scripts.paper import results, small
-from scripts.paper.rows import COST_TABLES, METRICS, Row, TABLES
+from scripts.paper.rows import COST_TABLES, METRICS, Row, TABLES, title
 from scripts.paper.runs import Run
 from scripts.shared import markdown as markdown_tables
 from scripts.tables import comparison
@@ -79,8 +79,11 @@ def _lines(table: int, runs: Sequence[Run]) -> list[Line]:
 
 
 def _in_small(line: Line, known: small.Results) -> str:
-  scores = dict.fromkeys(small.score(row.small, known) for row, _ in line)
-  return ' / '.join(scores)
+  scores = [
+    '–' if row.small is None else small.percent(known.get(title(row.small)))
+    for row, _ in line
+  ]
+  return ' / '.join(dict.fromkeys(scores))
 
 
 def _notes(lines: Sequence[Line], quantities: Sequence[str]) -> list[str]:

@@ -11,12 +11,10 @@ from scripts.paper.results import Result
 from scripts.paper.rows import Claim, CLAIMS, Comparison, title
 from scripts.shared import markdown
 
-HOLDS, FAILS, UNKNOWN, NOT_RUN = (
-  'holds',
-  'does not hold',
-  'cannot be told at this size',
-  'not run',
-)
+HOLDS = 'holds'
+FAILS = 'does not hold'
+UNKNOWN = 'cannot be told at this size'
+NOT_RUN = 'not run'
 DECIDES = 2.0  # Standard errors.
 
 
@@ -35,14 +33,15 @@ def compare(comparison: Comparison, results: Mapping[str, Result]) -> str:
   Scores are equal as long as they do not differ by two standard errors; that
   cannot show more than the errors allow, which is why they are printed.
   """
-  first, relation, second = _results(comparison, results)
-  if first is None or second is None:
+  scores = _scores(comparison, results)
+  if scores is None:
     return NOT_RUN
-  difference, error = _difference(first, second)
+  first, second, error = scores
   if math.isnan(error):
     return UNKNOWN
+  difference = first - second
   is_small = abs(difference) <= DECIDES * error
-  if relation == 'equals':
+  if comparison[1] == 'equals':
     return HOLDS if is_small else FAILS
   if is_small:
     return UNKNOWN
@@ -65,26 +64,23 @@ def table(results: Mapping[str, Result]) -> str:
   )
 
 
-def _results(
+def _scores(
   comparison: Comparison, results: Mapping[str, Result]
-) -> tuple[Result | None, str, Result | None]:
-  first, relation, second = comparison
-  return results.get(title(first)), relation, results.get(title(second))
-
-
-def _difference(first: Result, second: Result) -> tuple[float, float]:
-  """Returns the difference of two scores, and its standard error."""
+) -> tuple[float, float, float] | None:
+  """Returns both scores and their difference's standard error, if they ran."""
+  first, second = (results.get(title(x)) for x in comparison[::2])
+  if first is None or second is None:
+    return None
   error = math.hypot(first.standard_error, second.standard_error)
-  return first.score - second.score, error
+  return first.score, second.score, error
 
 
 def _ours(comparison: Comparison, results: Mapping[str, Result]) -> str:
-  first, _, second = _results(comparison, results)
-  if first is None or second is None:
+  scores = _scores(comparison, results)
+  if scores is None:
     return ''
-  difference, error = _difference(first, second)
-  signed = f'{100 * difference:+.2f}'.replace('-', '−')
+  first, second, error = scores
+  signed = f'{100 * (first - second):+.2f}'.replace('-', '−')
   return (
-    f'{100 * first.score:.2f} − {100 * second.score:.2f}'
-    f' = {signed} ± {100 * error:.2f}'
+    f'{100 * first:.2f} − {100 * second:.2f} = {signed} ± {100 * error:.2f}'
   )

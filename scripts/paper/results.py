@@ -6,7 +6,6 @@ import json
 import math
 import pathlib
 import statistics
-from typing import Any
 
 from experiments import storage
 
@@ -62,17 +61,14 @@ def read(path: str | pathlib.Path) -> dict[str, Result]:
   file = pathlib.Path(path)
   if not file.exists():
     return {}
+  found = {}
   try:
-    return {
-      title: Result(**(fields | {'tried': _rates(fields['tried'])}))
-      for title, fields in json.loads(file.read_text()).items()
-    }
+    for title, fields in json.loads(file.read_text()).items():
+      tried = {float(rate): score for rate, score in fields['tried'].items()}
+      found[title] = Result(**fields | {'tried': tried})
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(f'{path} has no results of a sweep: {error}') from error
-
-
-def _rates(tried: Mapping[str, Any]) -> dict[float, Any]:
-  return {float(rate): score for rate, score in tried.items()}
+  return found
 
 
 def write(path: str | pathlib.Path, results: Mapping[str, Result]) -> None:

@@ -7,7 +7,7 @@ them to it.
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 DIGITS = 1  # How many the paper prints after the decimal point.
 COST_TABLES = (5, 6, 7)
@@ -66,10 +66,8 @@ def _permuted(row: Row, top1: float) -> Row:
 def _widened(row: Row, parameters: float, first_layer: int) -> Row:
   """A baseline whose first layer sees 258 channels of position features.
 
-  Args:
-    row: the baseline, without parameters.
-    parameters: on RGB, in the literature, in 1e6.
-    first_layer: weights for each input channel.
+  The literature has `parameters`, in 1e6, on RGB; `first_layer` is the number
+  of weights for each input channel.
   """
   added = 258 * first_layer / 1e6
   return dataclasses.replace(
@@ -81,25 +79,29 @@ def _widened(row: Row, parameters: float, first_layer: int) -> Row:
 
 
 def _costs(
-  gflops: float, parameters: float, top1: float | None = None
-) -> dict[str, float]:
-  costs = {'GFLOPs': gflops, 'M parameters': parameters}
-  return costs if top1 is None else costs | {'top-1 %': top1}
+  name: str, variant: str, small: str | None, *figures: float, **more: Any
+) -> Row:
+  """A row with GFLOPs, M parameters and, unless it has none, top-1 %."""
+  quantities = ('GFLOPs', 'M parameters', 'top-1 %')
+  paper = dict(zip(quantities, figures, strict=False))
+  return Row(name, variant, small, paper, **more)
 
 
 def _placed(
-  name: str,
-  small: str | None,
-  top1: float,
-  gflops: float,
-  parameters: float,
-  note: str = '',
+  name: str, small: str | None, *figures: float, note: str = ''
 ) -> Row:
   """A row of Table 6: how many cross-attends, and where."""
   variant = f'table6_{name.replace(" ", "_")}'
-  return Row(name, variant, small, _costs(gflops, parameters, top1), note)
+  return _costs(name, variant, small, *figures, note=note)
 
 
+def _alone(number: int, small: str | None, *figures: float) -> Row:
+  """A row of Table 5: cross-attends without latent Transformers."""
+  name = f'{number} cross-attends alone'
+  return _costs(name, f'table5_{number}', small, *figures)
+
+
+UNSHARED, SHARED = 'table7_not_shared', 'table2_perceiver'
 MISPRINT = (
   'M parameters is a misprint in the paper: the same model interleaved, in its'
   ' next row, has 42.1'
@@ -182,20 +184,9 @@ TABLES = {
     'imagenet',
     (
       Row('2 cross-attends alone', None, 'table5_2', {}),
-      Row(
-        '4 cross-attends alone',
-        'table5_4',
-        'table5_4',
-        _costs(173.1, 12.7, 39.4),
-      ),
-      Row(
-        '8 cross-attends alone',
-        'table5_8',
-        'table5_8',
-        _costs(346.1, 23.8, 45.3),
-      ),
-      # Out of memory in the paper.
-      Row('12 cross-attends alone', 'table5_12', None, _costs(519.2, 34.9)),
+      _alone(4, 'table5_4', 173.1, 12.7, 39.4),
+      _alone(8, 'table5_8', 346.1, 23.8, 45.3),
+      _alone(12, None, 519.2, 34.9),  # Out of memory in the paper.
     ),
   ),
   # A small Perceiver has four latent Transformers instead of eight: with four
@@ -203,33 +194,23 @@ TABLES = {
   6: Table(
     'imagenet',
     (
-      _placed('1 at start', None, 76.7, 404.3, 41.1, MISPRINT),
-      _placed('1 interleaved', 'table6_1', 76.7, 404.3, 42.1),
-      _placed('2 at start', 'table6_2_at_start', 76.7, 447.6, 44.9),
-      _placed('2 interleaved', 'table6_2_interleaved', 76.5, 447.6, 44.9),
-      _placed('4 at start', 'table6_4_at_start', 75.9, 534.1, 44.9),
-      _placed('4 interleaved', 'table2_perceiver', 76.5, 534.1, 44.9),
-      _placed('8 at start', 'table6_4_at_start', 73.7, 707.2, 44.9),
-      _placed('8 interleaved', 'table2_perceiver', 78.0, 707.2, 44.9),
+      _placed('1 at start', None, 404.3, 41.1, 76.7, note=MISPRINT),
+      _placed('1 interleaved', 'table6_1', 404.3, 42.1, 76.7),
+      _placed('2 at start', 'table6_2_at_start', 447.6, 44.9, 76.7),
+      _placed('2 interleaved', 'table6_2_interleaved', 447.6, 44.9, 76.5),
+      _placed('4 at start', 'table6_4_at_start', 534.1, 44.9, 75.9),
+      _placed('4 interleaved', 'table2_perceiver', 534.1, 44.9, 76.5),
+      _placed('8 at start', 'table6_4_at_start', 707.2, 44.9, 73.7),
+      _placed('8 interleaved', 'table2_perceiver', 707.2, 44.9, 78.0),
     ),
   ),
   7: Table(
     'imagenet',
     (
-      Row(
-        'no weight sharing',
-        'table7_not_shared',
-        'table7_not_shared',
-        _costs(707.2, 326.2, 72.9),
-        train=87.7,
+      _costs(
+        'no weight sharing', UNSHARED, UNSHARED, 707.2, 326.2, 72.9, train=87.7
       ),
-      Row(
-        'weight sharing',
-        '',
-        'table2_perceiver',
-        _costs(707.2, 44.9, 78.0),
-        train=79.5,
-      ),
+      _costs('weight sharing', '', SHARED, 707.2, 44.9, 78.0, train=79.5),
     ),
   ),
 }
@@ -242,16 +223,15 @@ def _panel(
   return dict(sorted([*((x, variant.format(x)) for x in values), common]))
 
 
-NOT_SHARED, SHARED = 'table7_not_shared', 'table2_perceiver'
 # The paper has plots alone, without figures.
 FIGURES = {
   '5': {
-    'latents': _panel('fig5_latents_{}', (8, 32), (16, NOT_SHARED)),
-    'latent channels': _panel('fig5_channels_{}', (32, 128), (64, NOT_SHARED)),
+    'latents': _panel('fig5_latents_{}', (8, 32), (16, UNSHARED)),
+    'latent channels': _panel('fig5_channels_{}', (32, 128), (64, UNSHARED)),
     'self-attends per block': _panel(
-      'fig5_self_attends_{}', (2, 4), (1, NOT_SHARED)
+      'fig5_self_attends_{}', (2, 4), (1, UNSHARED)
     ),
-    'cross-attends': _panel('fig5_cross_attends_{}', (1, 2), (4, NOT_SHARED)),
+    'cross-attends': _panel('fig5_cross_attends_{}', (1, 2), (4, UNSHARED)),
   },
   '6': {
     'init scale of the latents': _panel(

@@ -5,13 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import (
-  benchmarks,
-  config_effects,
-  experiment,
-  saved,
-  telemetry,
-)
+from experiments import benchmarks, config_effects, experiment, saved, telemetry
 from perceiver.effects import Effect
 from scripts.paper.rows import METRICS
 

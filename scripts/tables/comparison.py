@@ -28,11 +28,10 @@ MEASURED = pathlib.Path(__file__).parent.parent.parent / (
 
 
 def compare(table: int, runs: Sequence[Run] = ()) -> list[Figure]:
-  """Returns a table's figures, in the order of its rows.
+  """Returns the figures of a table in the order of its rows.
 
-  Args:
-    table: its number.
-    runs: to read metrics from; without any, Tables 5 to 7 have costs alone.
+  `runs` are those to read metrics from; without any, Tables 5 to 7 have costs
+  alone.
   """
   return [figure for _, figures in by_row(table, runs) for figure in figures]
 

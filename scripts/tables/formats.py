@@ -30,14 +30,8 @@ def markdown(table: int, runs: Sequence[Run] = ()) -> str:
   """A table for a README, in few lines and columns.
 
   Rows that the paper has side by side share a line, as 'raw / permuted'. Only
-  the columns of the paper's table are there, and our scores in small.
-
-  Args:
-    table: its number.
-    runs: to read metrics from.
-
-  Returns:
-    A title that explains the columns, the table, and notes on its figures.
+  the columns of the paper's table are there, and our scores in small. A title
+  explains the columns, and notes below explain figures.
   """
   lines = _lines(table, runs)
   has_costs = table in COST_TABLES

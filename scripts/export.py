@@ -58,15 +58,9 @@ def export(
   classes = list(saved.class_names(run, workdir))
   config = describe(run, classes)
   state = saved.restore(run, workdir)
-  params = jax.tree.map(np.asarray, state.params)
-  card = _card(
-    pathlib.Path(folder).name,
-    cost.count_parameters(params),
-    dtype,
-    _history(run, workdir, int(state.step)),
-  )
-  tensors = exports.as_tensors(params)
-  exports.write(folder, config, tensors, dtype=dtype, files={'README.md': card})
+  tensors = exports.as_tensors(jax.tree.map(np.asarray, state.params))
+  history = _history(run, workdir, int(state.step))
+  _write(folder, config, tensors, dtype, history)
 
 
 def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
@@ -85,20 +79,26 @@ def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
   """
   _check(folder)
   config, tensors = exports.read(source)
-  rows = {'Converted from': f'`{pathlib.Path(source).name}`'}
-  card = _card(
-    pathlib.Path(folder).name,
-    cost.count_parameters(tensors),
-    dtype,
-    markdown.table(['', ''], rows.items()),
-  )
-  exports.write(folder, config, tensors, dtype=dtype, files={'README.md': card})
+  rows = [('Converted from', f'`{pathlib.Path(source).name}`')]
+  _write(folder, config, tensors, dtype, markdown.table(['', ''], rows))
 
 
 def _check(folder: str) -> None:
   """Raises OSError, before any long work, if the folder cannot be written."""
   weight_files.check_is_free(storage.local(folder))
   storage.check_folder(storage.path(folder).absolute().parent)
+
+
+def _write(
+  folder: str,
+  config: dict[str, Any],
+  tensors: dict[str, np.ndarray],
+  dtype: str,
+  history: str,
+) -> None:
+  name, parameters = pathlib.Path(folder).name, cost.count_parameters(tensors)
+  card = _card(name, parameters, dtype, history)
+  exports.write(folder, config, tensors, dtype=dtype, files={'README.md': card})
 
 
 def describe(run: Experiment, classes: list[str]) -> dict[str, Any]:

@@ -11,12 +11,9 @@ from scripts.shared.drawing import beside, INK, PAPER, under
 from scripts.shared.mapper import SegmentMaps
 
 TITLES = {'mean': 'mean attention'}  # Of quantities not titled by name.
-SIZE = {
-  'image': 224,
-  'points': 224,
-  'video': 112,
-}  # Height of an input, in pixels.
-MAP_SIZE = {'image': 112, 'points': 112, 'video': 112}  # Or SMALL.
+# Heights in pixels of an input, and of a latent's map, which else is SMALL.
+SIZE = {'image': 224, 'points': 224, 'video': 112}
+MAP_SIZE = {'image': 112, 'points': 112, 'video': 112}
 SMALL = 80
 MAX_WIDTH = 2200  # Of a row, in pixels.
 

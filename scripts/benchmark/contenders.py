@@ -110,7 +110,7 @@ def _prepare_cross_attention(
   heads = model.cross_attend_heads
   channels = model.cross_attend_channels or min(c, model.latent_channels)
   rows = (contender.batch_size, model.num_latents, heads, channels // heads)
-  shaped = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+  shaped: Any = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   parameters = cross_attention.Parameters(
     scale=shaped(c),
     offset=shaped(c),

@@ -14,15 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import experiment
-from scripts.plan import (
-  bundles,
-  environment,
-  hlo,
-  program,
-  ptx,
-  step,
-  targets,
-)
+from scripts.plan import bundles, environment, hlo, program, ptx, step, targets
 
 # The runtime takes the rest: v5e leaves 15.75 of its 16 GiB to a program.
 USABLE = 0.98

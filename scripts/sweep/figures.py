@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 import io
-import math
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+import numpy as np
 
 from scripts.paper import small
 from scripts.paper.results import Result
@@ -84,17 +84,12 @@ def _points(
   vertical: bool,
 ) -> None:
   scores = [100 * r.score for r in results if r]
-  errors = [_error(r) for r in results if r]
+  errors = [np.nan_to_num(100 * BARS * r.standard_error) for r in results if r]
   x, y = (places, scores) if vertical else (scores, places)
   bars: dict[str, Any] = {'yerr' if vertical else 'xerr': errors}
   axis.errorbar(
     x, y, fmt='o', capsize=3, color=plots.COLORS[0], label='ours', **bars
   )
-
-
-def _error(result: Result) -> float:
-  error = 100 * BARS * result.standard_error
-  return 0.0 if math.isnan(error) else error
 
 
 def _style() -> dict[Any, Any]:

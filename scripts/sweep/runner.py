@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -261,16 +262,13 @@ class Runner:
       return 'That was the last one.'
     if not self._seconds:
       return f'{left} to go.'
-    mean = sum(self._seconds.values()) / len(self._seconds)
-    by_variant: dict[Variant, list[float]] = {}
-    for run, seconds in self._seconds.items():
-      by_variant.setdefault(run.variant, []).append(seconds)
+    ended = self._done | self.failures.keys()
 
     def expected(variant: Variant) -> float:
-      times = by_variant.get(variant, [mean])
-      ended = self._done | self.failures.keys()
+      times = [s for run, s in self._seconds.items() if run.variant == variant]
       runs = sum(run.variant == variant for run in ended)
-      return (variant.num_runs - runs) * sum(times) / len(times)
+      mean = statistics.fmean(times or self._seconds.values())
+      return (variant.num_runs - runs) * mean
 
     seconds = sum(map(expected, self._variants)) / len(self._devices)
     now = datetime.datetime.now(datetime.UTC)

@@ -22,15 +22,11 @@ def panels(segment: SegmentMaps, title: str) -> list[tuple[str, np.ndarray]]:
   """Returns titles and pictures: the input, then its maps."""
   kind = segment.view.kind
   size = SIZE.get(kind, 160)
-  return [
-    (title, drawing.picture(segment.view, size)),
-    *(
-      (f'{where}: {TITLES.get(quantity, quantity)}', pixels)
-      for quantity, where, pixels in segment.drawn(
-        size, MAP_SIZE.get(kind, SMALL)
-      )
-    ),
-  ]
+  found = [(title, drawing.picture(segment.view, size))]
+  drawn = segment.drawn(size, MAP_SIZE.get(kind, SMALL))
+  for quantity, where, pixels in drawn:
+    found.append((f'{where}: {TITLES.get(quantity, quantity)}', pixels))
+  return found
 
 
 def draw(

@@ -125,9 +125,9 @@ def _maps(segment: SegmentMaps, truth: str) -> list[Picture]:
   return pictures
 
 
-def _frames(view: View) -> list[int] | None:
+def _frames(view: View) -> drawing.Frames:
   if view.kind != 'video':
-    return None
+    return drawing.ALL
   last = len(view.content) - 1
   return sorted({round(x) for x in np.linspace(0, last, FRAMES)})
 

@@ -24,24 +24,20 @@ MAX_COLUMNS = 960  # For a sound; if it has more elements, they share columns.
 # The view of point clouds: turned about the upright axis, then tilted.
 TURN, TILT = math.radians(35), math.radians(20)
 DOT = 2  # Width and height of a point, in pixels.
+Frames = list[int] | slice  # Of a video, to show side by side.
+ALL = slice(None)
 
 
-def picture(
-  view: View, size: int, frames: Sequence[int] | None = None
-) -> np.ndarray:
+def picture(view: View, size: int, frames: Frames = ALL) -> np.ndarray:
   """Draws a segment of the input.
 
-  Args:
-    view: the view of the segment.
-    size: the height of the picture, or of each frame of a video, in pixels.
-    frames: the frames of a video to show side by side; None for all.
+  `size` is the height of the picture, or of each frame of a video, in pixels.
   """
   content = view.content
   if view.kind == 'image':
     return _enlarge(_rgb(content), size)
   if view.kind == 'video':
-    chosen = content if frames is None else content[list(frames)]
-    return beside([_enlarge(_rgb(frame), size) for frame in chosen])
+    return beside([_enlarge(_rgb(frame), size) for frame in content[frames]])
   if view.kind == 'spectrogram':
     pixels = _colored(_unit(content[::-1]), SOUND_COLORS)
     return _enlarge(pixels, size, SPECTROGRAM_ASPECT)
@@ -52,10 +48,7 @@ def picture(
 
 
 def maps(
-  view: View,
-  values: np.ndarray,
-  size: int,
-  frames: Sequence[int] | None = None,
+  view: View, values: np.ndarray, size: int, frames: Frames = ALL
 ) -> np.ndarray:
   """Draws one map per latent, colouring each from its minimum to its maximum.
 
@@ -70,8 +63,8 @@ def maps(
     each other; otherwise, roughly a square of maps.
   """
   if view.kind == 'video':
-    chosen = values if frames is None else values[:, list(frames)]
-    return under([beside(_tiles(_unit(row), size)) for row in chosen])
+    rows = [beside(_tiles(_unit(row), size)) for row in values[:, frames]]
+    return under(rows)
   if view.kind == 'sound':
     strips = [_unit(_pooled(row)) for row in values]
     return under(
@@ -96,10 +89,7 @@ def maps(
 
 
 def overlay(
-  view: View,
-  values: np.ndarray,
-  size: int,
-  frames: Sequence[int] | None = None,
+  view: View, values: np.ndarray, size: int, frames: Frames = ALL
 ) -> np.ndarray:
   """Draws a map [*grid] over the input, which is in grey."""
   values = _unit(values)
@@ -110,7 +100,7 @@ def overlay(
     strip = _colored(np.tile(_unit(_pooled(values)), (STRIP, 1)), MAP_COLORS)
     return under([picture(view, size), strip], gap=1)
   if view.kind == 'video':
-    chosen = range(len(values)) if frames is None else frames
+    chosen = np.arange(len(values))[frames]
     return beside(
       [_heated(picture(view, size, [i]), values[i]) for i in chosen]
     )

@@ -31,14 +31,14 @@ class SegmentMaps:
   maps: dict[str, dict[int, np.ndarray]]
 
   def drawn(
-    self, size: int, map_size: int, frames: Sequence[int] | None = None
+    self, size: int, map_size: int, frames: drawing.Frames = drawing.ALL
   ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Draws all maps.
 
     Args:
       size: the height of a map over the input, as for `drawing.picture`.
       map_size: the height of a latent's map, in pixels.
-      frames: the frames of a video to show; None for all.
+      frames: the frames of a video to show.
 
     Yields:
       The quantity, the cross-attend (and the head), and the pixels.

@@ -61,10 +61,7 @@ class Plan:
 
   @property
   def num_chips(self) -> int:
-    hardware = self.target.hardware
-    if isinstance(hardware, targets.Tpu):
-      return max(1, self.num_devices // hardware.devices_per_chip)
-    return self.num_devices
+    return max(1, self.num_devices // self.target.hardware.devices_per_chip)
 
   def milliseconds(self, part: str | None = None) -> float | None:
     """Returns the estimated time of a step or a part; None for GPUs."""

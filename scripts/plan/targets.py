@@ -42,6 +42,7 @@ class Gpu:
   clock_ghz: float
   memory: int  # Bytes.
   shared_memory: int  # Per multiprocessor; a block may use all but 1 KiB.
+  devices_per_chip: int = 1
 
   @property
   def architecture(self) -> str:

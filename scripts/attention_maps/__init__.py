@@ -1,6 +1,7 @@
 """The paper's attention maps (Figs. 3, 7 to 31): where latents look."""
 
 from collections.abc import Callable, Iterator, Sequence
+import functools
 import io
 import logging
 import pathlib
@@ -116,7 +117,7 @@ def _open(
     stems[stem] = stems.get(stem, 0) + 1
     if stems[stem] > 1:
       stem = f'{stem}_{stems[stem]}'
-    yield stem, lambda example=example: example, False
+    yield stem, functools.partial(dict, example), False
 
 
 def _arrays(mapper: Mapper, segments: Sequence[SegmentMaps]) -> dict[str, Any]:

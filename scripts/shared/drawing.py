@@ -63,8 +63,7 @@ def maps(
     each other; otherwise, roughly a square of maps.
   """
   if view.kind == 'video':
-    rows = [beside(_tiles(_unit(row), size)) for row in values[:, frames]]
-    return under(rows)
+    return under([beside(_tiles(_unit(x), size)) for x in values[:, frames]])
   if view.kind == 'sound':
     strips = [_unit(_pooled(row)) for row in values]
     return under(

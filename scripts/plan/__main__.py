@@ -41,7 +41,6 @@ def _compile(target: targets.Target) -> None:
   """Plans and reports; runs in the process that can compile."""
   devices = targets.devices(target)
   config, mode = _CONFIG.value, _MODE.value
-  plan: compilation.Plan | None
   if _FIND.value:
     plan = compilation.find_batch_size(
       config,
@@ -50,8 +49,6 @@ def _compile(target: targets.Target) -> None:
       mode,
       lambda trial: print(report.trial(trial), flush=True),
     )
-    if plan is None:
-      raise ValueError(f'No batch fits on {target}.')
   else:
     plan = compilation.plan(config, target, devices, mode)
   print(report.as_text(plan))

@@ -185,10 +185,11 @@ def find_batch_size(
   devices: Sequence[jax.Device],
   mode: str,
   report: Callable[[Plan], None],
-) -> Plan | None:
-  """Returns the plan of the largest batch that fits, or None.
+) -> Plan:
+  """Returns the plan of the largest batch that fits.
 
   The search starts at the config's batch size; `report` gets each trial.
+  Raises ValueError if no batch fits.
   """
   config = ConfigDict(config.to_dict())
   unit = batch_unit(config, mode, len(devices))
@@ -203,4 +204,6 @@ def find_batch_size(
     return trial.fits
 
   largest(fits, config[mode].batch_size // unit)
-  return best[-1] if best else None
+  if not best:
+    raise ValueError(f'No batch fits on {target}.')
+  return best[-1]

@@ -10,8 +10,8 @@ from scripts.shared import drawing
 from scripts.shared.drawing import beside, INK, PAPER, under
 from scripts.shared.mapper import SegmentMaps
 
-TITLES = {'mean': 'mean attention'}  # Of quantities not titled by name.
-# Heights in pixels of an input, and of a latent's map, which else is SMALL.
+TITLES = {'mean': 'mean attention'}  # Others have their names.
+# Heights in pixels of an input and of a map, by kind; other maps are SMALL.
 SIZE = {'image': 224, 'points': 224, 'video': 112}
 MAP_SIZE = {'image': 112, 'points': 112, 'video': 112}
 SMALL = 80

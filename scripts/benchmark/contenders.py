@@ -1,4 +1,4 @@
-"""Prepares what is timed: a step of a model or of a part, on random input."""
+"""Prepares the steps to time: of a model or a part of it, on random input."""
 
 from collections.abc import Callable
 import dataclasses

@@ -1,7 +1,7 @@
 """Verdicts on the paper's claims, by scores in small.
 
-A comparison is decided at two standard errors of the difference, which are
-those of independent scores.
+A comparison is decided at two standard errors of the difference, as if the
+scores were independent.
 """
 
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ def verdict(claim: Claim, results: Mapping[str, Result]) -> str:
 def compare(comparison: Comparison, results: Mapping[str, Result]) -> str:
   """Returns whether a comparison holds.
 
-  Scores are equal as long as they do not differ by two standard errors; that
-  cannot show more than the errors allow, which is why they are printed.
+  Scores count as equal if they differ by at most two standard errors. Large
+  errors make that easy, so the table has them, too.
   """
   scores = _scores(comparison, results)
   if scores is None:

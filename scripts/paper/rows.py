@@ -1,8 +1,8 @@
 """The paper's figures: every row of its tables, and its claims, as data.
 
 A row names the variant that trains it at full size and the one that stands for
-it in small. Texts that repeat a figure are printed from here, or a test holds
-them to it.
+it in small. Texts that repeat a figure are generated from here or checked by a
+test.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ METRICS = {'top-1 %': 'top1', 'best top-1 %': 'top1', 'mAP': 'mAP'}
 class Row:
   """One row of a table: the paper's figures, and the variants that train it."""
 
-  name: str  # Indented where it goes on from the row above.
+  name: str  # Indented if it continues the row above.
   variant: str | None  # In the table's config; None: not trained at full size.
   small: str | None  # The variant in small, see `title`; None: there is none.
   paper: Mapping[str, float]  # Figures by quantity; empty: a row of our own.

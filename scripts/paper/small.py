@@ -59,7 +59,7 @@ def percent(result: Result | None) -> str:
 
 
 def report(results: Results, tables: Sequence[int] = ()) -> str:
-  """All of it as Markdown, the claims first.
+  """Returns the claims, tables and figures in Markdown.
 
   Args:
     results: of sweeps.

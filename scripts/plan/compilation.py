@@ -40,7 +40,7 @@ class Plan:
 
   target: targets.Target
   mode: str
-  batch_size: int  # Of all devices.
+  batch_size: int  # Over all devices.
   num_devices: int
   total_steps: int  # Of a whole run.
   compile_s: float

@@ -50,7 +50,7 @@ RULES = (
   ('input', r'threefry'),  # Random keys, mostly for augmentation.
   (LOOPS, r'/while\b'),  # What a scan carries and keeps.
   ('input', rf'/{perceiver.Perceiver.encode.__name__}/'),
-  ('head', _at(perceiver)),  # All that is left of the model pools.
+  ('head', _at(perceiver)),  # The rest of the model: pooling.
   ('optimiser', _at(optimizers, optax)),
   ('loss', _at(evaluate.make_eval_step)),
   ('optimiser', _at(train_step.make_train_step)),

@@ -18,7 +18,7 @@ class Kernel:
   name: str
   registers: int  # Per thread.
   spill_bytes: int  # Stored per thread.
-  programs: int  # That fit on a multiprocessor by their registers.
+  programs: int  # How many fit on a multiprocessor, by their registers.
 
 
 def dumping(folder: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ def write(
 ) -> epath.Path:
   """Writes the page.
 
-  Pictures are left out as far as the page would be larger than MAX_BYTES.
+  Leaves out pictures until the page has at most MAX_BYTES.
 
   Args:
     workdirs: the directories of the runs.

@@ -14,7 +14,7 @@ from scripts.shared import drawing
 from scripts.shared.mapper import Mapper, SegmentMaps
 
 SIZE = 128  # Height of an example, in pixels.
-MAP_SIZE = {'points': 110}  # Or SMALL.
+MAP_SIZE = {'points': 110}  # Other maps are SMALL.
 SMALL = 64
 LATENTS = 8  # How many latents' maps are shown.
 FRAMES = 4  # How many frames of a video are shown.
@@ -33,7 +33,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-  """An example with a high loss, and what the model made of it."""
+  """An example with a high loss, and the model's guesses."""
 
   pictures: list[Picture]
   truth: str

@@ -10,8 +10,8 @@ trains with other seeds. Every run has its own directory. A sweep that was
 killed goes on when it is started again: finished runs stay, and the others
 resume. If a run fails, the sweep names it and goes on with the others.
 
-At the end, and when it is stopped, the sweep writes what is known by then into
-the workdir: results.json, which `scripts.tables --small --results=…` reads,
+At the end, and when it is stopped, the sweep writes its results so far into the
+workdir: results.json, which `scripts.tables --small --results=…` reads,
 table.md, and a picture of each of the paper's tables and figures that has been
 trained.
 """

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import contextlib
 import io
 import os
+import re
 import statistics
 import time
 from typing import Any
@@ -153,14 +154,11 @@ def main(argv: list[str]) -> None:
   for flag in (_REPETITIONS, _IMAGES, _BATCHES):
     if flag.value < 1:
       raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
-  try:
-    workers = [int(count) for count in _WORKERS.value]
-  except ValueError:
-    workers = [0]
-  if any(count < 1 for count in workers):
+  if not all(re.fullmatch(r'[1-9]\d*', count) for count in _WORKERS.value):
     raise ValueError(
       f'--workers={_WORKERS.value} must be numbers of at least 1.'
     )
+  workers = [int(count) for count in _WORKERS.value]
   if _JSON.value:
     measurements.check(_JSON.value)
   spec = benchmarks.create(**imagenet.get_config().task).example_spec()

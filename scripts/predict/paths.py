@@ -62,24 +62,18 @@ def _find_one(
 def _walk(
   folder: str, suffixes: Sequence[str], skipped: Counter[str]
 ) -> Iterator[Found]:
-  stack = [(folder, True)]  # (path, whether it is a folder), the next one last.
-  while stack:
-    path, is_folder = stack.pop()
-    if not is_folder:
-      is_link = os.path.islink(path)
-      yield Found(path, OSError('It is a link.') if is_link else None)
-      continue
-    try:
-      with os.scandir(path) as entries:
-        inside = sorted(entries, key=lambda entry: entry.name, reverse=True)
-    except OSError as error:
-      yield Found(path, error)
-      continue
-    for entry in inside:
-      suffix = os.path.splitext(entry.name)[1].lower()
-      if entry.is_dir(follow_symlinks=False):
-        stack.append((entry.path, True))
-      elif suffix in suffixes:
-        stack.append((entry.path, False))
-      elif entry.is_file(follow_symlinks=False) and entry.name[0] != '.':
-        skipped[suffix or 'without a suffix'] += 1
+  try:
+    with os.scandir(folder) as entries:
+      inside = sorted(entries, key=lambda entry: entry.name)
+  except OSError as error:
+    yield Found(folder, error)
+    return
+  for entry in inside:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if entry.is_dir(follow_symlinks=False):
+      yield from _walk(entry.path, suffixes, skipped)
+    elif suffix in suffixes:
+      problem = OSError('It is a link.') if entry.is_symlink() else None
+      yield Found(entry.path, problem)
+    elif entry.is_file(follow_symlinks=False) and entry.name[0] != '.':
+      skipped[suffix or 'without a suffix'] += 1

@@ -66,10 +66,8 @@ def export(
 def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
   """Converts a folder of transformers to one of ours.
 
-  Args:
-    source: the folder, as for `perceiver.from_pretrained`.
-    folder: as for `export`.
-    dtype: as for `export`.
+  `source` is a folder as for `perceiver.from_pretrained`; `folder` and `dtype`
+  are as for `export`.
 
   Raises:
     FileExistsError: if the folder is not empty.

@@ -101,14 +101,8 @@ def plan(
 ) -> Plan:
   """Compiles a step of the config for all of the target's devices.
 
-  Args:
-    config: as from a config file.
-    target: what to compile for.
-    devices: the target's `targets.devices`.
-    mode: 'train' or 'eval': the step, and the section with its batch_size.
-
-  Raises:
-    ValueError: if something is wrong with the config.
+  `devices` are the target's `targets.devices`; `mode` is one of `step.MODES`.
+  Raises ValueError if something is wrong with the config.
   """
   whole_run = config
   config = ConfigDict(config.to_dict())

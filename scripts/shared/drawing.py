@@ -181,12 +181,9 @@ def _tiles(values, size: int, aspect: float | None = None) -> list[np.ndarray]:
 def _enlarge(
   pixels: np.ndarray, size: int, aspect: float | None = None
 ) -> np.ndarray:
-  """Scales a picture to about the wanted height; pixels stay rectangles.
+  """Scales [h, w, ...] to about the height `size`; pixels stay rectangles.
 
-  Args:
-    pixels: [h, w, ...].
-    size: the height, in pixels.
-    aspect: width divided by height, about; None keeps it.
+  `aspect` is about width divided by height; None keeps it.
   """
   height, width = pixels.shape[:2]
   image = Image.fromarray(np.ascontiguousarray(pixels))

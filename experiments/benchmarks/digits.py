@@ -31,7 +31,7 @@ def read_file(path: str) -> Any:
   return {'index': np.int32(0), 'image': image, 'label': np.int32(0)}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Digits(ImageTask):
   """Digits in grey, moved, turned and scaled in training."""
 
@@ -45,6 +45,7 @@ class Digits(ImageTask):
   mean = (8.0,)
   stddev = (8.0,)
   white = 16.0
+  dtype = jnp.float32
   file_reader = image_reader(read_file)
 
   def num_examples(self, split: str) -> int:
@@ -91,10 +92,7 @@ class Digits(ImageTask):
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     return {
       'index': jax.ShapeDtypeStruct((), jnp.int32),
-      'image': jax.ShapeDtypeStruct(
-        (self.image_size, self.image_size, 1), jnp.float32
-      ),
-      'label': jax.ShapeDtypeStruct((), jnp.int32),
+      **super().example_spec(),
     }
 
   def _random_affine(

@@ -8,8 +8,6 @@ import pathlib
 import struct
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import listing, splits
@@ -67,7 +65,7 @@ def read_file(path: str) -> Any:
   return {'image': image, 'label': 0}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class FashionMnist(ImageTask):
   """Clothes in grey, flipped and shifted in training."""
 
@@ -145,14 +143,6 @@ class FashionMnist(ImageTask):
     return {
       'image': image.reshape(self.image_size, self.image_size, 1),  # 0 to 255
       'label': np.asarray(record['label'], np.int32),
-    }
-
-  def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-    return {
-      'image': jax.ShapeDtypeStruct(
-        (self.image_size, self.image_size, 1), jnp.uint8
-      ),
-      'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
 
 

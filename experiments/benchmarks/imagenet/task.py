@@ -34,11 +34,10 @@ def read_file(path: str) -> Any:
   return Record(name=name, jpeg=files.read(path), label=0, is_own=True)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class ImageNet(ImageTask):
   """RGB images, with Inception crops and RandAugment in training."""
 
-  image_size: Count
   num_classes: Count
   # Images; it is an error to find other numbers of them.
   num_train: Training[Count]
@@ -87,14 +86,6 @@ class ImageNet(ImageTask):
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
     image = decoding.center_crop(_decode(record), self.image_size)
     return _example(image, record)
-
-  def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-    shape = (self.image_size, self.image_size, 3)
-    return {
-      # Bytes until the device: moving floats would take four times as long.
-      'image': jax.ShapeDtypeStruct(shape, jnp.uint8),
-      'label': jax.ShapeDtypeStruct((), jnp.int32),
-    }
 
   def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
     """Adds 'targets' [B, classes]: smoothed, and mixed as the images are."""

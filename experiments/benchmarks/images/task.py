@@ -5,6 +5,8 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.images import pictures
@@ -22,10 +24,11 @@ from perceiver.ranges import Count
 PERMUTATION_SEED = 0  # One permutation, the same for all images and runs.
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class ImageTask(Task):
-  """Images [H, W, channels], one input element for each pixel."""
+  """Square images [H, W, channels], one input element for each pixel."""
 
+  image_size: Count  # Pixels along a side.
   positions: str  # Features: 'fourier', or 'learned' (Table 2).
   num_bands: Count  # Of Fourier features.
   max_resolution: Count  # Of Fourier features.
@@ -34,19 +37,27 @@ class ImageTask(Task):
   mean: ClassVar[tuple[float, ...]] = (127.5,)
   stddev: ClassVar[tuple[float, ...]] = (127.5,)
   white: ClassVar[float] = 255.0
+  # Bytes until the device: moving floats would take four times as long.
+  dtype: ClassVar[Any] = jnp.uint8
 
   def __post_init__(self) -> None:
     with naming_the_section():
       _ = self.modalities  # They check their settings.
 
+  def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    shape = (self.image_size, self.image_size, len(self.mean))
+    return {
+      'image': jax.ShapeDtypeStruct(shape, self.dtype),
+      'label': jax.ShapeDtypeStruct((), jnp.int32),
+    }
+
   @property
   def _image(self) -> Image:
-    height, width, channels = self.example_spec()['image'].shape
     return Image(
       num_bands=self.num_bands,
-      height=height,
-      width=width,
-      channels=channels,
+      height=self.image_size,
+      width=self.image_size,
+      channels=len(self.mean),
       mean=self.mean,
       stddev=self.stddev,
       positions=self.positions,

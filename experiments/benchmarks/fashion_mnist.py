@@ -96,12 +96,8 @@ class FashionMnist(ImageTask):
   def num_examples(self, split: str) -> int:
     if split == 'test':
       return NUM_EXAMPLES['test']
-    return len(self._indices(split))
-
-  def _indices(self, split: str) -> np.ndarray:
-    """Indices of 'train' or 'validation' in the published training split."""
-    size = NUM_EXAMPLES['train']
-    return splits.indices(split, size, self.validation_fraction)
+    published = range(NUM_EXAMPLES['train'])
+    return len(splits.subset(published, split, self.validation_fraction))
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     published = 'test' if split == 'test' else 'train'
@@ -120,7 +116,7 @@ class FashionMnist(ImageTask):
     records = _Records(images, labels)
     if published == 'test' or not self.validation_fraction:
       return records  # In the files' order.
-    return splits.Subset(records, self._indices(split))
+    return splits.subset(records, split, self.validation_fraction)
 
   def train_example(
     self, record: Any, rng: np.random.Generator

@@ -23,14 +23,17 @@ class Subset(Sequence[Any]):
     return self.records[int(self.indices[index])]
 
 
-def indices(split: str, size: int, validation_fraction: float) -> np.ndarray:
-  """Returns which records of the published training split are in a split.
+def subset(
+  records: Sequence[Any], split: str, validation_fraction: float
+) -> Subset:
+  """Returns 'train' or 'validation', parts of the published training split.
 
   Args:
+    records: all of the published training split.
     split: 'train' or 'validation'.
-    size: number of records in the published training split.
-    validation_fraction: the fraction of them to hold out.
+    validation_fraction: the fraction of the records to hold out.
   """
-  order = np.random.default_rng(SEED).permutation(size)
-  held_out = round(validation_fraction * size)
-  return {'validation': order[:held_out], 'train': order[held_out:]}[split]
+  order = np.random.default_rng(SEED).permutation(len(records))
+  held_out = round(validation_fraction * len(records))
+  parts = {'validation': order[:held_out], 'train': order[held_out:]}
+  return Subset(records, parts[split])

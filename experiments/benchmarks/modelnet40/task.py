@@ -78,17 +78,14 @@ class ModelNet40(Task):
     sizes = modelnet40.get(self.dataset).sizes
     if split == 'test':
       return sizes['test']
-    return len(self._indices(split, sizes['train']))
+    published = range(sizes['train'])
+    return len(splits.subset(published, split, self.validation_fraction))
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     if split == 'test':
       return modelnet40.open_source(self.dataset, 'test', data_dir)
-    records = modelnet40.open_source(self.dataset, 'train', data_dir)
-    return splits.Subset(records, self._indices(split, len(records)))
-
-  def _indices(self, split: str, size: int) -> np.ndarray:
-    """Indices of 'train' or 'validation' in the published training split."""
-    return splits.indices(split, size, self.validation_fraction)
+    published = modelnet40.open_source(self.dataset, 'train', data_dir)
+    return splits.subset(published, split, self.validation_fraction)
 
   def train_example(
     self, record: Any, rng: np.random.Generator

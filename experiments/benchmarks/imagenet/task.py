@@ -76,7 +76,8 @@ class ImageNet(ImageTask):
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
     image = _decode(record)
-    image = decoding.inception_crop(image, self.image_size, rng)
+    box = decoding.inception_box(*image.size, rng)
+    image = decoding.crop(image, self.image_size, box)
     image = decoding.random_flip(image, rng)
     image = randaugment.rand_augment(
       image, rng, self.rand_augment_layers, self.rand_augment_magnitude
@@ -84,8 +85,9 @@ class ImageNet(ImageTask):
     return _example(image, record)
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    image = decoding.center_crop(_decode(record), self.image_size)
-    return _example(image, record)
+    image = _decode(record)
+    box = decoding.central_box(*image.size)
+    return _example(decoding.crop(image, self.image_size, box), record)
 
   def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
     """Adds 'targets' [B, classes]: smoothed, and mixed as the images are."""

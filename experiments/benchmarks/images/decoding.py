@@ -182,31 +182,21 @@ def inception_box(width: int, height: int, rng: np.random.Generator) -> Box:
   return left, top, left + w, top + h
 
 
-def inception_crop(
-  image: Image.Image, size: int, rng: np.random.Generator
-) -> Image.Image:
-  """Resizes an `inception_box` to size x size pixels, bicubic."""
-  return crop(image, size, inception_box(*image.size, rng))
-
-
 def crop(image: Image.Image, size: int, box: Box) -> Image.Image:
   """Resizes a part of an image to size x size pixels, bicubic."""
   return image.resize((size, size), Image.Resampling.BICUBIC, box)
 
 
-def central_box(width: int, height: int) -> Box:
+def central_box(
+  width: int, height: int, fraction: float = CENTRAL_FRACTION
+) -> Box:
   """The central square of an image, in its pixels.
 
-  Its side is CENTRAL_FRACTION of the image's short side, unrounded.
+  Its side is a fraction of the image's short side, unrounded.
   """
-  side = CENTRAL_FRACTION * min(width, height)
+  side = fraction * min(width, height)
   left, top = (width - side) / 2, (height - side) / 2
   return left, top, left + side, top + side
-
-
-def center_crop(image: Image.Image, size: int) -> Image.Image:
-  """Resizes the `central_box` to size x size pixels, bicubic."""
-  return crop(image, size, central_box(*image.size))
 
 
 def random_flip(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -29,7 +29,6 @@ FORMATS = tuple(SUFFIXES)
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 # Bits that cameras and scanners use for a number.
 BITS = (8, 10, 12, 14, 16, 24, 32)
-MAX_BITS = max(BITS)
 
 
 def decode(data: bytes) -> Image.Image:
@@ -82,10 +81,7 @@ def grey_square(data: bytes, size: int) -> np.ndarray:
     if image.mode == 'RGBA':
       image = _on(image, BLACK if _brightness(image) > 0.5 else WHITE)
     image = image.convert('L')
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
+    box = decoding.central_box(*image.size, fraction=1)
     return np.asarray(image.resize((size, size), Image.Resampling.BOX, box))
 
 
@@ -122,10 +118,10 @@ def _from_numbers(image: Image.Image) -> Image.Image:
   """Converts integers or floats of any range to grey."""
   numbers = np.asarray(image)
   least, most = numbers.min(), numbers.max()
-  if not 0 <= least <= most < 2**MAX_BITS:  # False for NaN too.
+  if not 0 <= least <= most < 2 ** BITS[-1]:  # False for NaN too.
     raise DamagedImageError(
       f'The image has numbers from {least} to {most}, which cannot be'
-      f' brightness: it must be from 0 to 2**{MAX_BITS}.'
+      f' brightness: it must be from 0 to 2**{BITS[-1]}.'
     )
   key = image.info.get('transparency')
   is_opaque = numbers != key if isinstance(key, int) else None

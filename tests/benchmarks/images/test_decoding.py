@@ -264,20 +264,20 @@ def assert_shows(result, size, box, width, height):
 
 
 @pytest.mark.parametrize('seed', range(20))
-def test_inception_crop_shows_its_box(seed):
+def test_crop_shows_an_inception_box(seed):
   box = decoding.inception_box(240, 180, np.random.default_rng(seed))
-  rng = np.random.default_rng(seed)
-  result = decoding.inception_crop(ramps(240, 180), 32, rng)
+  result = decoding.crop(ramps(240, 180), 32, box)
   assert_shows(result, 32, box, 240, 180)
 
 
 @pytest.mark.parametrize('size', [(256, 192), (192, 256), (250, 101)])
-def test_center_crop_shows_the_central_square(size):
+def test_crop_shows_the_central_square(size):
   width, height = size
   side = min(size) * 224 / 256
   box = ((width - side) / 2, (height - side) / 2)
   box += ((width + side) / 2, (height + side) / 2)
-  result = decoding.center_crop(ramps(width, height), 28)
+  central = decoding.central_box(width, height)
+  result = decoding.crop(ramps(width, height), 28, central)
   assert_shows(result, 28, box, width, height)
 
 
@@ -285,10 +285,11 @@ def test_center_crop_shows_the_central_square(size):
 def test_narrow_images_can_be_cropped(size):
   rng = np.random.default_rng(0)
   image = Image.new('RGB', size, (10, 20, 30))
-  for result in (
-    decoding.center_crop(image, 8),
-    decoding.inception_crop(image, 8, rng),
+  for box in (
+    decoding.central_box(*size),
+    decoding.inception_box(*size, rng),
   ):
+    result = decoding.crop(image, 8, box)
     assert result.getcolors() == [(64, (10, 20, 30))]
 
 

@@ -1,8 +1,11 @@
-"""Descriptions of existing files, for error messages."""
+"""Descriptions of existing and missing files, for error messages."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 import os
+
+from experiments import storage
+from experiments.errors import DataNotFoundError
 
 _SHOWN = 5  # Names, or kinds of files, in a message.
 
@@ -28,6 +31,15 @@ def at(path: str) -> str:
   if not names:
     return f'{path} is empty.'
   return f'{path} has {shown(names)}.'
+
+
+def check_whole(folder: str, files: Sequence[str]) -> None:
+  """Raises DataNotFoundError if a folder lacks some of its files."""
+  there = {path.name for path in storage.path(folder).iterdir()}
+  if lost := [x for x in files if os.path.basename(x) not in there]:
+    raise DataNotFoundError(
+      f'{folder} lacks {len(lost)} of its files, the first one {lost[0]}.'
+    )
 
 
 def summary(names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from experiments import storage
+from experiments.benchmarks import listing
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
 FPS = 25  # Frames a second.
@@ -183,11 +184,7 @@ def open_source(
   source = Source(
     [os.path.join(path, name) for name in files], list(files.values())
   )
-  there = {file.name for file in storage.path(path).iterdir()}
-  if lost := [name for name in files if name not in there]:
-    raise DataNotFoundError(
-      f'{path} lacks {len(lost)} of its files, the first one {lost[0]}.'
-    )
+  listing.check_whole(path, list(files))
   if len(info['classes']) != num_classes:
     raise ValueError(
       f'{path} has {len(info["classes"])} classes;'

@@ -178,12 +178,7 @@ def _open_tfds(
       f'{folder} has no split {split!r}; it has: {", ".join(splits)}.'
       f' Prepare it from both tars ({PREPARE}).'
     )
-  there = {path.name for path in storage.path(folder).iterdir()}
-  lost = [p for p in splits[split].filepaths if p.name not in there]
-  if lost:
-    raise DataNotFoundError(
-      f'{folder} lacks {len(lost)} of its files, the first one {lost[0]}.'
-    )
+  listing.check_whole(folder, list(map(str, splits[split].filepaths)))
   check_classes(folder, features['label'].names, num_classes)
   check_examples(folder, split, splits[split].num_examples, num_examples)
   decoders = {'image': tfds.decode.SkipDecoding()}

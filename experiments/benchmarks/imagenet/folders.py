@@ -14,6 +14,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from experiments import storage
 from experiments.benchmarks.imagenet import labels
 from experiments.benchmarks.imagenet.checks import (
   check_classes,
@@ -85,17 +86,16 @@ def open_folders(
     DataNotFoundError: if nothing gives the classes or the labels.
     ValueError: if there are more or fewer images or classes, or bad labels.
   """
-  root = _root(data_dir, split)
-  if root is None:
+  places = _places(data_dir, split)
+  if places is None:
     return None
-  folder = _split_folder(root, split)
-  assert folder is not None
+  root, folder = places
   classes = _class_wnids(root, num_classes)
   if split == 'train' or _subfolders(folder):
     source = _open_by_class(folder, classes)
   else:
-    places = dict.fromkeys((data_dir, root, folder))
-    source = _open_flat(folder, places, classes, num_examples)
+    tops = dict.fromkeys((data_dir, root, folder))
+    source = _open_flat(folder, tops, classes, num_examples)
   found = {classes[i] for i in np.unique(source.labels)}
   hint = ''
   if len(source) < num_examples:
@@ -121,16 +121,22 @@ def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
     ValueError: if there are more or fewer classes.
   """
   for split in FOLDERS:
-    root = _root(data_dir, split)
-    if root is not None:
-      return _class_wnids(root, num_classes)
+    if places := _places(data_dir, split):
+      return _class_wnids(places[0], num_classes)
   return None
 
 
-def _root(data_dir: str, split: str) -> str | None:
-  """The folder above the split's: `data_dir`, or one in Kaggle's archive."""
-  roots = (data_dir, os.path.join(data_dir, KAGGLE))
-  return next((r for r in roots if _split_folder(r, split)), None)
+def _places(data_dir: str, split: str) -> tuple[str, str] | None:
+  """Returns the folder above the split's, and the split's, if there are any.
+
+  The first is `data_dir` or, in Kaggle's archive, a folder in it. There are
+  none on gs://, where each image would be a request.
+  """
+  if storage.is_local(storage.path(data_dir)):
+    for root in (data_dir, os.path.join(data_dir, KAGGLE)):
+      if folder := _split_folder(root, split):
+        return root, folder
+  return None
 
 
 def _split_folder(root: str, split: str) -> str | None:
@@ -146,10 +152,10 @@ def _subfolders(folder: str) -> list[str]:
 
 
 def _images(folder: str) -> np.ndarray:
-  """[n] bytes: the sorted names of the images in a folder."""
+  """[n] bytes: the sorted names of the images in a folder, if it exists."""
   names = (
     name
-    for name in os.listdir(folder)
+    for name in (os.listdir(folder) if os.path.isdir(folder) else ())
     if name.lower().endswith(SUFFIXES)
     and not name.startswith('.')  # Some systems put such files beside others.
   )
@@ -181,14 +187,11 @@ def _open_by_class(folder: str, classes: list[str]) -> FolderSource:
       f'{folder} has folders that are not classes: {shown(extra)}.'
     )
   paths = [os.path.join(folder, wnid) for wnid in classes]
-  names = [_images(p) if os.path.isdir(p) else _NO_NAMES for p in paths]
+  names = [_images(path) for path in paths]
   indices = np.repeat(
     np.arange(len(classes), dtype=np.int32), [len(n) for n in names]
   )
   return FolderSource(folder, tuple(classes), np.concatenate(names), indices)
-
-
-_NO_NAMES = np.array([], dtype=bytes)
 
 
 def _open_flat(

@@ -71,12 +71,10 @@ def open_source(
     OSError: if it is in a store that cannot be used.
   """
   if data_dir:
-    is_local = storage.is_local(storage.path(data_dir))
     numbers = {'num_examples': num_examples, 'num_classes': num_classes}
-    prepared = prepared_folder(data_dir)
-    if prepared is not None:
+    if prepared := prepared_folder(data_dir):
       return _open_tfds(prepared, split, **numbers)
-    source = open_folders(data_dir, split, **numbers) if is_local else None
+    source = open_folders(data_dir, split, **numbers)
     if source is not None:
       return source
   raise _not_found(data_dir, split, FOLDERS[split])
@@ -97,14 +95,11 @@ def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
     ValueError: if there are more or fewer classes.
   """
   if data_dir:
-    prepared = prepared_folder(data_dir)
-    if prepared is not None:
+    if prepared := prepared_folder(data_dir):
       found = _tfds_builder(prepared).info.features['label'].names
       check_classes(prepared, found, num_classes)
       return found
-    is_local = storage.is_local(storage.path(data_dir))
-    wnids = find_classes(data_dir, num_classes) if is_local else None
-    if wnids is not None:
+    if wnids := find_classes(data_dir, num_classes):
       return wnids
   raise _not_found(data_dir, 'any split', sum(FOLDERS.values(), ()))
 

@@ -99,7 +99,7 @@ def indices(
     for label in in_order:
       first.setdefault(label.text, label)
     for label in first.values():
-      _check_is_clear(path, label, numbers[0], by_name, by_number, classes)
+      _check_is_clear(path, label, numbers[0], classes, by_number)
     _check_known(path, labels, by_name, by_number)
   return [readings[x.text] for x in labels.values()]
 
@@ -108,33 +108,25 @@ def _check_is_clear(
   path: str,
   label: Label,
   number: Label,
-  by_name: Mapping[str, int],
-  by_number: Mapping[str, int],
   classes: Sequence[str],
+  by_number: Mapping[str, int],
 ) -> None:
   """Raises ValueError if a label could be a name or another class's number.
 
-  Args:
-    path: of the file.
-    label: to check.
-    number: a label of the file that can only be a number.
-    by_name: indices by the classes' names.
-    by_number: the same by their numbers.
-    classes: their names.
+  `number` is a label of the file that can only be a number.
   """
   index = by_number.get(label.text)
   if index is None:
     return
-  others = [i for x, i in by_name.items() if _is_called(x, label.text)]
-  others = [i for i in others if i != index]
-  if others:
-    raise ValueError(
-      f'{path}, line {label.line}: {label.text!r} could be the class'
-      f' {classes[others[0]]!r} by its name, or the class {classes[index]!r} by'
-      ' its number, which counts the sorted names from 0; line'
-      f' {number.line} has {number.text!r}, which is not a name. Write the name'
-      ' of the class, as its folder has it, in every line.'
-    )
+  for i, name in enumerate(classes):
+    if i != index and _is_called(name, label.text):
+      raise ValueError(
+        f'{path}, line {label.line}: {label.text!r} could be the class'
+        f' {name!r} by its name, or the class {classes[index]!r} by its number,'
+        f' which counts the sorted names from 0; line {number.line} has'
+        f' {number.text!r}, which is not a name. Write the name of the class,'
+        ' as its folder has it, in every line.'
+      )
 
 
 def _is_called(name: str, label: str) -> bool:
@@ -193,9 +185,8 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
   with open(path, 'rb') as file:
     start = file.read(2)
   # PowerShell writes UTF-16. Other names are decoded as `os.fsdecode` does.
-  is_utf16 = start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
   encoding, errors = 'utf-8-sig', 'surrogateescape'
-  if is_utf16:
+  if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
     encoding, errors = 'utf-16', 'strict'
   with open(path, encoding=encoding, errors=errors, newline='') as file:
     rows: Iterator[list[str]] = ([line] for line in file)

@@ -53,9 +53,12 @@ def _extrude(base: list[tuple[float, float]]) -> Solid:
   return np.array(front + back), walls + caps
 
 
-def _polygon(sides: int) -> list[tuple[float, float]]:
-  angles = 2 * math.pi * (np.arange(sides) + 0.5) / sides
-  return [(math.cos(a), math.sin(a)) for a in angles]
+def _polygon(
+  sides: int, turn: float = 0.5, radius: float = 1.0, centre: float = 0.0
+) -> list[tuple[float, float]]:
+  """Returns corners on a circle; its centre is (centre, 0)."""
+  angles = 2 * math.pi * (np.arange(sides) + turn) / sides
+  return [(centre + radius * math.cos(a), radius * math.sin(a)) for a in angles]
 
 
 def _pyramid(sides: int) -> Solid:
@@ -68,13 +71,6 @@ def _octahedron() -> Solid:
   ring = [(1, 0, 0), (0, 1, 0), (-1, 0, 0), (0, -1, 0)]
   vertices = np.array([*ring, (0, 0, 1), (0, 0, -1)], float)
   return vertices, [[i, (i + 1) % 4, apex] for apex in (4, 5) for i in range(4)]
-
-
-def _circle(
-  radius: float, centre: float, corners: int
-) -> list[tuple[float, float]]:
-  angles = 2 * math.pi * np.arange(corners) / corners
-  return [(centre + radius * math.cos(a), radius * math.sin(a)) for a in angles]
 
 
 def _sphere() -> Solid:
@@ -108,18 +104,18 @@ KINDS: dict[str, Callable[[np.random.Generator], Solid]] = {
   'sphere': lambda rng: _sphere(),
   'stairs': lambda rng: _stairs(int(rng.integers(3, 6))),
   'tetrahedron': lambda rng: _pyramid(3),
-  'torus': lambda rng: _revolve(_circle(rng.uniform(0.2, 0.4), 0.7, 16), 32),
+  'torus': lambda rng: _revolve(
+    _polygon(16, turn=0, radius=rng.uniform(0.2, 0.4), centre=0.7), 32
+  ),
   'tube': lambda rng: _tube(rng.uniform(0.15, 0.4)),
 }
 CATEGORIES = tuple(KINDS)
 
 
 def _l_shape(width: float, height: float) -> Solid:
-  inner = (-1 + width, -1 + height)
+  x, z = -1 + width, -1 + height
   # First the inner corner, which sees all the others.
-  return _extrude(
-    [inner, (inner[0], 1), (-1, 1), (-1, -1), (1, -1), (1, inner[1])]
-  )
+  return _extrude([(x, z), (x, 1), (-1, 1), (-1, -1), (1, -1), (1, z)])
 
 
 def mesh(kind: str, rng: np.random.Generator) -> bytes:
@@ -149,8 +145,7 @@ def generate(path: str, seed: int = 0) -> None:
       for split, size in SIZES.items():
         for i in range(size // len(KINDS)):
           name = f'solids/{kind}/{split}/{kind}_{i + 1:04}.off'
-          # With a fixed date, so that the archive's bytes are the same too.
-          archive.writestr(
-            zipfile.ZipInfo(name), mesh(kind, rng), zipfile.ZIP_DEFLATED
-          )
+          # ZipInfo has a fixed date: the archive's bytes are the same too.
+          entry = zipfile.ZipInfo(name)
+          archive.writestr(entry, mesh(kind, rng), zipfile.ZIP_DEFLATED)
   os.replace(temporary, path)

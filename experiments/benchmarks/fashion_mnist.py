@@ -30,17 +30,9 @@ FILES = {
 
 
 def read_idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
-  """Reads bytes in IDX format, gzipped.
+  """Reads uint8 of that shape from a gzipped file in IDX format.
 
-  Args:
-    path: of the file.
-    shape: that the file must have.
-
-  Returns:
-    uint8 of that shape.
-
-  Raises:
-    ValueError: if the file is damaged or holds another shape.
+  Raises ValueError if the file is damaged or holds another shape.
   """
   try:
     with gzip.open(path) as f:

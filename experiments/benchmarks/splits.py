@@ -26,12 +26,9 @@ class Subset(Sequence[Any]):
 def subset(
   records: Sequence[Any], split: str, validation_fraction: float
 ) -> Subset:
-  """Returns 'train' or 'validation', parts of the published training split.
+  """Returns 'train' or 'validation', given the published training split.
 
-  Args:
-    records: all of the published training split.
-    split: 'train' or 'validation'.
-    validation_fraction: the fraction of the records to hold out.
+  'validation' has a fraction of the records, 'train' all others.
   """
   order = np.random.default_rng(SEED).permutation(len(records))
   held_out = round(validation_fraction * len(records))

@@ -37,13 +37,8 @@ def summarize(
 ) -> Summary:
   """Returns the mean average precision, and a table of that of each class.
 
-  Args:
-    scores: [examples, classes].
-    labels: [examples, classes] bool.
-    class_names: what people call the classes.
-
-  Raises:
-    ValueError: if there is no label.
+  Scores and labels are as for `average_precision`. Raises ValueError if there
+  is no label.
   """
   precisions = average_precision(scores, labels)
   left_out = int(np.sum(np.isnan(precisions)))

@@ -38,17 +38,10 @@ class Plan:
 
 
 def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
-  """Finds the segments' clips.
+  """Finds the segments' clips in a directory and its subfolders.
 
-  Args:
-    clips: directory with the files, also in subfolders.
-    segments: as in the CSVs.
-
-  Returns:
-    The plan, the same for the same files and segments.
-
-  Raises:
-    OSError: if a folder cannot be read.
+  The plan is the same for the same files and segments. Raises OSError if a
+  folder cannot be read.
   """
   by_id = collections.defaultdict(list)
   for segment in segments:

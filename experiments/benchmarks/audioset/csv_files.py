@@ -39,12 +39,6 @@ class Segment:
 def read_classes(folder: str) -> Classes:
   """Reads class_labels_indices.csv: index, mid, display_name.
 
-  Args:
-    folder: has the file.
-
-  Returns:
-    The classes.
-
   Raises:
     FileNotFoundError: if there is no such file.
     ValueError: if a line is malformed, or an index is missing.
@@ -83,14 +77,7 @@ def read_classes(folder: str) -> Classes:
 
 
 def read_segments(folder: str, classes: Classes) -> list[Segment]:
-  """Reads those files of segments that exist.
-
-  Args:
-    folder: has one or more of them.
-    classes: to find the labels in.
-
-  Returns:
-    The segments, in the order of the files.
+  """Reads the files of segments that exist, in the order of SEGMENTS.
 
   Raises:
     FileNotFoundError: if none of the files exists.

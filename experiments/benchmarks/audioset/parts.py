@@ -150,17 +150,9 @@ def _joined(parts: Iterable[str]) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def writing(path: str, folder: str) -> Iterator[str]:
-  """Lets a file appear only when it is whole.
+  """Yields a temporary name in `folder`; renames the whole file to `path`.
 
-  Args:
-    path: of the file.
-    folder: has it until then.
-
-  Returns:
-    The name to write to.
-
-  Raises:
-    OSError: if the file cannot be written; says what to do.
+  Raises OSError if it cannot be written; the message says what to do.
   """
   name = f'{os.path.basename(path)}.{secrets.token_hex(8)}.tmp'
   temporary = os.path.join(folder, name)

@@ -25,15 +25,10 @@ def clip_frames(record: Record) -> int:
 
 
 def even_starts(length: int, window: int, count: int) -> np.ndarray:
-  """Spaces windows evenly over a clip, from its first to its last frame.
+  """Returns the [count] frames at which windows of a clip start.
 
-  Args:
-    length: of the clip, in frames.
-    window: length of a window, in frames.
-    count: number of windows.
-
-  Returns:
-    [count] frames that the windows start at.
+  They are evenly spaced, from the clip's first frame to its last. `length` and
+  `window` are the clip's and a window's, in frames.
   """
   last = max(length - window, 0)
   return np.round(np.linspace(0, last, count)).astype(int)

@@ -20,12 +20,7 @@ def check_classes(
 ) -> None:
   """Raises ValueError unless there are `num_classes` classes.
 
-  Args:
-    place: where the classes were found.
-    found: their wnids.
-    num_classes: how many there must be.
-    others: wnids to compare them with, unless ImageNet's are expected.
-    hint: ends the message.
+  The message compares them with ImageNet's, or else with `others`.
   """
   if len(found) != num_classes:
     expected = known_wnids() if num_classes == NUM_CLASSES else others
@@ -55,10 +50,7 @@ def check_examples(
 def not_counted(folder: str, classes: Sequence[str] | None) -> str:
   """Says which of a split's files are not taken as images, if there are any.
 
-  Args:
-    folder: of the split.
-    classes: the folders in it that should have the images; None: they should
-      be right in it.
+  `classes` are the folders that should have the images; None: `folder` itself.
   """
   # Folders between the split's and an image.
   depth = 0 if classes is None else 1

@@ -107,18 +107,11 @@ def open_folders(
 
 
 def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
-  """Returns the sorted wnids, which the labels index.
-
-  Args:
-    data_dir: has the folders.
-    num_classes: how many classes there must be.
-
-  Returns:
-    The wnids; None if there is no folder for any split.
+  """Returns the sorted wnids, which the labels index; None without folders.
 
   Raises:
     DataNotFoundError: if no folder gives the classes.
-    ValueError: if there are more or fewer classes.
+    ValueError: if there are more or fewer than `num_classes`.
   """
   for split in FOLDERS:
     if places := _places(data_dir, split):

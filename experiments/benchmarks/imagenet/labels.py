@@ -32,14 +32,9 @@ class Label(NamedTuple):
 
 
 def read(path: str, classes: Collection[str]) -> dict[str, Label]:
-  """Reads a file of labels: text, or CSV like Kaggle's.
+  """Reads labels by image name, without folder and suffix.
 
-  Args:
-    path: of the file.
-    classes: their names, which may have spaces in them.
-
-  Returns:
-    Labels by image name, without folder and suffix.
+  The file is text, or CSV like Kaggle's. Names of classes may have spaces.
 
   Raises:
     ValueError: if a line has no label, or two lines give an image different
@@ -71,11 +66,8 @@ def indices(
 
   Args:
     path: of the file, for messages.
-    labels: by image name, without folder and suffix.
+    labels: as from `read`; the result has their order.
     classes: their names, sorted.
-
-  Returns:
-    Indices of the classes, in the order of `labels`.
 
   Raises:
     ValueError: for labels that are no class, or could mean either of two.

@@ -91,16 +91,10 @@ NAMES = tuple(OPERATIONS)
 def apply(
   name: str, image: Image.Image, magnitude: float, sign: int = 1
 ) -> Image.Image:
-  """Applies one operation.
+  """Applies one of OPERATIONS to an RGB image, and keeps its size.
 
-  Args:
-    name: a key of OPERATIONS.
-    image: in RGB.
-    magnitude: 0 to MAX_MAGNITUDE.
-    sign: -1 or 1, the direction of a geometric operation.
-
-  Returns:
-    An image of the same size; the same object where nothing changes.
+  The magnitude is from 0 to MAX_MAGNITUDE; the sign, -1 or 1, is the direction
+  of a geometric operation. Returns the same object where nothing changes.
   """
   return OPERATIONS[name](image, magnitude / MAX_MAGNITUDE, sign)
 
@@ -111,16 +105,9 @@ def rand_augment(
   num_layers: int,
   magnitude: float,
 ) -> Image.Image:
-  """Applies operations that are drawn uniformly, one after the other.
+  """Applies `num_layers` operations to an RGB image, one after the other.
 
-  Args:
-    image: in RGB.
-    rng: source of randomness: an operation and a sign for each layer.
-    num_layers: how many operations; the same one may come again.
-    magnitude: of all of them, 0 to MAX_MAGNITUDE.
-
-  Returns:
-    An image of the same size.
+  Each is drawn uniformly, and so is its sign; the same one may come again.
   """
   for _ in range(num_layers):
     name = NAMES[rng.integers(len(NAMES))]

@@ -83,16 +83,9 @@ def open_source(
 def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
   """Returns the wnids that the labels of `open_source`'s records index.
 
-  Args:
-    data_dir: where to look.
-    num_classes: how many there must be.
-
-  Returns:
-    The wnids in the order of the labels.
-
   Raises:
     DataNotFoundError: if there is nothing to read.
-    ValueError: if there are more or fewer classes.
+    ValueError: if there are more or fewer than `num_classes`.
   """
   if data_dir:
     if prepared := prepared_folder(data_dir):

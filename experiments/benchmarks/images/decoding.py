@@ -85,9 +85,7 @@ def decode(data: bytes) -> Image.Image:
 def naming_damage(data: bytes, formats: Sequence[str]) -> Iterator[None]:
   """Raises DamagedImageError for whatever Pillow raises on bad data.
 
-  Args:
-    data: the file's content.
-    formats: Pillow's names of the formats that are tried.
+  The message names `formats`, those of Pillow that were tried.
   """
   try:
     yield

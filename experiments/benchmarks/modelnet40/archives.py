@@ -19,13 +19,7 @@ class ArchiveError(ValueError):
 
 
 def open_archive(path: str) -> zipfile.ZipFile:
-  """Opens a zip archive and looks at the names in it.
-
-  Args:
-    path: of the archive.
-
-  Returns:
-    The archive, to be closed by the caller.
+  """Opens a zip archive, for the caller to close, and checks the names in it.
 
   Raises:
     FileNotFoundError: if there is no such file, or it is a folder.
@@ -75,17 +69,9 @@ def _problem(entry: zipfile.ZipInfo) -> str | None:
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-  """Unpacks an entry in memory.
+  """Unpacks an entry in memory, and checks its checksum.
 
-  Args:
-    archive: as from `open_archive`.
-    entry: one of its entries.
-
-  Returns:
-    The entry's bytes, whose checksum is right.
-
-  Raises:
-    ArchiveError: if it is damaged, too large or suspiciously well packed.
+  Raises ArchiveError if it is damaged, too large or suspiciously well packed.
   """
   size, packed = entry.file_size, entry.compress_size
   if size > MAX_BYTES or size > SMALL + MAX_RATIO * packed:

@@ -91,17 +91,10 @@ def _read_mesh(
 
 
 def sample(mesh: off.Mesh, name: str) -> np.ndarray:
-  """Draws points on the surface of a mesh; the draws follow from its name.
+  """Draws normalized points, [M, 3] float32, on the surface of a mesh.
 
-  Args:
-    mesh: vertices and triangles.
-    name: from `name_of`.
-
-  Returns:
-    [M, 3] float32, normalized.
-
-  Raises:
-    ValueError: if the mesh has no surface, or no finite one.
+  The draws follow from its name. Raises ValueError if the mesh has no surface,
+  or no finite one.
   """
   sampled = off.sample_surface(*mesh, NUM_POINTS, generator(name))
   # Before float32, whose digits a mesh far from the origin would use up.

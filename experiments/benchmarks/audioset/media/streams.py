@@ -110,9 +110,7 @@ def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
 def seek_video(path: str, time: float) -> Iterator[Timed]:
   """Returns a video's frames from RUN_IN before a time, or from earlier.
 
-  Args:
-    path: of the file.
-    time: seconds by the file's clock.
+  The time is in seconds by the file's clock.
   """
   with contextlib.suppress(MediaError):
     stream = _read(path, 'video', time - RUN_IN)

@@ -82,12 +82,10 @@ class Digits(ImageTask):
     return self.eval_example({**record, 'image': image})
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    image = record['image']  # [8, 8]
-    if self.image_size != SIZE:
-      shape = (self.image_size, self.image_size)
-      enlarged = Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR)
-      image = np.asarray(enlarged)
-    return {**record, 'image': image[..., None]}
+    image = Image.fromarray(record['image'])  # [8, 8]
+    shape = (self.image_size, self.image_size)
+    enlarged = image.resize(shape, Image.Resampling.BILINEAR)
+    return {**record, 'image': np.asarray(enlarged)[..., None]}
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     return {

@@ -122,14 +122,11 @@ class FashionMnist(ImageTask):
     return self.eval_example({**record, 'image': image})
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
-    side = SIZE // self.image_size
-    image = record['image'].reshape(
-      self.image_size, side, self.image_size, side
-    )
-    if side > 1:
-      image = np.rint(image.mean(axis=(1, 3))).astype(np.uint8)
+    size, side = self.image_size, SIZE // self.image_size
+    squares = record['image'].reshape(size, side, size, side)
+    image = np.rint(squares.mean(axis=(1, 3))).astype(np.uint8)
     return {
-      'image': image.reshape(self.image_size, self.image_size, 1),  # 0 to 255
+      'image': image[..., None],  # 0 to 255
       'label': np.asarray(record['label'], np.int32),
     }
 

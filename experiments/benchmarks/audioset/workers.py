@@ -15,7 +15,6 @@ import multiprocessing
 import resource
 import signal
 import time
-from types import TracebackType
 from typing import Any
 
 import pebble
@@ -60,12 +59,10 @@ class Workers:
   def __enter__(self) -> 'Workers':
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *error: object) -> None:
+    self._end_processes()
+
+  def _end_processes(self) -> None:
     self._pool.stop()
     self._pool.join()
 
@@ -105,8 +102,7 @@ class Workers:
 
   def _schedule(self, job: Job) -> futures.Future:
     if not self._pool.active:  # Its processes were killed as they began.
-      self._pool.stop()
-      self._pool.join()
+      self._end_processes()
       self._pool = self._new_pool()
     return self._pool.schedule(
       _call,

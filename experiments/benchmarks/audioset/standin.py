@@ -62,20 +62,19 @@ SOUNDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 
 
 def _shapes(
-  kind: str, images: Sequence[Image.Image], rng: np.random.Generator
+  shape: str,
+  colour: tuple[int, int, int],
+  images: Sequence[Image.Image],
+  rng: np.random.Generator,
 ) -> None:
-  """Draws discs or squares that drift over the pictures."""
+  """Draws ellipses or rectangles that drift over the pictures."""
   radius = rng.uniform(7, 11)
   places = rng.uniform(0, SIZE, (NUM_SHAPES, 2))
   speeds = rng.uniform(-1.5, 1.5, (NUM_SHAPES, 2))  # Pixels a frame.
   for i, image in enumerate(images):
-    draw = ImageDraw.Draw(image)
+    draw = getattr(ImageDraw.Draw(image), shape)
     for x, y in (places + i * speeds + radius) % (SIZE + 2 * radius) - radius:
-      box = x - radius, y - radius, x + radius, y + radius
-      if kind == 'Discs':
-        draw.ellipse(box, (220, 50, 40))
-      else:
-        draw.rectangle(box, (40, 180, 60))
+      draw((x - radius, y - radius, x + radius, y + radius), colour)
 
 
 def _bars(images: Sequence[Image.Image], rng: np.random.Generator) -> None:
@@ -100,8 +99,8 @@ KINDS: dict[
   str, Callable[[Sequence[Image.Image], np.random.Generator], None]
 ] = {
   'Bars': _bars,
-  'Discs': lambda images, rng: _shapes('Discs', images, rng),
-  'Squares': lambda images, rng: _shapes('Squares', images, rng),
+  'Discs': lambda *args: _shapes('ellipse', (220, 50, 40), *args),
+  'Squares': lambda *args: _shapes('rectangle', (40, 180, 60), *args),
   'Flicker': _flicker,
 }
 CLASSES = (

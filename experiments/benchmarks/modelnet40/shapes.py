@@ -56,12 +56,12 @@ def read_archive(archive: zipfile.ZipFile, form: str) -> list[Shape]:
     for entry in sorted(archive.infolist(), key=lambda e: e.filename)
     if not entry.filename.startswith('__MACOSX/')
   ]
-  shapes = {'off': _meshes, 'hdf5': _point_sets}[form](archive, entries)
+  list_shapes, looked_for = {
+    'off': (_meshes, 'meshes (CLASS/train/NAME.off)'),
+    'hdf5': (_point_sets, 'point sets (ply_data_train0.h5)'),
+  }[form]
+  shapes = list_shapes(archive, entries)
   if not shapes:
-    looked_for = {
-      'off': 'meshes (CLASS/train/NAME.off)',
-      'hdf5': 'point sets (ply_data_train0.h5)',
-    }[form]
     names = [entry.filename for entry in entries]
     raise ArchiveError(
       f'{archive.filename} has no {looked_for}; it has'

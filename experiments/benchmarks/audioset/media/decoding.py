@@ -78,7 +78,8 @@ def decode(
   if jpegs:
     jpegs = (jpegs + jpegs[-1:] * count)[:count]
   if audio.size:
-    audio = _fill(audio, count * SAMPLES_PER_FRAME)
+    size = count * SAMPLES_PER_FRAME
+    audio = np.pad(audio, (0, max(size - audio.size, 0)))[:size]
   return jpegs, audio
 
 
@@ -173,8 +174,3 @@ def _resampled(stream: Iterator[Timed]) -> Iterator[tuple[int, np.ndarray]]:
     yield from resample(frame)
     length += timed.end - timed.begin
   yield from resample(None)
-
-
-def _fill(audio: np.ndarray, size: int) -> np.ndarray:
-  """Cuts sound, or pads it with silence, to a size."""
-  return np.pad(audio, (0, max(size - audio.size, 0)))[:size]

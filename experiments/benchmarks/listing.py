@@ -43,13 +43,10 @@ def check_whole(folder: str, files: Sequence[str]) -> None:
 
 
 def summary(names: Iterable[str]) -> str:
-  """Counts files by suffix, such as '12 .flac, 1 .md'.
+  """Counts files by suffix, the most frequent first, as '12 .flac, 1 .md'.
 
-  Args:
-    names: names of files; those of folders end in a slash and do not count.
-
-  Returns:
-    The most frequent suffixes; the names, if there are few files.
+  Names that end in a slash are of folders, which do not count. Returns the
+  names if there are few files.
   """
   files = [os.path.basename(name) for name in names if not name.endswith('/')]
   if len(files) < _SHOWN:

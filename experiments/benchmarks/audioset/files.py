@@ -53,17 +53,8 @@ def read(
 ) -> Iterator[tuple[str, Record | Exception]]:
   """Decodes at most the first ten seconds of each file, some files ahead.
 
-  The log names files that go on after that.
-
-  Args:
-    paths: of the files.
-    num_processes: how many decode.
-
-  Returns:
-    Each path with its record or the DamagedRecordError, in order.
-
-  Raises:
-    OSError: if processes cannot start.
+  The log names files that go on after that. Yields each path with its record or
+  the DamagedRecordError, in order. Raises OSError if processes cannot start.
   """
   numbered = enumerate(paths)
   ahead = 2 * num_processes  # No more records are kept, however long one takes.

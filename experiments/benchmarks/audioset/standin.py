@@ -118,14 +118,8 @@ def generate(
 ) -> None:
   """Writes clips/ and csv/; the same seed gives the same content.
 
-  Args:
-    output: directory to write; must not exist.
-    num_processes: how many draw and encode.
-    seed: of all content.
-    sizes: numbers of clips by file of segments.
-
-  Raises:
-    FileExistsError: if `output` exists.
+  `sizes` has the numbers of clips by file of segments. Raises FileExistsError
+  if `output` exists.
   """
   if os.path.exists(output):
     raise FileExistsError(f'{output} exists: remove it, or write another.')

@@ -39,15 +39,9 @@ def _places(starts: np.ndarray, window: int, length: int) -> np.ndarray:
 
 
 def cut_audio(record: Record, starts: np.ndarray, window: int) -> np.ndarray:
-  """Cuts windows out of a clip's audio.
+  """Cuts windows out of a clip's audio; starts and length are in frames.
 
-  Args:
-    record: of the clip.
-    starts: [...] of the windows, in frames.
-    window: their length, in frames.
-
-  Returns:
-    [..., window * SAMPLES_PER_FRAME] int16.
+  Returns [..., window * SAMPLES_PER_FRAME] int16 for starts [...].
   """
   length = clip_frames(record)
   padded = np.zeros(length * SAMPLES_PER_FRAME, np.int16)

@@ -73,14 +73,8 @@ def open_folders(
 ) -> FolderSource | None:
   """Opens a split's images, in the order of their classes, then of their names.
 
-  Args:
-    data_dir: has the folders.
-    split: 'train' or 'validation'.
-    num_examples: how many images there must be.
-    num_classes: how many classes there must be.
-
-  Returns:
-    The records; None if there is no folder for the split.
+  Returns None if there is no folder for the split. The arguments are as for
+  `source.open_source`.
 
   Raises:
     DataNotFoundError: if nothing gives the classes or the labels.

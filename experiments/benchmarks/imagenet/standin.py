@@ -62,14 +62,7 @@ def generate(data_dir: str, num_train: int, num_eval: int, seed: int) -> None:
   together, with Kaggle's file of labels; `tfds/` is TFDS's imagenet2012.
   Names, images and labels follow from the seed.
 
-  Args:
-    data_dir: to write; must not exist.
-    num_train: images to train on.
-    num_eval: images to validate on.
-    seed: of the images.
-
-  Raises:
-    ValueError: if a number is too small or `data_dir` exists.
+  Raises ValueError if a number is too small or `data_dir` exists.
   """
   data_dir = os.path.abspath(data_dir)
   if os.path.exists(data_dir):

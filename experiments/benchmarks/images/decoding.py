@@ -62,13 +62,8 @@ def decode(data: bytes) -> Image.Image:
   Grey, CMYK (as Adobe writes it, inverted), palette and 16-bit images are
   converted. Transparency is dropped. Colour profiles and the orientation in
   EXIF are ignored, as by TensorFlow's decoder, with which the paper's pipeline
-  reads ImageNet. `pictures.decode` reads people's own files.
-
-  Args:
-    data: the file's content.
-
-  Returns:
-    The image, fully decoded: using it raises no further error.
+  reads ImageNet. `pictures.decode` reads people's own files. The image is fully
+  decoded: using it raises no further error.
 
   Raises:
     DamagedImageError: if the data is neither, is cut off, or has more than
@@ -157,13 +152,7 @@ def inception_box(width: int, height: int, rng: np.random.Generator) -> Box:
   rectangles do not fit into the image, the box is the largest central one whose
   aspect lies in that range.
 
-  Args:
-    width: of the image, pixels.
-    height: of the image, pixels.
-    rng: source of randomness.
-
-  Returns:
-    A box of at least one pixel, inside the image.
+  The box has at least one pixel, and is inside the image.
   """
   log_aspect = math.log(MAX_ASPECT)
   for _ in range(CROP_TRIES):

@@ -44,11 +44,8 @@ def decode(data: bytes) -> Image.Image:
   number, because files of 16 bits often use only 10 to 14 and do not say so.
   The range of floats is 0 to 1 if none is larger.
 
-  Args:
-    data: the content of a file, in one of FORMATS.
-
-  Returns:
-    The image, fully decoded: using it raises no further error.
+  The data is a file in one of FORMATS. The image is fully decoded: using it
+  raises no further error.
 
   Raises:
     DamagedImageError: as `decoding.decode`; also if numbers are negative or not

@@ -43,15 +43,7 @@ def prepare(name: str, source: str, data_dir: str) -> str:
   """Writes a data set that `source.open_source` reads, unless it exists.
 
   Its directory appears only when everything is in it. What a killed try left is
-  removed.
-
-  Args:
-    name: of the data set, a key of `source.DATASETS`.
-    source: path of its archive.
-    data_dir: to write to.
-
-  Returns:
-    One line on what is there now.
+  removed. Returns one line on what is there now.
 
   Raises:
     FileNotFoundError: if there is no archive.

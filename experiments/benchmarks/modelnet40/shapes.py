@@ -40,12 +40,8 @@ class Shape:
 def read_archive(archive: zipfile.ZipFile, form: str) -> list[Shape]:
   """Lists all shapes of an archive, in the order of their names.
 
-  Args:
-    archive: from `archives.open_archive`; open for as long as shapes are read.
-    form: 'off' or 'hdf5'.
-
-  Returns:
-    The shapes. Meshes are read by `Shape.read`, point sets at once.
+  The form is 'off' or 'hdf5'. Point sets are read at once, meshes by
+  `Shape.read`, for which the archive must stay open.
 
   Raises:
     ArchiveError: if the archive has no shape of that form; for point sets also

@@ -64,15 +64,9 @@ def directory(name: str, data_dir: str) -> str:
 
 
 def open_source(name: str, split: str, data_dir: str | None) -> Sequence[Any]:
-  """Opens a prepared split.
+  """Opens a prepared split, 'train' or 'test', on a disk or on gs://.
 
-  Args:
-    name: of the data set.
-    split: 'train' or 'test'.
-    data_dir: where it was prepared, or a copy of that on gs://.
-
-  Returns:
-    Records by index, with 'points' [M, 3] float32, 'label' and 'name'.
+  Returns records by index, with 'points' [M, 3] float32, 'label' and 'name'.
 
   Raises:
     DataNotFoundError: if the data set is not prepared there.

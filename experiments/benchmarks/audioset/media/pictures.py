@@ -47,11 +47,8 @@ def display(frame: Any, pixel_ratio: float) -> Display:
   """Returns how to show a video that begins with a frame.
 
   Phones store pictures as the sensor sees them, beside a display matrix; some
-  cameras and television store fewer columns than they show.
-
-  Args:
-    frame: PyAV's.
-    pixel_ratio: width to height of a pixel.
+  cameras and television store fewer columns than they show: `pixel_ratio` is a
+  pixel's width to its height.
   """
   width, height = float(frame.width), float(frame.height)
   if 1 / MAX_PIXEL_RATIO <= pixel_ratio <= MAX_PIXEL_RATIO:

@@ -42,14 +42,8 @@ class MediaError(ValueError):
 def length(path: str, limit: float = math.inf) -> float:
   """Returns how long a file lasts, from time zero to its last packet's end.
 
-  It believes no header, and decodes only the first frames.
-
-  Args:
-    path: of the file, as for `open_streams`.
-    limit: seconds. A file that lasts longer is read no further.
-
-  Returns:
-    Seconds.
+  It believes no header, and decodes only the first frames. A file that lasts
+  longer than `limit` is read no further. Both are in seconds.
 
   Raises:
     MediaError: if it has neither pictures nor sound, or cannot be read; or if

@@ -62,17 +62,14 @@ class Digits(ImageTask):
       ) from error
     digits = datasets.load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))
-    start, stop = {
-      'train': (0, NUM_TRAIN),
-      'test': (NUM_TRAIN, NUM_TRAIN + NUM_TEST),
-    }[split]
+    chosen = {'train': order[:NUM_TRAIN], 'test': order[NUM_TRAIN:]}[split]
     return [
       {
         'index': np.int32(i),
         'image': digits.images[i].astype(np.float32),  # [8, 8], 0 to 16
         'label': np.int32(digits.target[i]),
       }
-      for i in order[start:stop]
+      for i in chosen
     ]
 
   def train_example(

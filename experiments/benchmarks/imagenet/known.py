@@ -19,11 +19,7 @@ def known_wnids() -> list[str]:
 
 def known_names() -> dict[str, str]:
   """Names of the 1,000 classes by wnid, in the order of the labels."""
-  names = {}
-  for line in NAMES.read_text().splitlines():
-    wnid, _, name = line.partition('\t')
-    names[wnid] = name
-  return names
+  return dict(line.split('\t') for line in NAMES.read_text().splitlines())
 
 
 def known_validation_labels() -> dict[str, str]:

@@ -79,7 +79,12 @@ def generate(data_dir: str, num_train: int, num_eval: int, seed: int) -> None:
     images = {s: list(records(s, count, seed)) for s, count in counts.items()}
     for split in SPLITS:
       _write_folders(written, split, images[split])
-    _write_tfds(os.path.join(written, 'tfds'), images, temporary)
+    tfds.disable_progress_bar()
+    # It prints about a download, and a path that is about to change.
+    with contextlib.redirect_stdout(None):
+      _Builder(images, os.path.join(written, 'tfds')).download_and_prepare(
+        download_dir=os.path.join(temporary, 'downloads')
+      )
     os.rename(written, data_dir)
 
 
@@ -183,15 +188,3 @@ class _Builder(
         name,
         {'image': image['jpeg'], 'label': image['label'], 'file_name': name},
       )
-
-
-def _write_tfds(
-  data_dir: str, images: dict[str, list[Record]], temporary: str
-) -> None:
-  tfds.disable_progress_bar()
-  builder = _Builder(images, data_dir)
-  # It prints about a download, and a path that is about to change.
-  with contextlib.redirect_stdout(None):
-    builder.download_and_prepare(
-      download_dir=os.path.join(temporary, 'downloads')
-    )

@@ -58,24 +58,21 @@ class PointClouds(tfds.core.GeneratorBasedBuilder):
     }
 
   def _generate_examples(self, split: str) -> Iterator[Any]:
+    skipped = self.info.metadata['skipped']
     chosen = [shape for shape in self._shapes if shape.split == split]
     for shape in tqdm.tqdm(chosen, desc=split, unit=' shapes'):
       try:
         points = shape.read()
       except ValueError as error:
-        self._skip(shape.name, str(error))
+        log.warning('Skipped %s: %s', shape.name, error)
+        skipped[shape.name] = str(error)
+        if len(skipped) > MAX_SKIPPED * len(self._shapes):
+          raise PreparationError(
+            f'{len(skipped)} of {len(self._shapes)} shapes cannot be read, the'
+            f' last one {shape.name}: {error} Is the archive whole?'
+          ) from error
         continue
       yield (
         shape.name,
         {'points': points, 'label': shape.category, 'name': shape.name},
-      )
-
-  def _skip(self, name: str, reason: str) -> None:
-    log.warning('Skipped %s: %s', name, reason)
-    skipped = self.info.metadata['skipped']
-    skipped[name] = reason
-    if len(skipped) > MAX_SKIPPED * len(self._shapes):
-      raise PreparationError(
-        f'{len(skipped)} of {len(self._shapes)} shapes cannot be read, the last'
-        f' one {name}: {reason} Is the archive whole?'
       )

@@ -64,9 +64,9 @@ class FashionMnist(ImageTask):
   # In the file's pixels, along each axis.
   max_shift: Training[Annotated[int, Range(f'[0, {SIZE}]')]]
   flip: Training[bool]
-  # Pixels along a side; each is the mean of a square of the file's.
+  # Pixels along a side; each is the mean of a square of the file's pixels.
   image_size: Annotated[int, Range(f'[1, {SIZE}]')] = SIZE
-  # Of the training split; held out, it picks the best checkpoint.
+  # Of the training split; the held-out part picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne] = 0.0
   num_classes = 10
   file_reader = image_reader(read_file)

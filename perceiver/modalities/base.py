@@ -16,7 +16,7 @@ from perceiver.inputs import Segment
 from perceiver.position_encoding import fourier_axes
 from perceiver.ranges import Count
 
-# Most position features of an axis: a lying file must not take all memory.
+# The most position features of an axis: a false file must not take all memory.
 MAX_FEATURES = 1 << 26
 
 

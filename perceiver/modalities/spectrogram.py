@@ -15,8 +15,8 @@ LOG_STEP = np.log(6.4) / 27
 
 # The least power: about 25 dB above the rounding noise of 16 bits.
 FLOOR = 1e-6
-# Roughly those of the logarithm for sounds of usual loudness: the model's layer
-# norm follows.
+# Those of the logarithm for sounds of usual loudness. Rough values are enough,
+# because the model's layer norm follows.
 MEAN, STDDEV = -7.0, 4.0
 
 

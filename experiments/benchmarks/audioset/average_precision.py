@@ -35,7 +35,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def summarize(
   scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Summary:
-  """Returns the mean average precision, and a table of that of each class.
+  """Returns the mean average precision, and a table of each class's.
 
   Scores and labels are as for `average_precision`. Raises ValueError if there
   is no label.

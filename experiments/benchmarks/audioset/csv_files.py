@@ -32,7 +32,7 @@ class Segment:
   split: str
   id: str  # The video's.
   start: float  # Seconds from the video's beginning.
-  end: float  # Also; at most MAX_SECONDS after `start`.
+  end: float  # Seconds too; at most MAX_SECONDS after `start`.
   labels: tuple[int, ...]  # Indices of classes, ascending.
 
 

@@ -1,8 +1,8 @@
 """Decodes clips to small files, parts, and joins parts to array_record files.
 
-Any number of processes, on any machines, may work on the same clip or file, as
-processes that a kill left behind go on for a while. Each writes under a name of
-its own, and a whole file replaces another's, which has the same bytes.
+Any number of processes, on any machines, may work on the same clip or file:
+those that a kill left behind go on for a while. Each writes under a name of its
+own, and a whole file replaces another's, which has the same bytes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

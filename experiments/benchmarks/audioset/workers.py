@@ -31,7 +31,7 @@ class Job:
   function: Callable[[Any], Any]
   argument: Any
   seconds: float = math.inf  # Of processor time; then the worker is killed.
-  patience: float = math.inf  # Likewise, by the clock.
+  patience: float = math.inf  # By the clock; then too.
   tries: int = 3  # In all, if others kill the worker; the job may be innocent.
 
 

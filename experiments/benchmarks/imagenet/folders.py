@@ -39,7 +39,7 @@ class Record(TypedDict):
   """An image as it is stored."""
 
   name: str  # The file's, without folders.
-  jpeg: bytes  # A few files of the real ImageNet are no JPEG.
+  jpeg: bytes  # A few files of the real ImageNet are not JPEG.
   label: int  # Index of the image's wnid among the sorted wnids.
   is_own: NotRequired[bool]  # A person's file, not one of the data set.
 

@@ -69,7 +69,7 @@ def mix(
   mixup_alpha: float,
   use_cutmix: bool,
 ) -> tuple[jax.Array, jax.Array]:
-  """Mixes images and their targets; if both are on, every second one by CutMix.
+  """Mixes images and targets; with both on, every second image by CutMix.
 
   Args:
     images: [B, H, W, C] floats.

@@ -33,7 +33,7 @@ def open_regular(path: str) -> BinaryIO:
     raise DamagedRecordError(
       f'It has {size} bytes; at most {MAX_BYTES} are read.'
     )
-  # Should a FIFO have taken its place, this does not wait for a writer.
+  # If a FIFO has taken its place meanwhile, this does not wait for a writer.
   opener = lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
   return open(path, 'rb', opener=opener)
 

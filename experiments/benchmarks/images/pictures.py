@@ -89,7 +89,7 @@ def _upright(data: bytes) -> Image.Image:
   image.load()
   try:
     ImageOps.exif_transpose(image, in_place=True)
-  except decoding.PILLOW_ERRORS as error:  # Damaged EXIF costs no picture.
+  except decoding.PILLOW_ERRORS as error:  # Then it is shown as stored.
     if errors.is_fault(error):
       raise
   if image.mode == 'F' or image.mode.startswith('I'):

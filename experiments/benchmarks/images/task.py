@@ -92,6 +92,6 @@ class ImageDisplay(Display):
 
 
 def image_reader(read_file: Callable[[str], Any]) -> FileReader:
-  """Returns a reader of people's own images, given what reads one of them."""
+  """Returns a reader of people's own images; `read_file` reads one of them."""
   suffixes = tuple(sum(pictures.SUFFIXES.values(), ()))
   return FileReader(suffixes, one_by_one(read_file))

@@ -20,8 +20,8 @@ from experiments.errors import DamagedRecordError
 
 MAX_HEADER = 2**16  # Bytes.
 MAX_ROWS = 50_000_000
-# In text, and in rows with lists, which plyfile reads one by one: a microsecond
-# for a value, ten and 160 bytes for a list.
+# In text, and in rows with lists, which plyfile reads one by one. A value takes
+# a microsecond; a list takes ten, and 160 bytes.
 MAX_SLOW_VALUES = 5_000_000
 BYTES = {
   **dict.fromkeys(('char', 'uchar', 'int8', 'uint8'), 1),
@@ -108,7 +108,7 @@ class _Stream(io.BufferedReader):
 
 
 def _read_header(file: BinaryIO) -> tuple[list[_Element], bool]:
-  """Returns the elements, for which the file has room; and if it is text."""
+  """Returns the elements, which fit into the file, and whether it is text."""
   start = file.read(MAX_HEADER)
   size = file.seek(0, io.SEEK_END)
   newline = b'\r\n' if start[3:5] == b'\r\n' else start[3:4]

@@ -127,7 +127,7 @@ def mesh(kind: str, rng: np.random.Generator) -> bytes:
   pose = rotation_matrix(rng.uniform(-MAX_TILT, MAX_TILT), 1) @ pose
   pose = rotation_matrix(rng.uniform(0, 360), 2) @ pose
   vertices = vertices @ pose.T
-  # Sizes and places as if of authors with different units.
+  # Sizes and places differ as if authors used different units.
   vertices = vertices * 10 ** rng.uniform(-1, 2) + 10 * rng.normal(size=3)
   if rng.random() < 0.2:
     vertices = np.concatenate([vertices, [[1e3, 1e3, 1e3]]])  # No face has it.

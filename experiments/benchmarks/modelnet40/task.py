@@ -41,7 +41,7 @@ class ModelNet40(Task):
   # (height, width) of a grid that the points stand on, in a random order;
   # surplus points are left out. None: they are a set.
   grid: tuple[Count, Count] | None
-  # Of the training split; held out, it picks the best checkpoint.
+  # Of the training split; the held-out part picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne]
   file_reader = FileReader(('.npy', '.off', '.ply'), one_by_one(files.read))
 

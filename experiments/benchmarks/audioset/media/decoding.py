@@ -1,4 +1,4 @@
-"""Decodes a clip of video or sound to what is stored of it.
+"""Decodes a clip's video and sound to the form in which they are stored.
 
 Decoders are written in C: on bad data they may crash the process or never
 return, so `decode` is for processes that may die (see `workers`).

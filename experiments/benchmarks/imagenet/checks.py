@@ -1,6 +1,7 @@
 """Compares the images that were found with those that a config expects."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 import os
 
 from experiments.benchmarks import listing
@@ -54,17 +55,20 @@ def not_counted(folder: str, classes: Sequence[str] | None) -> str:
   """
   # Folders between the split's and an image.
   depth = 0 if classes is None else 1
-
-  def is_taken(path: str) -> bool:
-    if path in labels.FILES:
-      return True
-    return path.count(os.sep) == depth and path.lower().endswith(SUFFIXES)
-
-  links = [os.path.join(folder, name) for name in classes or ()]
-  places = [folder, *filter(os.path.islink, links)]
-  found = listing.by_suffix(places, folder, is_taken)
-  if not found:
+  numbers: Counter[str] = Counter()
+  examples: dict[str, str] = {}
+  for path in _files(folder, classes or ()):
+    is_image = path.count(os.sep) == depth and path.lower().endswith(SUFFIXES)
+    if not is_image and path not in labels.FILES:
+      suffix = os.path.splitext(path)[1].lower() or 'without a suffix'
+      numbers[suffix] += 1
+      examples.setdefault(suffix, path)
+  if not numbers:
     return ''
+  found = '; '.join(
+    f'{number} {suffix}, such as {examples[suffix]}'
+    for suffix, number in numbers.most_common(listing.SHOWN)
+  )
   where = folder if classes is None else f'{folder}/<class>/'
   tars = (
     ' Unpack each tar into a folder of its name.' if '.tar,' in found else ''
@@ -73,6 +77,17 @@ def not_counted(folder: str, classes: Sequence[str] | None) -> str:
     f' Only .jpeg and .jpg files (or .JPEG, .JPG) right in {where} are images;'
     f' there are also: {found}.{tars}'
   )
+
+
+def _files(folder: str, classes: Sequence[str]) -> Iterator[str]:
+  """Yields the paths in a folder, also below those classes that are links."""
+  links = [os.path.join(folder, name) for name in classes]
+  for place in (folder, *filter(os.path.islink, links)):
+    for parent, subfolders, names in os.walk(place):
+      subfolders.sort()
+      for name in sorted(names):
+        if not name.startswith('.'):
+          yield os.path.relpath(os.path.join(parent, name), folder)
 
 
 def _difference(found: Iterable[str], expected: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,15 @@ class Audio(Modality):
   num_samples: Count
   source = 'audio'
   dtype = np.int16
+  divisor: ClassVar[str]  # Name of the field that must divide the samples.
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    part = getattr(self, self.divisor)
+    if self.num_samples % part:
+      raise ValueError(
+        f'{self.divisor}={part} does not divide the {self.num_samples} samples.'
+      )
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -43,14 +52,6 @@ class Audio(Modality):
     samples = array.astype(jnp.float32)
     return samples if normalized else samples / 32768
 
-  def check_divides(self, key: str) -> None:
-    """Raises ValueError if the field `key` does not divide the samples."""
-    part = getattr(self, key)
-    if self.num_samples % part:
-      raise ValueError(
-        f'{key}={part} does not divide the {self.num_samples} samples.'
-      )
-
 
 @dataclasses.dataclass(frozen=True)
 class RawAudio(Audio):
@@ -60,10 +61,7 @@ class RawAudio(Audio):
   """
 
   samples_per_element: Count
-
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    self.check_divides('samples_per_element')
+  divisor = 'samples_per_element'
 
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
@@ -85,10 +83,7 @@ class MelSpectrogram(Audio):
   num_mel_bins: Count
   mel_hop: Count  # Samples.
   sample_rate: Count = 48_000  # Hz
-
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    self.check_divides('mel_hop')
+  divisor = 'mel_hop'
 
   @property
   def grid(self) -> tuple[int, int]:

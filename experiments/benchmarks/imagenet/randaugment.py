@@ -28,7 +28,7 @@ def _posterize(image: Image.Image, bits: int) -> Image.Image:
 
 
 def _affine(
-  image: Image.Image, a: float, b: float, c: float, d: float
+  image: Image.Image, a: float = 0, b: float = 0, c: float = 0, d: float = 0
 ) -> Image.Image:
   """Output (x, y) is the nearest input pixel at (x + a y + b, c x + y + d)."""
   return image.transform(
@@ -72,17 +72,13 @@ OPERATIONS: dict[str, Callable[[Image.Image, float, int], Image.Image]] = {
   'Contrast': _blend(ImageEnhance.Contrast),  # Towards its mean grey.
   'Brightness': _blend(ImageEnhance.Brightness),  # Towards black.
   'Sharpness': _blend(ImageEnhance.Sharpness),  # Towards a smoothed image.
-  'ShearX': lambda image, m, sign: _affine(
-    image, sign * m * MAX_SHEAR, 0, 0, 0
-  ),
-  'ShearY': lambda image, m, sign: _affine(
-    image, 0, 0, sign * m * MAX_SHEAR, 0
-  ),
+  'ShearX': lambda image, m, sign: _affine(image, a=sign * m * MAX_SHEAR),
+  'ShearY': lambda image, m, sign: _affine(image, c=sign * m * MAX_SHEAR),
   'TranslateX': lambda image, m, sign: _affine(
-    image, 0, sign * m * MAX_TRANSLATION * image.width, 0, 0
+    image, b=sign * m * MAX_TRANSLATION * image.width
   ),
   'TranslateY': lambda image, m, sign: _affine(
-    image, 0, 0, 0, sign * m * MAX_TRANSLATION * image.height
+    image, d=sign * m * MAX_TRANSLATION * image.height
   ),
 }
 NAMES = tuple(OPERATIONS)

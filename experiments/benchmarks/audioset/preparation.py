@@ -170,11 +170,11 @@ def _files(folder: str, plan: Plan, clips_per_file: int) -> list[File]:
 def _run(folder: str, files: Sequence[File], num_processes: int) -> None:
   """Decodes and joins what is missing."""
   there = set(os.listdir(os.path.join(folder, PARTS)))
-  done = lambda part: (
-    not there.isdisjoint(
-      {os.path.basename(part), os.path.basename(part) + SKIPPED}
-    )
-  )
+
+  def is_done(part: str) -> bool:
+    name = os.path.basename(part)
+    return name in there or name + SKIPPED in there
+
   missing: dict[int, int] = {}  # Parts to do, by number of the file.
 
   def jobs() -> Iterator[Job]:
@@ -182,7 +182,7 @@ def _run(folder: str, files: Sequence[File], num_processes: int) -> None:
       pairs = list(zip(file.clips, file.parts, strict=True))
       if os.path.exists(file.path):
         pairs = []
-      todo = [(clip, part) for clip, part in pairs if not done(part)]
+      todo = [(clip, part) for clip, part in pairs if not is_done(part)]
       bar.update(len(file.clips) - len(todo))
       missing[number] = len(todo)
       if pairs and not todo:
@@ -223,9 +223,7 @@ def _finish(
   classes: csv_files.Classes,
 ) -> str:
   """Checks and describes what was written, and gives it its name."""
-  splits: dict[str, dict[str, int]] = {
-    split: {} for split in csv_files.SEGMENTS
-  }
+  splits: dict[str, dict[str, int]] = {x: {} for x in csv_files.SEGMENTS}
   skipped: list[tuple[Clip, str]] = []
   damaged: list[str] = []
   there = set(os.listdir(os.path.join(folder, PARTS)))

@@ -64,13 +64,9 @@ def encode(record: Record) -> list[bytes]:
     'frames': len(record['frames']),
   }
   sound = record['audio'].astype('<i2').tobytes()
-  seconds = (
-    record['frames'][FPS * i : FPS * (i + 1)] for i in range(MAX_SECONDS)
-  )
-  return [
-    json.dumps(header).encode() + b'\n' + sound,
-    *(_join(frames) for frames in seconds),
-  ]
+  frames = record['frames']
+  seconds = [frames[FPS * i : FPS * (i + 1)] for i in range(MAX_SECONDS)]
+  return [json.dumps(header).encode() + b'\n' + sound, *map(_join, seconds)]
 
 
 def _join(frames: Sequence[bytes]) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 from typing import Annotated, Any
 
 import jax
@@ -59,10 +60,7 @@ class ModelNet40(Task):
   @property
   def num_points(self) -> int:
     """M, the number of points that the model sees."""
-    if self.grid is None:
-      return modelnet40.NUM_POINTS
-    height, width = self.grid
-    return height * width
+    return math.prod(self.grid) if self.grid else modelnet40.NUM_POINTS
 
   @property
   def modalities(self) -> Mapping[str, Modality]:

@@ -7,7 +7,6 @@ are windows, as in the key `num_eval_windows`.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import functools
 import os
 from typing import Annotated, Any
 
@@ -111,7 +110,26 @@ class AudioSet(Task):
     if not self.inputs or not set(self.inputs) <= set(INPUTS):
       raise ValueError(f'task.inputs={self.inputs!r} must be some of {INPUTS}.')
     with naming_the_section():
-      _, _, (bins, frames) = self._video, self._raw, self._mel.grid
+      self._video = Video(
+        num_bands=self.num_bands,
+        num_frames=self.num_frames,
+        height=self.image_size,
+        width=self.image_size,
+        patch_shape=self.patch_shape,
+      )
+      self._raw = RawAudio(
+        num_bands=self.num_bands,
+        num_samples=self.num_samples,
+        samples_per_element=self.samples_per_element,
+      )
+      self._mel = MelSpectrogram(
+        num_bands=self.num_bands,
+        num_samples=self.num_samples,
+        num_mel_bins=self.num_mel_bins,
+        mel_hop=self.mel_hop,
+        sample_rate=source.SAMPLE_RATE,
+      )
+    bins, frames = self._mel.grid
     if self.spec_augment_bins > bins or self.spec_augment_frames > frames:
       raise ValueError(
         f'task.spec_augment_bins={self.spec_augment_bins} and'
@@ -123,34 +141,6 @@ class AudioSet(Task):
   def num_samples(self) -> int:
     """Samples of a window."""
     return self.num_frames * source.SAMPLES_PER_FRAME
-
-  @functools.cached_property
-  def _video(self) -> Video:
-    return Video(
-      num_bands=self.num_bands,
-      num_frames=self.num_frames,
-      height=self.image_size,
-      width=self.image_size,
-      patch_shape=self.patch_shape,
-    )
-
-  @functools.cached_property
-  def _raw(self) -> RawAudio:
-    return RawAudio(
-      num_bands=self.num_bands,
-      num_samples=self.num_samples,
-      samples_per_element=self.samples_per_element,
-    )
-
-  @functools.cached_property
-  def _mel(self) -> MelSpectrogram:
-    return MelSpectrogram(
-      num_bands=self.num_bands,
-      num_samples=self.num_samples,
-      num_mel_bins=self.num_mel_bins,
-      mel_hop=self.mel_hop,
-      sample_rate=source.SAMPLE_RATE,
-    )
 
   @property
   def modalities(self) -> Mapping[str, Modality]:

@@ -42,7 +42,18 @@ class ImageTask(Task):
 
   def __post_init__(self) -> None:
     with naming_the_section():
-      _ = self.modalities  # They check their settings.
+      self._image = Image(
+        num_bands=self.num_bands,
+        height=self.image_size,
+        width=self.image_size,
+        channels=len(self.mean),
+        mean=self.mean,
+        stddev=self.stddev,
+        positions=self.positions,
+        max_resolution=self.max_resolution,
+        permutation_seed=PERMUTATION_SEED if self.permuted else None,
+        white=self.white,
+      )
 
   def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
     shape = (self.image_size, self.image_size, len(self.mean))
@@ -50,21 +61,6 @@ class ImageTask(Task):
       'image': jax.ShapeDtypeStruct(shape, self.dtype),
       'label': jax.ShapeDtypeStruct((), jnp.int32),
     }
-
-  @property
-  def _image(self) -> Image:
-    return Image(
-      num_bands=self.num_bands,
-      height=self.image_size,
-      width=self.image_size,
-      channels=len(self.mean),
-      mean=self.mean,
-      stddev=self.stddev,
-      positions=self.positions,
-      max_resolution=self.max_resolution,
-      permutation_seed=PERMUTATION_SEED if self.permuted else None,
-      white=self.white,
-    )
 
   @property
   def modalities(self) -> Mapping[str, Modality]:

@@ -1,7 +1,7 @@
 """Runs commands like `python -m MODULE …`, but in this process.
 
 A new process would take seconds to import JAX and other modules. If a command's
-processes, logs or environment matter, start it as a process.
+processes, logs or environment matter, `python` starts it as a process.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ from unittest import mock
 import warnings
 
 from absl import app, flags
+
+from tests.conftest import ROOT
 
 # Packages with commands; all other modules' flags belong to libraries.
 COMMANDS = ('experiments', 'scripts', 'tests')
@@ -76,4 +78,21 @@ def run(module, *arguments):
         status = 1
   return subprocess.CompletedProcess(
     [module, *arguments], status, output.getvalue(), errors.getvalue()
+  )
+
+
+def error(module, *arguments):
+  """Runs a command that fails; returns the one line that it prints."""
+  result = run(module, *arguments)
+  assert (result.returncode, result.stdout) == (1, '')
+  (line,) = result.stderr.splitlines()
+  assert line.startswith('Error: ')
+  return line
+
+
+def python(*arguments, **options):
+  """Runs Python as a process in the checkout, to its end."""
+  return subprocess.run(
+    [sys.executable, *arguments],
+    **({'cwd': ROOT, 'capture_output': True, 'text': True} | options),
   )

@@ -15,6 +15,7 @@ from experiments import compilation_cache, metrics, storage, telemetry, train
 from experiments.benchmarks.imagenet import preparation as imagenet
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
+from tests import commands
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.experiments.processes import run
 from tests.experiments.smoke import create, latest
@@ -174,11 +175,9 @@ def test_imagenets_preparation_is_brief_on_a_full_disk(tmp_path):
   (tmp_path / 'tensorflow_datasets.py').write_text(
     'def builder(*_, **__): raise OSError(28, "No space left on device")\n'
   )
-  result = subprocess.run(
-    [sys.executable, '-c', imagenet.BUILD, 'manual', 'data'],
+  result = commands.python(
+    *('-c', imagenet.BUILD, 'manual', 'data'),
     env={'PYTHONPATH': str(tmp_path)},
-    capture_output=True,
-    text=True,
   )
   assert result.returncode == 1
   assert result.stderr.startswith('data cannot be written: [Errno 28] No space')

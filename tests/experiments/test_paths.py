@@ -162,9 +162,8 @@ def test_flags_of_paths(new_flags, home):
 
 
 def test_arguments_of_commands():
-  result = commands.run('scripts.report', 'runs/x', '')
-  assert result.returncode == 1
-  assert result.stderr.startswith('Error: The directory of a run is empty')
+  line = commands.error('scripts.report', 'runs/x', '')
+  assert line.startswith('Error: The directory of a run is empty')
 
 
 @pytest.mark.parametrize('key', config_checks.PATHS)

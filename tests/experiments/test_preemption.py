@@ -1,15 +1,12 @@
 """A run that is told to stop, at each of the moments when it asks."""
 
-import subprocess
-import sys
-
 from etils import epath
 import jax
 import numpy as np
 import pytest
 
 from experiments import preemption, saved, seal, train
-from tests.conftest import ROOT
+from tests import commands
 from tests.experiments.smoke import (
   checkpoints,
   final_params,
@@ -111,12 +108,6 @@ def test_evaluation_alone_is_cut_off_too(trained, monkeypatch):
 
 @pytest.mark.slow
 def test_saves_between_the_questions_lose_no_signal(tmp_path):
-  process = subprocess.run(
-    [sys.executable, '-c', SAVING, str(tmp_path)],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
+  process = commands.python('-c', SAVING, tmp_path)
   assert process.returncode == 0, process.stderr
   assert latest(tmp_path) == int(process.stdout) > 1003

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 import zlib
 
@@ -12,7 +11,7 @@ import pytest
 from xprof.convert import raw_to_tool_data
 
 from experiments import compilation_cache, host_memory, processes, train
-from tests.conftest import ROOT
+from tests import commands
 
 
 def start(own_cache, workdir, place='programs'):
@@ -101,14 +100,8 @@ def test_a_process_starts_anew_with_the_same_arguments():
     ' host_memory.restart_with_large_pages();'
     ' print(os.environ["GLIBC_TUNABLES"], sys.argv[1:])'
   )
-  result = subprocess.run(
-    [sys.executable, '-c', code, 'one', 'two words'],
-    cwd=ROOT,
-    env={k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  environment = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
+  result = commands.python('-c', code, 'one', 'two words', env=environment)
   assert result.stdout == "glibc.malloc.hugetlb=1 ['one', 'two words']\n"
 
 

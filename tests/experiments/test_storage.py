@@ -1,7 +1,5 @@
 """Runs in a store of objects, which an emulator stands for."""
 
-import subprocess
-import sys
 import types
 
 import jax
@@ -20,7 +18,7 @@ from experiments import (
 )
 from scripts import attention_maps, export, report
 from scripts.paper import runs
-from tests.conftest import ROOT
+from tests import commands
 from tests.experiments.smoke import (
   checkpoints,
   create,
@@ -183,12 +181,6 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path, there, records):
   assert telemetry.read_records(str(tmp_path), 'a.jsonl') == records
 
 
-def python(code):
-  """Runs code in a process; returns its standard error."""
-  options = {'cwd': ROOT, 'capture_output': True, 'text': True}
-  return subprocess.run([sys.executable, '-c', code], **options).stderr
-
-
 def test_compiled_programs_are_kept_there(store, own_cache):
   compilation_cache.use(store.url('programs'), 'cache')
   jax.jit(lambda x: x + 1)(1.0)
@@ -226,7 +218,10 @@ def test_a_store_that_cannot_be_used_is_one_error(store, name, message):
 
 
 def test_without_gcsfs_it_is_one_error():
-  code = 'from experiments import storage; storage.path("gs://runs/run")'
-  said = python(f'import sys; sys.modules["gcsfs"] = None\n{code}')
+  code = (
+    'import sys; sys.modules["gcsfs"] = None;'
+    ' from experiments import storage; storage.path("gs://runs/run")'
+  )
+  said = commands.python('-c', code).stderr
   assert 'OSError: gs://runs is read with' in said
   assert "pip install -e '.[gcs]'" in said

@@ -13,6 +13,7 @@ from experiments import evaluate, saved, storage
 from experiments.benchmarks.imagenet import preparation
 from experiments.errors import DamagedRecordError
 from scripts import attention_maps, export, report
+from tests import commands
 
 READ_ONLY = 'cannot be written: Read-only file system. Name a place that can'
 
@@ -95,6 +96,16 @@ def test_scripts_look_first_whether_they_can_write(trained, nowhere):
   assert sorted(os.listdir(workdir)) == before
   with pytest.raises(OSError, match=r'is in a store. Write to a disk'):
     export.export(workdir, 'gs://runs/exported')
+
+
+@pytest.mark.parametrize('script', ['benchmark', 'benchmark_loader', 'plan'])
+def test_commands_look_first_whether_they_can_write_json(script):
+  config = (
+    () if script == 'benchmark_loader' else ['--config=configs/digits.py']
+  )
+  path = '/dev/null/report.json'
+  line = commands.error(f'scripts.{script}', *config, f'--json={path}')
+  assert line.startswith(f'Error: {path} cannot be written: Not a directory.')
 
 
 def test_a_look_leaves_nothing_and_spoils_nothing(tmp_path, store):

@@ -1,13 +1,12 @@
 """Processes that hang."""
 
 import math
-import subprocess
 import sys
 
 import pytest
 
 from experiments import telemetry, train, watchdog
-from tests.conftest import ROOT
+from tests import commands
 from tests.experiments import processes
 from tests.experiments.smoke import losses
 
@@ -25,18 +24,9 @@ with watchdog.watching(limits, print):
 """
 
 
-def run(code):
-  return subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-
-
 def test_a_process_that_stands_still_ends_and_says_where():
-  result = run(SLEEP.format(library='os', hang='time.sleep(1000)'))
+  code = SLEEP.format(library='os', hang='time.sleep(1000)')
+  result = commands.python('-c', code, timeout=300)
   assert result.returncode == watchdog.STATUS == 75
   assert 'in stand_still' in result.stderr
   assert 'Error: The watchdog ended the process: step 3 has' in result.stderr
@@ -48,7 +38,7 @@ def test_a_process_that_stands_still_ends_and_says_where():
 @pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
 def test_one_in_which_not_even_python_runs_ends_too():
   code = SLEEP.format(library='ctypes', hang='ctypes.PyDLL(None).sleep(1000)')
-  result = run(code)
+  result = commands.python('-c', code, timeout=300)
   assert result.returncode == 1
   assert 'in stand_still' in result.stderr
 

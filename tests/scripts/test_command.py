@@ -1,8 +1,6 @@
 """A command that is started wrongly, or without a device, prints one line."""
 
 import ast
-import os
-import subprocess
 import sys
 
 import jax
@@ -10,7 +8,9 @@ import pytest
 
 from experiments import experiment
 from scripts.shared import command
+from tests import commands
 from tests.conftest import ROOT
+from tests.experiments import processes
 from tests.experiments.smoke import smoke
 
 ENTRY_POINTS = sorted(
@@ -48,12 +48,7 @@ def test_every_command_that_is_started_as_a_file_finds_a_stand_in():
 @pytest.mark.parametrize('package', ['configs', 'experiments'])
 def test_started_as_a_file_it_says_how_to_start_it(package, tmp_path):
   path = next(x for x in ENTRY_POINTS if first_of_ours(x) == package)
-  result = subprocess.run(
-    [sys.executable, ROOT / path],
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
-  )
+  result = commands.python(ROOT / path, cwd=tmp_path)
   assert result.returncode == 1
   assert result.stderr.startswith(f'Error: {ROOT / path} is a module')
   module = '.'.join(path.with_suffix('').parts)
@@ -63,21 +58,12 @@ def test_started_as_a_file_it_says_how_to_start_it(package, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_without_the_device_that_it_asks_for_is_one_line(tmp_path):
-  result = subprocess.run(
-    [
-      *(sys.executable, '-m', 'experiments.run'),
-      *('--config=configs/digits.py:smoke', f'--workdir={tmp_path}/run'),
-    ],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'nonesuch'},
-    capture_output=True,
-    text=True,
-  )
-  assert result.returncode == 1
+  status, _, errors = processes.run(tmp_path / 'run', JAX_PLATFORMS='nonesuch')
+  assert status == 1
+  (line,) = errors.splitlines()
   start = 'Error: JAX has no device for JAX_PLATFORMS=nonesuch: '
-  assert result.stderr.startswith(start)
-  assert 'set JAX_PLATFORMS=cpu; or unset it' in result.stderr
-  assert result.stderr.count('\n') == 1
+  assert line.startswith(start)
+  assert 'set JAX_PLATFORMS=cpu; or unset it' in line
   assert not (tmp_path / 'run').exists()
 
 

@@ -314,11 +314,7 @@ def test_devices_are_given_by_the_environment():
   core = min(os.sched_getaffinity(0))
   before = os.sched_getaffinity(0)
   with runner.Device(f'cpu:{core}').inherited():
-    pinned = subprocess.run(
-      [sys.executable, '-c', 'import os; print(os.sched_getaffinity(0))'],
-      capture_output=True,
-      text=True,
-    )
+    pinned = commands.python('-c', 'import os; print(os.sched_getaffinity(0))')
   assert pinned.stdout.strip() == str({core})
   assert os.sched_getaffinity(0) == before
 
@@ -390,11 +386,8 @@ def test_the_command_leaves_a_table_whatever_fails(
 
 
 def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path):
-  result = commands.run(
+  line = commands.error(
     'scripts.sweep', f'--workdir={tmp_path / "new"}', '--set=train.step=3'
   )
-  assert result.returncode == 1
-  assert result.stderr.startswith(
-    'Error: --set: fashion_mnist:table2_perceiver:'
-  )
+  assert line.startswith('Error: --set: fashion_mnist:table2_perceiver:')
   assert not (tmp_path / 'new').exists()

@@ -1,6 +1,5 @@
 """The order of the data: each example once per epoch, wherever a run starts."""
 
-import collections
 import contextlib
 import itertools
 import multiprocessing
@@ -17,7 +16,8 @@ import numpy as np
 import pytest
 
 from configs import digits
-from experiments import benchmarks, pipeline, telemetry
+from experiments import pipeline, telemetry
+from experiments.benchmarks.digits import Digits
 from experiments.errors import (
   DamagedDataError,
   DamagedRecordError,
@@ -27,9 +27,15 @@ from experiments.errors import (
 BATCH = 64
 
 
+def create(kind=Digits, **settings):
+  config = dict(digits.get_config().task) | settings
+  del config['name']
+  return kind(**config)
+
+
 @pytest.fixture(scope='module')
 def task():
-  return benchmarks.create(**digits.get_config().task)
+  return create()
 
 
 @pytest.fixture(scope='module')
@@ -70,10 +76,7 @@ def test_examples_have_the_announced_shapes(task, source):
 
 def test_augmentation_is_mild_and_centred(task, source):
   """Without shift, rotation and scaling, an image does not change."""
-  still = benchmarks.create(
-    **dict(digits.get_config().task)
-    | {'max_shift': 0.0, 'max_rotation': 0.0, 'max_scaling': 0.0}
-  )
+  still = create(max_shift=0.0, max_rotation=0.0, max_scaling=0.0)
   rng = np.random.default_rng(0)
   plain = task.eval_example(source[0])['image']
   np.testing.assert_allclose(
@@ -89,17 +92,6 @@ def test_augmentation_is_mild_and_centred(task, source):
       place, weights=plain[..., 0] + 1
     )
     assert abs(drift) < 0.1
-
-
-def test_each_epoch_shows_each_example_once(task, source):
-  batches = train(task, source, -(-3 * len(source) // BATCH))
-  seen = np.concatenate([b['index'] for b in batches])
-  epochs = [
-    seen[i * len(source) : (i + 1) * len(source)].tolist() for i in range(3)
-  ]
-  for epoch in epochs:
-    assert sorted(epoch) == indices(source)
-  assert epochs[0] != epochs[1]
 
 
 def assert_same(batches, others):
@@ -146,23 +138,21 @@ def test_launches_in_any_numbers_of_processes_share_one_stream(
     assert sorted(stream['index'][start : start + size]) == indices(some)
 
 
-def test_a_batch_may_be_one_example(task, source):
-  (batch,) = train(task, source, 1, batch_size=1)
-  assert batch['image'].shape == (1, 8, 8, 1)
-
-
-def test_augmentation_differs_between_epochs_and_seeds(task, source):
-  images = collections.defaultdict(list)
-  for batch in train(task, source, 46):
-    for index, image in zip(batch['index'], batch['image'], strict=True):
-      images[int(index)].append(image)
-  first, second, *_ = images[int(source[0]['index'])]
+def test_epochs_and_seeds_have_their_own_order_and_augmentation(task, source):
+  batches = train(task, source, 46)
+  order, images = (
+    np.concatenate([batch[name] for batch in batches])
+    for name in ('index', 'image')
+  )
+  epochs = order[: 2 * len(source)].reshape(2, -1)
+  assert (epochs[0] != epochs[1]).any()
+  first, second, *_ = images[order == source[0]['index']]
   assert np.abs(first - second).max() > 0
-  other = train(task, source, 1, seed=4)[0]
-  assert (other['index'] != train(task, source, 1)[0]['index']).any()
+  (other,) = train(task, source, 1, seed=4)
+  assert (other['index'] != order[:BATCH]).any()
 
 
-class WithProcess(type(benchmarks.create(**digits.get_config().task))):
+class WithProcess(Digits):
   """Adds the number of the process that made an example."""
 
   def eval_example(self, record):
@@ -171,9 +161,7 @@ class WithProcess(type(benchmarks.create(**digits.get_config().task))):
 
 def test_worker_processes_change_nothing_but_who_works(source):
   """Signals that Slurm and terminals send to all change nothing, either."""
-  task = WithProcess(
-    **{k: v for k, v in digits.get_config().task.items() if k != 'name'}
-  )
+  task = create(WithProcess)
   threads = train(task, source, 20, position=64)
   others = set(multiprocessing.active_children())
   batches = pipeline.train_batches(
@@ -195,42 +183,30 @@ def test_worker_processes_change_nothing_but_who_works(source):
   assert_same(threads, processes)
 
 
-def kill_workers(others):
-  for worker in set(multiprocessing.active_children()) - others:
-    os.kill(worker.pid, signal.SIGKILL)
-
-
 @pytest.mark.slow
-def test_workers_that_die_are_replaced(task, source, caplog):
+@pytest.mark.parametrize(
+  ('batches', 'settings'),
+  [
+    (pipeline.train_batches, {'seed': 3, 'position': 64}),
+    (pipeline.eval_batches, {}),
+  ],
+)
+def test_workers_that_die_are_replaced(task, source, caplog, batches, settings):
   others = set(multiprocessing.active_children())
-  batches = pipeline.train_batches(
-    task, source, batch_size=BATCH, seed=3, position=64, num_workers=2
+  start = lambda workers: contextlib.closing(
+    batches(task, source, batch_size=BATCH, num_workers=workers, **settings)
   )
-  found = []
-  with contextlib.closing(batches):
-    found += itertools.islice(batches, 3)
-    kill_workers(others)
-    found += itertools.islice(batches, 4)
-  assert_same(train(task, source, 7, position=64), found)
+  with start(0) as undisturbed, start(2) as disturbed:
+    found = [*itertools.islice(disturbed, 3)]
+    for worker in set(multiprocessing.active_children()) - others:
+      worker.kill()
+    found += itertools.islice(disturbed, 4)
+    assert_same(itertools.islice(undisturbed, 7), found)
   assert 'with exit code -9' in caplog.text
   assert 'They are started again.' in caplog.text
 
 
-@pytest.mark.slow
-def test_so_are_those_of_an_evaluation(task, caplog):
-  source = task.source('test', None)
-  settings = {'batch_size': 128}
-  others = set(multiprocessing.active_children())
-  batches = pipeline.eval_batches(task, source, **settings, num_workers=1)
-  with contextlib.closing(batches):
-    found = [next(batches)]
-    kill_workers(others)
-    found += batches
-  assert_same(pipeline.eval_batches(task, source, **settings), found)
-  assert 'They are started again.' in caplog.text
-
-
-class Deadly(type(benchmarks.create(**digits.get_config().task))):
+class Deadly(Digits):
   """Has a record that kills the process that decodes it."""
 
   def eval_example(self, record):
@@ -241,10 +217,8 @@ class Deadly(type(benchmarks.create(**digits.get_config().task))):
 
 @pytest.mark.slow
 def test_a_record_that_kills_workers_ends_the_run(source):
-  settings = dict(digits.get_config().task)
-  del settings['name']
   batches = pipeline.eval_batches(
-    Deadly(**settings), records(source, 40), batch_size=20, num_workers=1
+    create(Deadly), records(source, 40), batch_size=20, num_workers=1
   )
   with pytest.raises(WorkersDiedError, match=r'died 3 times .* exit code 7'):
     list(batches)
@@ -301,7 +275,7 @@ def test_evaluation_counts_every_example_once(task, size, processes, share):
   assert seen('record') == list(range(size))
 
 
-class Damaged(type(benchmarks.create(**digits.get_config().task))):
+class Damaged(Digits):
   """Cannot decode two of the digits."""
 
   def eval_example(self, record):
@@ -312,9 +286,7 @@ class Damaged(type(benchmarks.create(**digits.get_config().task))):
 
 @pytest.fixture(scope='module')
 def damaged():
-  settings = dict(digits.get_config().task)
-  del settings['name']
-  return Damaged(**settings)
+  return create(Damaged)
 
 
 def records(source, count):
@@ -422,7 +394,7 @@ def test_damaged_records_count_over_all_launches(damaged, source, tmp_path):
   launch()
 
 
-class DamagedInTraining(type(benchmarks.create(**digits.get_config().task))):
+class DamagedInTraining(Digits):
   """Cannot augment a digit that can be evaluated."""
 
   def train_example(self, record, rng):
@@ -437,11 +409,9 @@ class DamagedInTraining(type(benchmarks.create(**digits.get_config().task))):
 def test_the_reason_is_that_of_the_decoding_that_failed(
   source, workers, caplog
 ):
-  settings = dict(digits.get_config().task)
-  del settings['name']
   told = []
   batches = train(
-    DamagedInTraining(**settings),
+    create(DamagedInTraining),
     records(source, 40),
     2,
     batch_size=20,

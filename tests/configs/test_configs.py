@@ -16,13 +16,13 @@ from experiments import (
   models,
   optimizers,
   pipeline,
-  sharding,
   train_step,
 )
 from perceiver.effects import Effect
 from tests import quick
 from tests.configs.config_effects import OTHER_EFFECTS
 from tests.conftest import CONFIGS
+from tests.experiments.smoke import on_devices, smoke
 
 VARIANTS = [
   (name, variant)
@@ -51,10 +51,6 @@ def shallow(config, *keys):
   return config
 
 
-def create(config):
-  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
-
-
 @pytest.mark.parametrize(('name', 'variant'), VARIANTS)
 def test_every_variant_is_locked_and_two_levels_deep(name, variant):
   config = get_config(name, variant)
@@ -72,7 +68,7 @@ def test_every_variant_fits_its_model(name, variant):
   """Initialising the weights applies the model to the task's input."""
   # Each variant has its own order of iterations and weight sharing.
   config = shallow(get_config(name, variant), 'num_self_attends', 'blocks')
-  shapes = create(config).state_shapes
+  shapes = on_devices(config).state_shapes
   assert [
     x['b'].shape
     for path, x in shapes.params.items()
@@ -94,7 +90,7 @@ def kinds_of_models():
 @pytest.mark.parametrize(('name', 'variant'), kinds_of_models())
 def test_every_kind_of_model_has_logits_for_each_class(name, variant):
   config = shallow(get_config(name, variant))
-  run = create(config)
+  run = on_devices(config)
   shapes = jax.eval_shape(
     lambda p, s, b: run.forward.apply(p, s, jax.random.key(0), b, True)[0],
     run.state_shapes.params,
@@ -110,22 +106,9 @@ def test_variants_are_variants_of_what_exists(name):
   module = importlib.import_module(f'configs.{name}')
   with pytest.raises(ValueError, match='No variant'):
     module.get_config('no_such_variant')
-  keys = module.get_config().keys()
-  assert set(keys) == {
-    'seed',
-    'task',
-    'data',
-    'model',
-    'optimizer',
-    'train',
-    'eval',
+  assert set(module.get_config()) == {
+    *('seed', 'task', 'data', 'model', 'optimizer', 'train', 'eval')
   }
-
-
-def smoke(**overrides):
-  config = digits.get_config('smoke')
-  config.update_from_flattened_dict(overrides)
-  return config
 
 
 def first_batch(config):
@@ -144,7 +127,7 @@ def inputs(config):
 
 def program(config):
   """The traced program of initialisation and of the training logits."""
-  run = create(config)
+  run = on_devices(config)
 
   def init_and_apply(key, batch):
     params, state = run.forward.init(key, batch, True)
@@ -179,7 +162,7 @@ def steps(config):
 
 
 def train_program(config):
-  run = create(config)
+  run = on_devices(config)
   step = train_step.make_train_step(run)
   batch = run.task.batch_spec(config.train.batch_size)
   return str(step.trace(run.state_shapes, batch).jaxpr)
@@ -264,7 +247,7 @@ ELSEWHERE = {  # Other tests have a run to test these with.
   'train.profile_steps': 'experiments/test_start.py',
   'train.compilation_cache': 'experiments/test_start.py',
   'eval.batch_size': 'experiments/test_training.py',
-  'eval.checkpoint': 'experiments/test_training.py',
+  'eval.checkpoint': 'experiments/test_saved.py',
 }
 
 
@@ -359,16 +342,22 @@ def test_every_key_of_other_configs_changes_something(module, key):
 )
 def test_every_key_of_a_baseline_changes_something(name, key):
   other = {key: BASELINES[name][key][1]}
-  assert baseline_program(name) != baseline_program(name, **other)
+  changed = program(baseline(name, **other))
+  assert baseline_program(name) != changed
 
 
-@functools.cache
-def baseline_program(name, **overrides):
+def baseline(name, **overrides):
+  """The digits' smoke variant with a small baseline as its model."""
   section = {k: small for k, (small, _) in BASELINES[name].items()}
   config = smoke()
   with config.unlocked():
     config.model = {'name': name, 'num_classes': 10, **section, **overrides}
-  return program(config)
+  return config
+
+
+@functools.cache
+def baseline_program(name):
+  return program(baseline(name))
 
 
 KEYS = [key for key in EFFECTS if changes_no_function(key, smoke())]
@@ -401,8 +390,7 @@ def cached(outcome, **overrides):
     ({'eval.batch_size': 100}, 'eval.batch_size=100 is not divisible by 8'),
     ({'train.model_parallel': 3}, 'model_parallel=3 does not divide the 8'),
     ({'train.steps': 0}, 'train.steps=0 must be'),
-    ({'train.log_every': 0}, 'train.log_every=0 must be'),
-    ({'train.keep_checkpoints': 0}, 'train.keep_checkpoints=0 must be'),
+    ({'train.steps': None, 'train.epochs': None}, 'and train.epochs are both'),
     ({'train.profile_steps': '3'}, "profile_steps='3' is not START:COUNT"),
     ({'train.profile_steps': '0:2'}, "profile_steps='0:2' is not START:COUNT"),
     ({'train.profile_steps': '20:2'}, "'20:2' goes beyond the last step, 20"),

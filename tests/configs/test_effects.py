@@ -13,9 +13,7 @@ from configs import audioset, digits, modelnet40
 from experiments import (
   benchmarks,
   config_effects,
-  experiment,
   models,
-  sharding,
 )
 from perceiver.effects import Effect
 from tests import quick
@@ -26,12 +24,13 @@ from tests.configs.config_effects import (
   OTHER_EFFECTS,
 )
 from tests.configs.test_configs import (
+  baseline,
   BASELINES,
   changes_no_function,
   EFFECTS,
-  smoke,
 )
 from tests.conftest import CONFIGS
+from tests.experiments.smoke import on_devices, smoke
 
 NUMBERS = {
   'task.num_train': Effect.TRAINING,
@@ -92,7 +91,7 @@ def model_input(module, **overrides):
 
 def logits(config):
   """The number of classes, and the logits of a digit."""
-  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  run = on_devices(config)
   params, state = run.state_shapes.params, run.state_shapes.model_state
   batch = batch_of(run.task, digits)
 
@@ -146,12 +145,8 @@ def test_keys_of_the_perceiver_are_marked_as_what_they_change(key):
 
 
 @functools.cache
-def baseline(name, **overrides):
-  section = {k: small for k, (small, _) in BASELINES[name].items()}
-  config = smoke()
-  with config.unlocked():
-    config.model = {'name': name, 'num_classes': 10, **section, **overrides}
-  return config, logits(config)
+def baseline_logits(name):
+  return logits(baseline(name))
 
 
 @pytest.mark.slow
@@ -159,9 +154,9 @@ def baseline(name, **overrides):
   ('name', 'key'), [(n, key) for n, ks in BASELINES.items() for key in ks]
 )
 def test_keys_of_baselines_are_marked_as_what_they_change(name, key):
-  config, one = baseline(name)
-  _, other = baseline(name, **{key: BASELINES[name][key][1]})
-  check(config_effects.effect(f'model.{key}', config), one, other)
+  other = baseline(name, **{key: BASELINES[name][key][1]})
+  effect = config_effects.effect(f'model.{key}', other)
+  check(effect, baseline_logits(name), logits(other))
 
 
 @pytest.mark.parametrize('name', CONFIGS)

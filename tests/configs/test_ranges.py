@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tests.configs.test_configs import create
 from tests.conftest import CONFIGS
+from tests.experiments.smoke import on_devices
 
 SMALL = {
   'model.num_latent_transformers': 2,
@@ -83,7 +83,7 @@ def test_every_number_of_a_config_has_a_range(name):
       config.update_from_flattened_dict({key: bad})
       # The error is one line, which may name another key first.
       with pytest.raises(ValueError, match=rf'^(.* )?{re.escape(key)}=.*\.$'):
-        create(config)
+        on_devices(config)
 
 
 def test_numbers_of_every_section_are_among_them():
@@ -120,16 +120,6 @@ def test_the_ends_of_ranges(name, key, bad, good):
   config.update_from_flattened_dict(SMALL)
   config.update_from_flattened_dict({key: bad})
   with pytest.raises(ValueError, match=rf'{key}=.* must be in'):
-    create(config)
+    on_devices(config)
   config.update_from_flattened_dict({key: good})
-  create(config)
-
-
-def test_a_run_needs_a_length():
-  module = importlib.import_module('configs.digits')
-  config = module.get_config()
-  config.train.epochs = None
-  with pytest.raises(
-    ValueError, match=r'train.steps and train.epochs are both'
-  ):
-    create(config)
+  on_devices(config)

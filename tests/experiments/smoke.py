@@ -15,11 +15,19 @@ def smoke(**overrides):
 
 
 def create(devices=1, **overrides):
-  config = smoke(**overrides)
-  mesh = sharding.make_mesh(
-    config.train.model_parallel, jax.devices()[:devices]
-  )
+  return on_devices(smoke(**overrides), devices)
+
+
+def on_devices(config, count=1):
+  mesh = sharding.make_mesh(config.train.model_parallel, jax.devices()[:count])
   return experiment.create(config, mesh)
+
+
+def fresh(run):
+  """Returns the state that training starts from."""
+  shardings = sharding.state_shardings(run.mesh, run.state_shapes)
+  init = jax.jit(run.init_state, out_shardings=shardings)
+  return init(jax.random.key(run.config.seed))
 
 
 def losses(workdir, split='train'):

@@ -177,6 +177,7 @@ def test_rewriting_takes_its_share_of_the_time(tmp_path, monkeypatch):
 def test_a_line_that_was_cut_off_spoils_no_other(tmp_path, there, records):
   path = storage.path(tmp_path / 'a.jsonl')
   path.write_text(there)
+  assert telemetry.read_records(str(tmp_path), 'a.jsonl') == records[:-1]
   telemetry.append(path, '{"a": 2}\n')
   assert telemetry.read_records(str(tmp_path), 'a.jsonl') == records
 

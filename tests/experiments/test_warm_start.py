@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import preemption, sharding, train, warm_start
+from experiments import preemption, train, warm_start
 from perceiver import exports
 from scripts import export
 from tests import quick
-from tests.experiments.smoke import create, final_params, Stop
+from tests.experiments.smoke import create, final_params, fresh, Stop
 
 
 @pytest.fixture(scope='module')
@@ -18,12 +18,6 @@ def weights(trained, tmp_path_factory):
   folder = tmp_path_factory.mktemp('weights') / 'digits'
   export.export(str(workdir), str(folder))
   return str(folder), final_params(run, workdir)
-
-
-@pytest.fixture(scope='module')
-def fresh(trained):
-  """Returns initial parameters."""
-  return jax.jit(trained[0].init_state)(jax.random.key(0)).params
 
 
 def other_classes(folder, target, count=10):
@@ -69,14 +63,14 @@ def test_a_run_starts_from_them_once(
 
 @pytest.mark.parametrize('count', quick.only([10], [10, 3]))
 def test_a_classifier_of_other_classes_is_named_and_fresh(
-  weights, fresh, tmp_path, caplog, count
+  weights, tmp_path, caplog, count
 ):
   folder = other_classes(weights[0], tmp_path / 'letters', count)
   run = create(**{'train.init_from': folder, 'task.max_resolution': 4})
   loaded = warm_start.read(run)
   assert 'fresh: perceiver/head/b, perceiver/head/w' in caplog.text
   assert 'trained with image.max_resolution=8, here 4' in caplog.text
-  params = warm_start.put(fresh, loaded)
+  params = warm_start.put(fresh(run).params, loaded)
   same = jax.tree.map(np.array_equal, params, weights[1])
   assert not same['perceiver/head']['w']
   params['perceiver/head'] = weights[1]['perceiver/head']
@@ -86,14 +80,11 @@ def test_a_classifier_of_other_classes_is_named_and_fresh(
 @pytest.mark.slow
 def test_weights_are_split_as_the_parameters_are(weights, parallel, change):
   run = change(parallel, **{'train.init_from': weights[0]})
-  shardings = sharding.state_shardings(run.mesh, run.state_shapes)
-  init = jax.jit(run.init_state, out_shardings=shardings)
-  fresh = init(jax.random.key(0)).params
-  params = warm_start.put(fresh, warm_start.read(run))
+  before = fresh(run).params
+  params = warm_start.put(before, warm_start.read(run))
   jax.tree.map(np.testing.assert_array_equal, params, weights[1])
-  assert jax.tree.map(lambda x: x.sharding, params) == jax.tree.map(
-    lambda x: x.sharding, fresh
-  )
+  shardings = lambda tree: jax.tree.map(lambda x: x.sharding, tree)
+  assert shardings(params) == shardings(before)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from configs import audioset, digits, modelnet40
-from experiments import experiment, models, sharding
+from experiments import models
 from experiments.benchmarks.audioset import standin
 from perceiver.ops import attention
+from tests.experiments.smoke import on_devices
 from tests.scripts import untrained
 
 
@@ -42,7 +43,7 @@ def save(config, workdir, window, targets):
     window: the input, as from `Display.window`.
     targets: two of its elements; the second cross-attend swaps them.
   """
-  run = experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  run = on_devices(config)
   batch = {name: np.asarray(x)[None] for name, x in window.items()}
   inputs = hk.transform(
     lambda x: models.byte_array(run.task, x, run.mesh).to_array()

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from configs import modelnet40
-from experiments import experiment, saved, sharding
+from experiments import saved
 import perceiver
 from perceiver import exports
 from scripts import export
 from tests import commands
 from tests.benchmarks.audioset import clips
 from tests.conftest import ROOT
+from tests.experiments.smoke import on_devices
 from tests.scripts import untrained
 
 CLASSIFY = """
@@ -30,10 +31,6 @@ for folder in sys.argv[1:]:
     (inputs,) = inputs.values()
   np.save(f'{folder}.npy', perceiver.from_pretrained(folder)(inputs))
 """
-
-
-def on_one_device(config):
-  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
 
 
 def laboratory(run, params, examples):
@@ -53,7 +50,7 @@ def solids():
   """Returns a run, its examples, and the arrays that users have."""
   config = modelnet40.get_config('solids')
   config.model.update(num_latents=4, latent_channels=16)
-  run = on_one_device(config)
+  run = on_devices(config)
   rng = np.random.default_rng(0)
   clouds = (rng.normal(size=(2, 2048, 3)) * 5 + 1).astype(np.float32)
   examples = [
@@ -63,7 +60,7 @@ def solids():
 
 
 def events():
-  run = on_one_device(clips.config('av_mel'))
+  run = on_devices(clips.config('av_mel'))
   examples = [
     run.task.display.window(run.task.eval_example(clips.clip(seed=seed)), 1)
     for seed in range(2)

@@ -135,14 +135,7 @@ import json
 import jax
 from configs import audioset, digits
 from scripts.plan import hlo, step
-from tests.configs.test_configs import BASELINES
-
-def small(name):
-  config = digits.get_config('smoke')
-  section = {key: value for key, (value, _) in BASELINES[name].items()}
-  with config.unlocked():
-    config.model = {'name': name, 'num_classes': 10, **section}
-  return config
+from tests.configs.test_configs import baseline, BASELINES
 
 query = digits.get_config('smoke')
 query.model.update(head='query', dropout_rate=0.1)
@@ -152,7 +145,7 @@ windows.model.update(num_cross_attends=1, num_latent_transformers=1)
 for config, mode in (
   (query, 'train'),
   (windows, 'eval'),
-  *((small(name), 'eval') for name in BASELINES),
+  *((baseline(name), 'eval') for name in BASELINES),
 ):
   traced, _ = step.trace(config, mode, jax.devices()[:1])
   parsed = hlo.parse(traced.lower().compile().as_text())

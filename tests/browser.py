@@ -17,19 +17,6 @@ from PIL import Image
 from tests import devtools
 
 JS = (pathlib.Path(__file__).parent / 'browser.js').read_text()
-KEYS = {  # `KeyboardEvent.key` to its code for Windows and the text it types.
-  'Tab': (9, ''),
-  'Enter': (13, '\r'),
-  'Escape': (27, ''),
-  ' ': (32, ' '),
-  'End': (35, ''),
-  'Home': (36, ''),
-  'ArrowLeft': (37, ''),
-  'ArrowUp': (38, ''),
-  'ArrowRight': (39, ''),
-  'ArrowDown': (40, ''),
-}
-MODIFIERS = {'Alt': 1, 'Control': 2, 'Meta': 4, 'Shift': 8}
 
 
 class Browser(devtools.Chromium):
@@ -128,17 +115,13 @@ class Page:
     args = ', '.join(map(json.dumps, args))
     return self.evaluate(f'(() => {{ {JS}\nreturn {function}({args}) }})()')
 
-  def screenshot(self, full=True, path=None):
-    """Returns the whole page or the viewport as uint8 [H, W, 3]."""
-    clip = {}
-    if full:
-      size = self.send('Page.getLayoutMetrics')['cssContentSize']
-      clip = {'clip': {**size, 'scale': 1}}
+  def screenshot(self):
+    """Returns the whole page as uint8 [H, W, 3]."""
+    size = self.send('Page.getLayoutMetrics')['cssContentSize']
+    clip = {**size, 'scale': 1}
     png = self._bytes(
-      'Page.captureScreenshot', captureBeyondViewport=full, **clip
+      'Page.captureScreenshot', captureBeyondViewport=True, clip=clip
     )
-    if path:
-      pathlib.Path(path).write_bytes(png)
     return np.asarray(Image.open(io.BytesIO(png)).convert('RGB'))
 
   def pdf(self):
@@ -150,14 +133,9 @@ class Page:
   def _bytes(self, method, **params):
     return base64.b64decode(self.send(method, **params)['data'])
 
-  def press(self, keys):
-    """Presses and releases: 'Tab', 'Shift+Tab', 'Enter', … (see KEYS)."""
-    *modifiers, key = keys.split('+')
-    number, text = KEYS[key]
-    event = {'key': key, 'code': 'Space' if key == ' ' else key}
-    event['windowsVirtualKeyCode'] = number
-    event['modifiers'] = sum(MODIFIERS[x] for x in modifiers)
-    self.send('Input.dispatchKeyEvent', type='keyDown', text=text, **event)
+  def press_tab(self):
+    event = {'key': 'Tab', 'code': 'Tab', 'windowsVirtualKeyCode': 9}
+    self.send('Input.dispatchKeyEvent', type='keyDown', **event)
     self.send('Input.dispatchKeyEvent', type='keyUp', **event)
 
   def focused(self):

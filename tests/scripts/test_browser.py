@@ -113,21 +113,14 @@ def test_print_is_a_medium_of_its_own(show):
   assert pdf.count(b'/Type /Page\n') == 2
 
 
-def test_keys_move_the_focus(show):
+def test_the_tab_key_moves_the_focus(show):
   page = show('<a href="#x" class="k">x</a><button id="b">0</button>')
-  page.evaluate('document.querySelector("#b").onclick = () => document.title++')
   assert page.focused() == 'body'
-  page.press('Tab')
+  page.press_tab()
   assert page.focused() == 'a.k'
   assert page.evaluate('document.activeElement.matches(":focus-visible")')
-  page.press('Tab')
+  page.press_tab()
   assert page.focused() == 'button#b'
-  page.evaluate('document.title = "0"')
-  page.press('Enter')
-  page.press(' ')
-  assert page.evaluate('document.title') == '2'
-  page.press('Shift+Tab')
-  assert page.focused() == 'a.k'
 
 
 def test_values_come_as_json_has_them_and_exceptions_are_raised(show):
@@ -139,12 +132,10 @@ def test_values_come_as_json_has_them_and_exceptions_are_raised(show):
   assert page.errors == []
 
 
-def test_pages_share_no_storage(show, tmp_path):
+def test_pages_share_no_storage(show):
   show('').evaluate('localStorage.setItem("theme", "dark")')
   page = show('')
   assert page.evaluate('localStorage.getItem("theme")') is None
-  page.screenshot(path=tmp_path / 'shot.png', full=False)
-  assert (tmp_path / 'shot.png').stat().st_size > 0
 
 
 def test_without_a_browser_tests_are_skipped_but_in_ci_fail(monkeypatch):

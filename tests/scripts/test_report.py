@@ -58,12 +58,12 @@ def test_it_tells_what_ran_and_how_it_ended(trained, page):
     pytest.param(1280, True, marks=pytest.mark.slow),
   ],
 )
-def test_it_is_readable(browser, page, width, dark, tmp_path):
+def test_it_is_readable(browser, page, width, dark):
   opened = browser.open(page, width=width, dark=dark)
   assert opened.errors == []
   assert opened.requests == []
   assert opened.overflow() == []
-  shot = opened.screenshot(path=tmp_path / 'report.png')
+  shot = opened.screenshot()
   assert shot.shape[1] == width
   assert (shot[0, 0].mean() < 60) == dark
   found = opened.contrast(shot, 'h1, h2, p, dt, dd, th, td, a, figcaption')
@@ -102,7 +102,7 @@ def test_pictures_say_what_they_show(browser, page):
 
 def test_it_goes_by_keyboard_and_to_paper(browser, page):
   opened = browser.open(page, width=1280)
-  opened.press('Tab')
+  opened.press_tab()
   assert opened.focused().startswith('a.skip')
   links = opened.evaluate(
     "[...document.querySelectorAll('nav a, a.skip')].map(x => "

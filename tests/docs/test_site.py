@@ -11,6 +11,8 @@ import urllib.parse
 
 import pytest
 
+from configs import base
+from docs import keys
 from tests.browser import Browser
 from tests.conftest import ROOT
 from tests.devtools import find_or_skip
@@ -137,10 +139,12 @@ def test_what_is_named_exists(name):
       assert (ROOT / code).exists() or code in made, code
 
 
+def test_the_table_of_keys_that_may_change_is_the_codes():
+  assert keys.table() in (ROOT / 'docs' / 'running.md').read_text()
+
+
 def test_settings_that_are_named_exist():
   """Checks that `train.batch_size` and the like are keys of all configs."""
-  from configs import base
-
   sections = {**base.SECTIONS, 'model': base.MODELS['perceiver']}
   for name in NAMES:
     for section, key in re.findall(r'`(\w+)\.(\w+)(?:=[^`]*)?`', prose(name)):

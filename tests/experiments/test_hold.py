@@ -6,7 +6,6 @@ import threading
 import types
 from unittest import mock
 
-import jax
 import pytest
 
 from experiments import hold, storage, train
@@ -80,32 +79,6 @@ def test_a_holder_elsewhere_that_renews_its_hold_is_not_disturbed(
   assert sleep.call_count == 2
 
 
-def test_all_processes_of_a_launch_are_told_who_trains(tmp_path, monkeypatch):
-  """Process 0 tells the others, through JAX's coordinator."""
-  told = {}
-  client = types.SimpleNamespace(
-    key_value_set=told.__setitem__,
-    blocking_key_value_get=lambda key, timeout: told[key],
-  )
-  monkeypatch.setattr(
-    hold.multihost, 'get_jax_distributed_client', lambda: client
-  )
-  monkeypatch.setattr(jax, 'process_count', lambda: 2)
-
-  def enter(process):
-    monkeypatch.setattr(
-      hold, '_turns', iter([7])
-    )  # Each process has its own counter.
-    monkeypatch.setattr(jax, 'process_index', lambda: process)
-    return hold.holding(str(tmp_path))
-
-  with enter(0), enter(1):  # They train together.
-    message = f'^{tmp_path} is in use: process {os.getpid()} on'
-    for process in (0, 1):
-      with pytest.raises(hold.WorkdirInUseError, match=message):
-        enter(process).__enter__()
-
-
 @pytest.mark.parametrize('text', ['', '{"token": "cut off'])
 def test_a_hold_that_cannot_be_read_is_no_obstacle(text, tmp_path):
   (tmp_path / hold.FILE).write_text(text)
@@ -113,7 +86,13 @@ def test_a_hold_that_cannot_be_read_is_no_obstacle(text, tmp_path):
     assert json.loads((tmp_path / hold.FILE).read_text())['token']
 
 
-def goes_on_after_the_lease(folder, sleep):
+@pytest.mark.parametrize('place', ['disk', 'store'])
+def test_a_hold_from_elsewhere_that_nobody_renews_runs_out(
+  place, request, tmp_path, sleep
+):
+  folder = storage.path(tmp_path)
+  if place == 'store':
+    folder = storage.path(request.getfixturevalue('store').url('held'))
   path = folder / hold.FILE
   with hold.holding(str(folder)):
     record = json.loads(path.read_text())
@@ -124,14 +103,6 @@ def goes_on_after_the_lease(folder, sleep):
     with pytest.raises(hold.WorkdirInUseError, match=str(os.getpid())):
       hold.holding(str(folder)).__enter__()
   assert not path.exists()
-
-
-def test_a_hold_from_elsewhere_that_nobody_renews_runs_out(tmp_path, sleep):
-  goes_on_after_the_lease(storage.path(tmp_path), sleep)
-
-
-def test_a_hold_in_a_store_is_as_on_a_disk(store, sleep):
-  goes_on_after_the_lease(storage.path(store.url('held')), sleep)
 
 
 def test_of_two_that_take_over_at_once_the_last_to_write_goes_on(

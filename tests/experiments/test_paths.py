@@ -1,6 +1,7 @@
 """Paths as users give them: `~`, empty ones, and any character in a name."""
 
 import ast
+import itertools
 import os
 import pathlib
 import pwd
@@ -25,7 +26,12 @@ from experiments import (
   telemetry,
   train,
 )
+from experiments.benchmarks import fashion_mnist as clothes
+from experiments.benchmarks.audioset import parts
 from experiments.benchmarks.audioset import source as audioset
+from experiments.benchmarks.imagenet import source as images
+from experiments.benchmarks.modelnet40 import preparation
+from experiments.benchmarks.modelnet40 import source as shapes
 from experiments.errors import DataNotFoundError
 from scripts import attention_maps, export, report
 from scripts.sweep import plan, stand_ins
@@ -196,14 +202,13 @@ def test_an_empty_data_dir_is_not_the_current_folder(
 ):
   # As if the data were in the folder.
   monkeypatch.chdir(tmp_path)
-  for names in fashion_mnist_files():
-    (tmp_path / names).touch()
   for folder in (
     *('train/a', 'val/a', 'imagenet2012/5.1.0'),
-    audioset.directory(''),
-    modelnet_directory(),
+    *(audioset.directory(''), shapes.directory('modelnet40', '')),
   ):
     (tmp_path / folder).mkdir(parents=True)
+  for name in itertools.chain(*clothes.FILES.values()):
+    (tmp_path / name).touch()
   (tmp_path / audioset.directory('') / audioset.INFO).write_text('{}')
   (tmp_path / 'imagenet2012/5.1.0/dataset_info.json').touch()
   config = module.get_config()
@@ -214,18 +219,6 @@ def test_an_empty_data_dir_is_not_the_current_folder(
     for split in (task.train_split, *task.eval_splits):
       with pytest.raises(DataNotFoundError, match=r"data\.dir=(''|None)"):
         task.source(split, config.data.dir)
-
-
-def fashion_mnist_files():
-  from experiments.benchmarks import fashion_mnist
-
-  return sum(fashion_mnist.FILES.values(), ())
-
-
-def modelnet_directory():
-  from experiments.benchmarks.modelnet40 import source
-
-  return source.directory('modelnet40', '')
 
 
 def test_a_sweep_makes_its_data_in_the_users_home(home, monkeypatch):
@@ -304,21 +297,17 @@ def test_what_looks_at_such_a_run(trained, tmp_path):
 
 @pytest.mark.parametrize('kind', ['tfds', 'folders', 'flat'])
 def test_images_in_such_a_folder(mini_imagenet_dir, tmp_path, kind):
-  from experiments.benchmarks.imagenet import source
-
   folder = tmp_path / ODD
   shutil.copytree(mini_imagenet_dir / kind, folder)
   for split, count in (('train', 24), ('validation', 12)):
     options = {'num_examples': count, 'num_classes': 12}
-    ours = source.open_source(str(folder), split, **options)
-    same = source.open_source(str(mini_imagenet_dir / kind), split, **options)
+    ours = images.open_source(str(folder), split, **options)
+    same = images.open_source(str(mini_imagenet_dir / kind), split, **options)
     assert [ours[i] for i in range(count)] == [same[i] for i in range(count)]
-  assert len(source.classes(str(folder), 12)) == 12
+  assert len(images.classes(str(folder), 12)) == 12
 
 
 def test_clips_in_such_a_folder(tmp_path):
-  from experiments.benchmarks.audioset import parts
-
   folder = tmp_path / ODD / audioset.directory('')
   folder.mkdir(parents=True)
   clips = [audioset_clips.record(i) for i in range(2)]
@@ -334,14 +323,12 @@ def test_clips_in_such_a_folder(tmp_path):
 
 
 def test_point_clouds_in_such_a_folder(tmp_path, monkeypatch):
-  from experiments.benchmarks.modelnet40 import preparation, source
-
-  monkeypatch.setitem(source.DATASETS, 'tiny', TINY)
+  monkeypatch.setitem(shapes.DATASETS, 'tiny', TINY)
   folder = tmp_path / ODD
   folder.mkdir()
   archive = write_zip(folder / 'tiny [0].zip', meshes())
   preparation.prepare('tiny', archive, str(folder))
   assert 'already' in preparation.prepare('tiny', archive, str(folder))
-  found = source.open_source('tiny', 'train', str(folder))
+  found = shapes.open_source('tiny', 'train', str(folder))
   assert len(found) == 12
-  assert found[11]['points'].shape == (source.NUM_POINTS, 3)
+  assert found[11]['points'].shape == (shapes.NUM_POINTS, 3)

@@ -123,22 +123,3 @@ def test_strays_and_a_placement_confuse_none(
   if answer is not None:
     assert list(answer[0]) == list(expected[0])
     np.testing.assert_allclose(answer[1], expected[1], rtol=1e-4)
-
-
-def test_both_of_these_would_be_seen(strewn, expected):
-  """Another placement has other scores, so confusing them would show."""
-  run, workdir = strewn
-  other = create()
-  state = saved.restore(run, str(workdir))
-  example = run.task.eval_example(run.source('test')[EXAMPLE])
-  batch = {name: np.asarray(x)[None] for name, x in example.items()}
-  scores = [
-    jax.nn.softmax(
-      evaluate.predict(x, state.params, state.model_state, batch)[0]
-    )
-    for x in (run, other)
-  ]
-  np.testing.assert_allclose(
-    np.sort(scores[0])[::-1][: evaluate.TOP], expected[1], rtol=1e-4
-  )
-  assert np.abs(scores[0] - scores[1]).max() > 0.01

@@ -1,11 +1,22 @@
 """The smoke variant of the digits, and readers of its runs."""
 
 import contextlib
+import itertools
+import json
+import pathlib
 
 import jax
+import pytest
 
 from configs import digits
-from experiments import checkpoint, experiment, saved, sharding, telemetry
+from experiments import (
+  checkpoint,
+  experiment,
+  preemption,
+  saved,
+  sharding,
+  telemetry,
+)
 
 
 def smoke(**overrides):
@@ -30,9 +41,21 @@ def fresh(run):
   return init(jax.random.key(run.config.seed))
 
 
+def by_step(workdir, split='train', metric='loss'):
+  records = [x for x in telemetry.read_metrics(workdir) if x['split'] == split]
+  found = {x['step']: x[metric] for x in records}
+  assert len(found) == len(records)
+  return found
+
+
 def losses(workdir, split='train'):
-  records = telemetry.read_metrics(workdir)
-  return [r['loss'] for r in records if r['split'] == split]
+  return list(by_step(workdir, split).values())
+
+
+def starts(workdir):
+  """Returns the step at which each launch began."""
+  launches = telemetry.read_records(str(workdir), telemetry.LAUNCHES)
+  return [launch['start_step'] for launch in launches]
 
 
 @contextlib.contextmanager
@@ -53,6 +76,15 @@ def latest(workdir):
     return reader.step('latest')
 
 
+@contextlib.contextmanager
+def edited_config(workdir):
+  """Yields the config that a run has left, and writes it back as changed."""
+  path = pathlib.Path(workdir) / telemetry.CONFIG
+  config = json.loads(path.read_text())
+  yield config
+  path.write_text(json.dumps(config))
+
+
 def final_params(run, workdir):
   with checkpoints(workdir) as reader:
     step = reader.step('latest')
@@ -60,12 +92,11 @@ def final_params(run, workdir):
   return jax.device_get(state.params)
 
 
-class Stop:
-  """Replaces `preemption.is_told_to_stop`: True for one question alone."""
-
-  def __init__(self, question):
-    self.asked, self.question = 0, question
-
-  def __call__(self):
-    self.asked += 1
-    return self.asked == self.question
+@contextlib.contextmanager
+def told_to_stop(question, message='Told to stop'):
+  """Expects a run to end at the given question whether it is to stop."""
+  answers = (number == question for number in itertools.count(1))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(preemption, 'is_told_to_stop', lambda: next(answers))
+    with pytest.raises(preemption.PreemptedError, match=message):
+      yield

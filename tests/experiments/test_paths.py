@@ -39,7 +39,7 @@ from tests import commands
 from tests.benchmarks.audioset import test_source as audioset_clips
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.conftest import CONFIGS, ROOT
-from tests.experiments.smoke import checkpoints, create, losses, smoke
+from tests.experiments.smoke import checkpoints, create, losses, smoke, starts
 
 ODD = 'data [old] *?{x}#~'  # A name that a disk allows.
 # Flags for text that are not paths.
@@ -259,8 +259,7 @@ def test_a_run_whose_workdir_has_wildcards(trained, copy, tmp_path):
   shutil.rmtree(folder / 'checkpoints' / '20')
   workdir = str(folder)
   assert train.train(run, workdir) == {'test': metrics}
-  launches = telemetry.read_records(workdir, telemetry.LAUNCHES)
-  assert [x['start_step'] for x in launches] == [0, 15]
+  assert starts(workdir) == [0, 15]
   assert len(losses(workdir)) == 20
   assert saved.evaluate_checkpoint(run, workdir) == {'test': metrics}
   # A damaged checkpoint is moved.

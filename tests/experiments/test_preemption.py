@@ -5,14 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import preemption, saved, seal, train
+from experiments import saved, seal, train
 from tests import commands
 from tests.experiments.smoke import (
   checkpoints,
   final_params,
   latest,
   losses,
-  Stop,
+  told_to_stop,
 )
 
 # A process that goes on from step 1,000, and saves before each question.
@@ -59,18 +59,16 @@ SLOW = pytest.mark.slow
   ],
 )
 def test_an_evaluation_that_was_cut_off_is_done_first(
-  trained, tmp_path, monkeypatch, caplog, questions, saved
+  trained, tmp_path, caplog, questions, saved
 ):
   run, workdir, metrics = trained
   for question, step in zip(questions, saved, strict=True):
-    monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(question))
-    with pytest.raises(preemption.PreemptedError, match='Told to stop'):
+    with told_to_stop(question):
       train.train(run, str(tmp_path))
     with checkpoints(tmp_path) as reader:
       assert reader.step('latest') == step
       assert not reader.has_score(step)
     assert len(losses(tmp_path, 'test')) == step // 10 - 1
-  monkeypatch.undo()
   assert train.train(run, str(tmp_path))['test'] == metrics
   assert f'The evaluation of step {saved[-1]} was cut off.' in caplog.text
   assert losses(tmp_path, 'test') == losses(workdir, 'test')
@@ -99,10 +97,9 @@ def test_a_score_that_was_half_written_spoils_no_checkpoint(copy):
   )
 
 
-def test_evaluation_alone_is_cut_off_too(trained, monkeypatch):
+def test_evaluation_alone_is_cut_off_too(trained):
   run, workdir, _ = trained
-  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(2))
-  with pytest.raises(preemption.PreemptedError, match='during an evaluation'):
+  with told_to_stop(2, 'during an evaluation'):
     saved.evaluate_checkpoint(run, str(workdir))
 
 

@@ -1,7 +1,6 @@
 """A run's directory: what it leaves there, and how it is opened again."""
 
 import datetime
-import json
 import shutil
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from experiments import saved, seal, storage, telemetry, train
 from experiments.checkpoint import CheckpointMismatchError
-from tests.experiments.smoke import create
+from tests.experiments.smoke import by_step, create, edited_config
 
 
 @pytest.mark.slow
@@ -20,11 +19,7 @@ def test_a_run_is_opened_again_with_another_checkpoint(
   # The loss falls with training, so the best is not the latest.
   monkeypatch.setattr(type(run.task), 'best_metric', 'loss')
   train.train(run, str(tmp_path))
-  scores = {
-    r['step']: r['loss']
-    for r in telemetry.read_metrics(str(tmp_path))
-    if r['split'] == 'test'
-  }
+  scores = by_step(tmp_path, 'test')
   best = max(scores, key=lambda step: scores[step])
   assert best < 20
   for checkpoint_name, step in (('latest', 20), ('best', best)):
@@ -126,32 +121,24 @@ def test_the_next_launch_is_compared_with_the_last_one(trained, copy, change):
   shutil.rmtree(copy / 'checkpoints' / '20')
   train.train(change(trained[0], **{'train.log_every': 4}), str(copy))
   assert saved.read_config(str(copy)).train.log_every == 4
-  assert [
-    x['step']
-    for x in telemetry.read_metrics(str(copy))
-    if x['split'] == 'train'
-  ] == [*range(1, 17), 20]
-
-
-def edit(workdir, change):
-  path = workdir / telemetry.CONFIG
-  config = json.loads(path.read_text())
-  change(config)
-  path.write_text(json.dumps(config))
+  assert [*by_step(copy)] == [*range(1, 17), 20]
 
 
 def test_a_key_that_an_older_version_did_not_have_has_its_default(copy):
-  edit(copy, lambda config: config['model'].pop('head'))
+  with edited_config(copy) as config:
+    del config['model']['head']
   saved.check_config(create(), str(copy))
   with pytest.raises(CheckpointMismatchError, match=r"head: 'mean' in the run"):
     saved.check_config(create(**{'model.head': 'query'}), str(copy))
-  edit(copy, lambda config: config['task'].pop('permuted'))
+  with edited_config(copy) as config:
+    del config['task']['permuted']
   with pytest.raises(CheckpointMismatchError, match=r"permuted: 'absent' in"):
     saved.check_config(create(), str(copy))
 
 
 def test_another_task_is_named_without_its_keys(copy):
-  edit(copy, lambda config: config['task'].update(name='imagenet', cutmix=True))
+  with edited_config(copy) as config:
+    config['task'] |= {'name': 'imagenet', 'cutmix': True}
   with pytest.raises(CheckpointMismatchError) as raised:
     saved.check_config(create(), str(copy))
   _, line, _ = str(raised.value).splitlines()

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from experiments import hold, preemption, saved, telemetry, train
+from experiments import hold, saved, telemetry, train
 from tests.experiments import processes
-from tests.experiments.smoke import losses, Stop
+from tests.experiments.smoke import losses, starts, told_to_stop
 from tests.torture import emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.versions]
@@ -29,15 +29,11 @@ def launch(workdir, count, devices, *arguments):
   return [(x.returncode, *y) for x, y in zip(started, said, strict=True)]
 
 
-def test_a_run_goes_on_in_other_numbers_of_processes(
-  trained, tmp_path, monkeypatch
-):
+def test_a_run_goes_on_in_other_numbers_of_processes(trained, tmp_path):
   """One process trains to step 10, two to 20, and one evaluates."""
   run, workdir, metrics = trained
-  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(10))
-  with pytest.raises(preemption.PreemptedError):
+  with told_to_stop(10):
     train.train(run, str(tmp_path))
-  monkeypatch.undo()
   results = launch(tmp_path, 2, 2, '--config.train.model_parallel=2')
   for i, (status, output, errors) in enumerate(results):
     assert status == 0, errors
@@ -55,7 +51,7 @@ def test_a_run_goes_on_in_other_numbers_of_processes(
   launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
   assert [x['processes'] for x in launches] == [1, 2]
   assert len(launches[1]['devices']) == 4
-  assert [x['start_step'] for x in launches] == [0, 10]
+  assert starts(tmp_path) == [0, 10]
   again = saved.evaluate_checkpoint(run, str(tmp_path))['test']
   np.testing.assert_allclose(again['loss'], metrics['loss'], rtol=1e-5)
 

@@ -10,7 +10,6 @@ from tensorboardX.proto import event_pb2
 from experiments import (
   compilation_cache,
   metrics,
-  preemption,
   saved,
   storage,
   telemetry,
@@ -25,7 +24,8 @@ from tests.experiments.smoke import (
   final_params,
   latest,
   losses,
-  Stop,
+  starts,
+  told_to_stop,
 )
 
 
@@ -33,11 +33,9 @@ from tests.experiments.smoke import (
 def run(store, trained):
   """The smoke run in the store, launched twice; no test changes it."""
   ours, workdir = trained[0], store.url('run')
-  with pytest.MonkeyPatch.context() as patch:
-    # It asks after each step, and three times in the evaluation after step 10.
-    patch.setattr(preemption, 'is_told_to_stop', Stop(15))
-    with pytest.raises(preemption.PreemptedError, match='at step 12 of 20'):
-      train.train(ours, workdir)
+  # It asks after each step, and three times in the evaluation after step 10.
+  with told_to_stop(15, 'at step 12 of 20'):
+    train.train(ours, workdir)
   return ours, workdir, train.train(ours, workdir)
 
 
@@ -61,9 +59,8 @@ def test_a_run_in_a_store_is_that_on_a_disk(run, trained):
     *(telemetry.LAUNCHES, telemetry.ENDINGS),
   }
   endings = telemetry.read_records(workdir, telemetry.ENDINGS)
-  launches = telemetry.read_records(workdir, telemetry.LAUNCHES)
   assert [x['reason'][:12] for x in endings] == ['Told to stop', 'finished']
-  assert [x['start_step'] for x in launches] == [0, 12]
+  assert starts(workdir) == [0, 12]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import contextlib
 import json
 import multiprocessing
 import signal
+from unittest import mock
 
 from absl import flags
 from hypothesis import given, settings
@@ -19,7 +20,6 @@ from experiments import (
   evaluate,
   nonfinite,
   pipeline,
-  preemption,
   saved,
   seal,
   sharding,
@@ -30,26 +30,24 @@ from experiments import (
 from experiments.errors import DamagedDataError, DataNotFoundError
 from experiments.metrics import MetricsWriter
 from tests.experiments.smoke import (
+  by_step,
   checkpoints,
   create,
   final_params,
   fresh,
   latest,
   losses,
-  Stop,
+  starts,
+  told_to_stop,
 )
 
 
 @pytest.mark.slow
-def test_devices_and_accumulation_change_no_result(
-  trained, parallel, tmp_path, monkeypatch
-):
+def test_devices_and_accumulation_change_no_result(trained, parallel, tmp_path):
   """A run trains on four devices, goes on on one, and four evaluate it."""
   run, workdir, metrics = trained
-  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(5))
-  with pytest.raises(preemption.PreemptedError, match='at step 5 of 20'):
+  with told_to_stop(5, 'at step 5 of 20'):
     train.train(parallel, str(tmp_path))
-  monkeypatch.undo()
   again = train.train(run, str(tmp_path))['test']
   # 20 steps, each of which differs by the order of float32 sums.
   for split, count in (('train', 20), ('test', 2)):
@@ -58,8 +56,7 @@ def test_devices_and_accumulation_change_no_result(
       losses(tmp_path, split), losses(workdir, split), rtol=1e-5
     )
   assert (again['top1'], again['count']) == (metrics['top1'], 360)
-  launches = telemetry.read_records(str(tmp_path), telemetry.LAUNCHES)
-  assert [x['start_step'] for x in launches] == [0, 5]
+  assert starts(tmp_path) == [0, 5]
   np.testing.assert_allclose(
     saved.evaluate_checkpoint(parallel, str(tmp_path))['test']['loss'],
     metrics['loss'],
@@ -88,8 +85,7 @@ def test_a_notebooks_cell_is_stopped_and_run_again(
   ending = json.loads((tmp_path / 'endings.jsonl').read_text())
   assert ending['reason'] == 'KeyboardInterrupt'
   train.train(run, str(tmp_path))
-  launches = (tmp_path / 'launches.jsonl').read_text().splitlines()
-  assert json.loads(launches[1])['start_step'] == 5
+  assert starts(tmp_path) == [0, 5]
   assert losses(tmp_path) == losses(trained[1])
 
 
@@ -162,11 +158,8 @@ def test_a_run_leaves_its_records(trained):
   assert {'commit', 'packages', 'devices', 'command'} <= launch.keys()
   assert launch['packages']['jax'] == jax.__version__
   assert list(workdir.glob('events.out.tfevents.*'))
-  records = telemetry.read_metrics(workdir)
-  assert [r['step'] for r in records if r['split'] == 'train'] == [
-    *range(1, 21)
-  ]
-  assert [r['step'] for r in records if r['split'] == 'test'] == [10, 20]
+  assert [*by_step(workdir)] == [*range(1, 21)]
+  assert [*by_step(workdir, 'test')] == [10, 20]
 
 
 def flip_a_bit(directory):
@@ -295,11 +288,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
   assert len(losses(tmp_path)) == 15
   assert np.isfinite(losses(tmp_path)).all()
   # A skipped step is no update: later ones have the rates of earlier steps.
-  recorded = {
-    x['step']: x['learning_rate']
-    for x in telemetry.read_metrics(tmp_path)
-    if x['split'] == 'train'
-  }
+  recorded = by_step(tmp_path, metric='learning_rate')
   updates = [step for step in range(1, 21) if step not in SPOILT]
   assert list(recorded) == updates
   for update, rate in enumerate(recorded.values()):
@@ -461,38 +450,38 @@ def test_when_a_run_logs_evaluates_and_saves(
       'train.keep_checkpoints': 3,
     },
   )
-  sizes, put = [], sharding.put_batch
-  monkeypatch.setattr(
-    sharding,
-    'put_batch',
-    lambda batch, mesh: (sizes.append(len(batch['mask'])), put(batch, mesh))[1],
-  )
+  put = mock.Mock(wraps=sharding.put_batch)
+  monkeypatch.setattr(sharding, 'put_batch', put)
   train.train(run, str(tmp_path))
-  records = telemetry.read_metrics(tmp_path)
-  steps = lambda split: [r['step'] for r in records if r['split'] == split]
-  assert steps('train') == [3, 6, 9, 12, 15, 18, 20]
-  assert steps('test') == [6, 12, 18, 20]
+  assert [*by_step(tmp_path)] == [3, 6, 9, 12, 15, 18, 20]
+  scores = by_step(tmp_path, 'test', 'top1')
+  assert [*scores] == [6, 12, 18, 20]
   kept = {int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*')}
-  best = max((r['top1'], r['step']) for r in records if r['split'] == 'test')
-  assert kept == {16, 18, 20, best[1]}
+  best = max(scores, key=lambda step: (scores[step], step))
+  assert kept == {16, 18, 20, best}
   # Six batches of training, then the test set, three batches.
-  assert sizes[:9] == [64] * 6 + [128] * 3
+  sizes = [len(call.args[0]['mask']) for call in put.call_args_list[:9]]
+  assert sizes == [64] * 6 + [128] * 3
 
 
-@pytest.mark.parametrize('split', ['train', 'test'])
+@pytest.mark.parametrize(
+  ('split', 'start'),
+  [
+    ('train', train.train),
+    ('test', train.train),
+    ('test', saved.evaluate_checkpoint),
+  ],
+)
 def test_an_empty_split_is_one_error_before_anything_is_written(
-  tmp_path, split
+  tmp_path, split, start
 ):
   run = create()
   source = run.task.source
   run.task.source = lambda name, data_dir: (
     [] if name == split else source(name, data_dir)
   )
-  for start in (train.train, saved.evaluate_checkpoint):
-    if split == 'train' and start is saved.evaluate_checkpoint:
-      continue  # It does not read that split.
-    with pytest.raises(DataNotFoundError, match=f"split '{split}' is empty"):
-      start(run, str(tmp_path))
+  with pytest.raises(DataNotFoundError, match=f"split '{split}' is empty"):
+    start(run, str(tmp_path))
   assert not list(tmp_path.iterdir())
 
 

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import preemption, train, warm_start
+from experiments import train, warm_start
 from perceiver import exports
 from scripts import export
 from tests import quick
-from tests.experiments.smoke import create, final_params, fresh, Stop
+from tests.experiments.smoke import create, final_params, fresh, told_to_stop
 
 
 @pytest.fixture(scope='module')
@@ -45,8 +45,7 @@ def test_a_run_starts_from_them_once(
 
   monkeypatch.setattr(train, 'make_train_step', lambda run: leave)
   run = change(trained[0], **{'train.init_from': folder})
-  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(2))
-  with pytest.raises(preemption.PreemptedError):
+  with told_to_stop(2):
     train.train(run, str(tmp_path))
   assert 'Starting from' in caplog.text
   assert 'fresh: none' in caplog.text
@@ -55,8 +54,7 @@ def test_a_run_starts_from_them_once(
   )
   # A run that goes on from a checkpoint does not read them again.
   caplog.clear()
-  monkeypatch.setattr(preemption, 'is_told_to_stop', Stop(1))
-  with pytest.raises(preemption.PreemptedError, match='at step 3 of 20'):
+  with told_to_stop(1, 'at step 3 of 20'):
     train.train(change(run, **{'train.init_from': 'gone'}), str(tmp_path))
   assert 'Starting from' not in caplog.text
 

@@ -16,7 +16,7 @@ from scripts import export
 from tests import commands
 from tests.benchmarks.audioset import clips
 from tests.conftest import ROOT
-from tests.experiments.smoke import on_devices
+from tests.experiments.smoke import edited_config, on_devices
 from tests.scripts import untrained
 
 CLASSIFY = """
@@ -162,13 +162,11 @@ def test_what_cannot_be_exported_is_one_clear_error(copy, tmp_path):
     assert result.returncode == 1
     assert re.search(message, result.stderr + result.stdout)
     assert 'Traceback' not in result.stderr
-  path = copy / 'config.json'
-  config = json.loads(path.read_text())
-  config['model'] = {
-    **{'name': 'transformer', 'num_classes': 10, 'channels': 8},
-    **{'num_self_attends': 1, 'self_attend_heads': 2},
-  }
-  path.write_text(json.dumps(config))
+  with edited_config(copy) as config:
+    config['model'] = {
+      **{'name': 'transformer', 'num_classes': 10, 'channels': 8},
+      **{'num_self_attends': 1, 'self_attend_heads': 2},
+    }
   with pytest.raises(ValueError, match='only Perceivers are exported'):
     export.export(str(copy), str(tmp_path / 'x'))
   assert not (tmp_path / 'x').exists()

@@ -18,6 +18,7 @@ from scripts import report
 from scripts.report import comparison, pictures
 from scripts.shared import plots
 from scripts.sweep import figures
+from tests.experiments.smoke import edited_config
 
 
 def write_lines(path, records):
@@ -190,9 +191,8 @@ def test_a_run_whose_data_is_another(copy, monkeypatch):
 
 
 def test_a_run_of_another_version(copy):
-  config = json.loads((copy / telemetry.CONFIG).read_text())
-  config['model']['no_longer_there'] = 1
-  (copy / telemetry.CONFIG).write_text(json.dumps(config))
+  with edited_config(copy) as config:
+    config['model']['no_longer_there'] = 1
   text = text_of(report.write([str(copy)]))
   assert text.count('Bad config') == 2  # For mistakes and maps.
   assert 'Most often confused' in text
@@ -235,10 +235,9 @@ def test_what_is_written_into_a_run_stays_text(browser, copy):
   evil = (
     '<script>document.title = "hacked"</script><img src=x onerror=alert(1)>'
   )
-  config = json.loads((copy / telemetry.CONFIG).read_text())
-  config['data']['dir'] = evil
-  config['optimizer']['<b>key'] = evil
-  (copy / telemetry.CONFIG).write_text(json.dumps(config))
+  with edited_config(copy) as config:
+    config['data']['dir'] = evil
+    config['optimizer']['<b>key'] = evil
   names = [evil] * 10
   (copy / telemetry.CLASSES).write_text(json.dumps(names))
   telemetry.record_skipped(str(copy), evil, 3, evil)

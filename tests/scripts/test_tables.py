@@ -1,7 +1,6 @@
 """The paper's tables beside our costs and runs."""
 
 import json
-import pathlib
 
 import pytest
 
@@ -11,6 +10,7 @@ from scripts.paper import results, runs
 from scripts.paper.rows import COST_TABLES
 from scripts.tables import comparison, formats
 from tests import commands, quick
+from tests.experiments.smoke import edited_config
 
 MISPRINT = ('1 at start', 'M parameters')
 
@@ -107,12 +107,10 @@ def test_accuracies_are_read_from_the_runs_that_are_given(tmp_path):
 
 
 def test_runs_from_before_a_key_was_there_have_its_default(tmp_path):
-  workdir = pathlib.Path(workdir_of(tmp_path / 'a', 'permuted'))
-  path = workdir / telemetry.CONFIG
-  config = json.loads(path.read_text())
-  del config['model']['head'], config['model']['cross_attend_widening_factor']
-  path.write_text(json.dumps(config))
-  run = runs.read_run(str(workdir))
+  workdir = workdir_of(tmp_path / 'a', 'permuted')
+  with edited_config(workdir) as config:
+    del config['model']['head'], config['model']['cross_attend_widening_factor']
+  run = runs.read_run(workdir)
   assert run.is_of(imagenet.get_config('permuted'))
   assert not run.is_of(imagenet.get_config(''))
   other = imagenet.get_config('permuted')

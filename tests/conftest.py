@@ -36,7 +36,7 @@ import pytest  # noqa: E402
 LONGEST = (
   'tests/docs/test_pages_on_runs.py',
   'tests/docs/test_pages_on_data.py',
-  'tests/scripts/test_torture.py',
+  'tests/torture/test_torture.py',
   'tests/scripts/test_plan.py',
   'tests/experiments/test_runs.py',
   'tests/perceiver/test_compiled_kernels.py',
@@ -82,10 +82,16 @@ def trained(tmp_path_factory):
   return run, workdir, metrics
 
 
+@pytest.fixture(scope='session')
+def workdir(trained):
+  """The directory of the run `trained`, which tests must not change."""
+  return trained[1]
+
+
 @pytest.fixture
-def copy(trained, tmp_path):
-  """A copy of the run `trained`, which a test may change."""
-  return shutil.copytree(trained[1], tmp_path / 'copy')
+def copy(workdir, tmp_path):
+  """A copy of `workdir`, which a test may change."""
+  return shutil.copytree(workdir, tmp_path / 'copy')
 
 
 @pytest.fixture(scope='session')

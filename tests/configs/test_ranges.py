@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from experiments import saved
 from tests.conftest import CONFIGS
 from tests.experiments.smoke import on_devices
 
@@ -22,7 +23,10 @@ def numbers(config):
 
   If a config has None for a key, its declared type gives the value.
   """
-  for key, value in {'seed': config.seed, **flat(config)}.items():
+  for key, value in saved.flat(config.to_dict()).items():
+    if value is None:
+      section, _, name = key.partition('.')
+      value = config[section].get_type(name)()
     if isinstance(value, bool | str):
       continue
     if key == 'model.num_classes' and 'num_classes' in config.task:
@@ -30,17 +34,6 @@ def numbers(config):
     if isinstance(value, tuple) and value and isinstance(value[0], str):
       continue
     yield key, value
-
-
-def flat(config):
-  return {
-    f'{section}.{key}': config[section].get_type(key)()
-    if config[section][key] is None
-    else config[section][key]
-    for section in config
-    if section != 'seed'
-    for key in config[section]
-  }
 
 
 def wrong(value):

@@ -45,12 +45,12 @@ def unfinished(copy):
   return copy
 
 
-def says_in_one_line(result, message):
+def assert_says(result, message):
   status, _, errors = result
   (line,) = [x for x in errors.splitlines() if x[2:3] != ':']  # No log line.
   assert line.startswith('Error: ')
   assert message in line
-  return status == 1
+  assert status == 1
 
 
 @pytest.mark.slow
@@ -60,8 +60,7 @@ def test_after_a_save_that_failed_the_next_launch_goes_on(trained, unfinished):
   writes_none = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '9999'}
   with files_of_at_most(30_000):  # It holds for child processes, too.
     result = run(workdir, **writes_none)
-  message = f'{workdir}/checkpoints/20 cannot be written: File'
-  assert says_in_one_line(result, message)
+  assert_says(result, f'{workdir}/checkpoints/20 cannot be written: File')
   assert latest(workdir) == 15
   endings = telemetry.read_records(str(workdir), telemetry.ENDINGS)
   assert 'checkpoints/20 cannot be written' in endings[-1]['reason']
@@ -106,21 +105,17 @@ def test_a_full_disk_is_one_line(trained, small_disk, unfinished):
   room = 100_000
   ballast = small_disk / 'ballast'
   ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
-  assert says_in_one_line(run(workdir), FULL)
+  assert_says(run(workdir), FULL)
   assert latest(workdir) == 15
   ballast.unlink()
   assert train.train(trained[0], str(workdir)) == {'test': trained[2]}
   assert latest(workdir) == 20
 
 
-def records_of(workdir):
-  return metrics.MetricsWriter(
-    str(workdir), start_step=0, total_steps=9, batch_size=1, num_examples=1
-  )
-
-
 def test_records_that_cannot_be_written_are_an_error(tmp_path):
-  records = records_of(tmp_path)
+  records = metrics.MetricsWriter(
+    str(tmp_path), start_step=0, total_steps=9, batch_size=1, num_examples=1
+  )
 
   def write_many():
     for step in range(1000):

@@ -198,13 +198,3 @@ def test_bad_input_is_one_clear_error(
 def test_more_arguments_are_an_error_of_usage(tmp_path, command):
   with pytest.raises(app.UsageError, match=r"Unknown arguments: \['more'\]"):
     command(DIGITS, f'--workdir={tmp_path}/run', 'more')
-
-
-@pytest.mark.slow
-def test_an_error_ends_the_process_with_one_line(tmp_path):
-  status, output, errors = processes.run(
-    tmp_path / 'run', '--config.train.accumulate=3'
-  )
-  assert (status, output) == (1, '')
-  assert re.fullmatch('Error: .* is not divisible by .*\n', errors)
-  assert not (tmp_path / 'run').exists()

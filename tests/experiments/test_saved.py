@@ -3,6 +3,7 @@
 import datetime
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -53,10 +54,15 @@ def test_an_evaluation_leaves_its_predictions(trained):
   )
 
 
-def test_launches_and_endings_are_recorded(trained):
-  _, workdir, _ = trained
+def test_a_run_leaves_its_records(workdir):
+  assert saved.read_config(str(workdir)).train.steps == 20
+  assert [*by_step(workdir)] == [*range(1, 21)]
+  assert [*by_step(workdir, 'test')] == [10, 20]
+  assert list(workdir.glob('events.out.tfevents.*'))
   read = lambda name: telemetry.read_records(str(workdir), name)
   (launch,), (ending,) = read(telemetry.LAUNCHES), read(telemetry.ENDINGS)
+  assert {'commit', 'packages', 'devices', 'command'} <= launch.keys()
+  assert launch['packages']['jax'] == jax.__version__
   assert ending['reason'] == telemetry.FINISHED
   times = [r['time'] for r in telemetry.read_metrics(str(workdir))]
   assert times == sorted(times)

@@ -108,8 +108,7 @@ def test_each_window_of_a_clip_has_its_own_maps(tmp_path):
     attention_maps.write(str(workdir), files=[path], window=10)
 
 
-def test_the_command_prints_what_it_wrote(trained, tmp_path):
-  _, workdir, _ = trained
+def test_the_command_prints_what_it_wrote(workdir, tmp_path):
   result = commands.run(
     'scripts.attention_maps',
     *(f'--workdir={workdir}', f'--output={tmp_path}', '--examples=5'),
@@ -128,8 +127,7 @@ def test_the_command_prints_what_it_wrote(trained, tmp_path):
   assert 'image_logits' not in arrays
 
 
-def test_examples_of_the_split_are_drawn_with_their_names(trained, tmp_path):
-  _, workdir, _ = trained
+def test_examples_of_the_split_are_drawn_with_their_names(workdir, tmp_path):
   paths = attention_maps.write(
     str(workdir),
     examples=[3, 359],
@@ -153,8 +151,7 @@ def test_examples_of_the_split_are_drawn_with_their_names(trained, tmp_path):
     ({'window': 1}, '--window=1: an example has 1, from 0 on'),
   ],
 )
-def test_what_is_not_there_is_said(trained, tmp_path, arguments, message):
-  _, workdir, _ = trained
+def test_what_is_not_there_is_said(workdir, tmp_path, arguments, message):
   output = tmp_path / 'maps'
   with pytest.raises((ValueError, OSError), match=message):
     attention_maps.write(
@@ -165,8 +162,7 @@ def test_what_is_not_there_is_said(trained, tmp_path, arguments, message):
   assert not output.exists()
 
 
-def test_a_damaged_file_is_named(trained, tmp_path):
-  _, workdir, _ = trained
+def test_a_damaged_file_is_named(workdir, tmp_path):
   path = tmp_path / 'digit.png'
   path.write_bytes(b'no picture')
   with pytest.raises(
@@ -176,8 +172,7 @@ def test_a_damaged_file_is_named(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_files_of_one_name_have_pictures_of_their_own(trained, tmp_path):
-  _, workdir, _ = trained
+def test_files_of_one_name_have_pictures_of_their_own(workdir, tmp_path):
   files = []
   for name in 'ab':
     (tmp_path / name).mkdir()
@@ -186,11 +181,6 @@ def test_files_of_one_name_have_pictures_of_their_own(trained, tmp_path):
     str(workdir), files=files, output=str(tmp_path / 'maps')
   )
   assert [path.name for path in paths] == ['digit.png', 'digit_2.png']
-
-
-def test_other_models_and_folders_are_refused(tmp_path):
-  with pytest.raises(FileNotFoundError, match='is not the workdir of a run'):
-    attention_maps.write(str(tmp_path), examples=[0])
 
 
 @pytest.mark.parametrize(

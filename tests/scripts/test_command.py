@@ -58,8 +58,10 @@ def test_started_as_a_file_it_says_how_to_start_it(package, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_without_the_device_that_it_asks_for_is_one_line(tmp_path):
-  status, _, errors = processes.run(tmp_path / 'run', JAX_PLATFORMS='nonesuch')
-  assert status == 1
+  status, output, errors = processes.run(
+    tmp_path / 'run', JAX_PLATFORMS='nonesuch'
+  )
+  assert (status, output) == (1, '')
   (line,) = errors.splitlines()
   start = 'Error: JAX has no device for JAX_PLATFORMS=nonesuch: '
   assert line.startswith(start)

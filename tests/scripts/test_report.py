@@ -33,8 +33,7 @@ def text_of(path):
 
 
 @pytest.fixture(scope='module')
-def page(trained, tmp_path_factory):
-  _, workdir, _ = trained
+def page(workdir, tmp_path_factory):
   output = tmp_path_factory.mktemp('report') / 'report.html'
   return report.write([str(workdir)], str(output))
 
@@ -274,9 +273,8 @@ def test_runs_side_by_side(browser, trained, copy, tmp_path):
 
 @pytest.mark.slow
 def test_pictures_are_left_out_of_a_page_that_is_too_large(
-  trained, tmp_path, monkeypatch
+  workdir, tmp_path, monkeypatch
 ):
-  _, workdir, _ = trained
   output = tmp_path / 'report.html'
   write = lambda: report.write([str(workdir)], str(output)).read_text()
   make, made = pictures.maps, []

@@ -59,6 +59,11 @@ def files_of(run):
   }
 
 
+def write(files, folder):
+  for name, content in files.items():
+    (folder / name).write_text(content)
+
+
 @pytest.fixture
 def started(monkeypatch):
   """Started runs in order; those with a rate in its `fail` fail."""
@@ -242,28 +247,27 @@ def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
   )
   assert first.workdir(str(tmp_path)) == str(folder)
   folder.mkdir(parents=True)
-  lock = open(folder / 'lock', 'w')  # noqa: SIM115 - Held as by a process.
-  fcntl.flock(lock, fcntl.LOCK_EX)
 
-  def end():
-    for name, content in files_of(first).items():
-      (folder / name).write_text(content)
-    lock.close()
+  def train_while_held(files):
+    """Trains, while the run is held as by a process that leaves the files."""
+    lock = open(folder / 'lock', 'w')  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
 
-  timer = threading.Timer(0.5, end)
-  timer.start()
-  train(variants, tmp_path, DEVICES[:1])
-  timer.join()
+    def end():
+      write(files, folder)
+      lock.close()
+
+    timer = threading.Timer(0.5, end)
+    timer.start()
+    train(variants, tmp_path, DEVICES[:1])
+    timer.join()
+
+  train_while_held(files_of(first))
   assert first not in started()
   assert len(started()) == 2
   # If that one did not finish its run, the sweep starts it.
   (folder / telemetry.METRICS).unlink()
-  lock = open(folder / 'lock', 'w')  # noqa: SIM115
-  fcntl.flock(lock, fcntl.LOCK_EX)
-  timer = threading.Timer(0.5, lock.close)
-  timer.start()
-  train(variants, tmp_path, DEVICES[:1])
-  timer.join()
+  train_while_held({})
   assert started()[2:] == [first]
 
 
@@ -322,42 +326,30 @@ def test_devices_are_given_by_the_environment():
 def test_a_small_run_stands_beside_its_rows(tmp_path):
   (variant,) = plan.select(['fashion_mnist'], ['table7_not_shared'], {})
   run = variant.trials()[0]
-  for name, content in files_of(run).items():
-    (tmp_path / name).write_text(content)
+  write(files_of(run), tmp_path)
   (row,) = comparison.paper(history.read(str(tmp_path)))
   title = 'Table 7 in small, no weight sharing'
   assert row == (title, 'top-1 %', 72.9, pytest.approx(100 * accuracy(run)[1]))
 
 
-def sweep(workdir, *arguments):
-  command = [
-    *(sys.executable, '-m', 'scripts.sweep', f'--workdir={workdir}'),
-    *arguments,
-  ]
-  return subprocess.Popen(
-    command,
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
-
-
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_to_a_table(tmp_path):
-  arguments = ('--config=configs/digits.py', '--variants=smoke')
-  settings = ('--set=train.steps=6', '--set=train.checkpoint_every=2')
-  process = sweep(tmp_path, *arguments, *settings)
+  command = (
+    *('-m', 'scripts.sweep', f'--workdir={tmp_path}'),
+    *('--config=configs/digits.py', '--variants=smoke'),
+    *('--set=train.steps=6', '--set=train.checkpoint_every=2'),
+  )
+  process = subprocess.Popen([sys.executable, *command], cwd=ROOT)
   run = tmp_path / 'digits/smoke/learning_rate_0.01_seed_0'
   while not (run / 'lock').exists():
-    assert process.poll() is None, process.stdout.read()
+    assert process.poll() is None
   process.kill()
-  process.communicate()
+  process.wait()
   # Its run goes on until it ends or is killed too; the sweep copes with both.
-  again = sweep(tmp_path, *arguments, *settings)
-  said, _ = again.communicate()
-  assert again.returncode == 0, said
-  assert '[1/1] digits:smoke, learning rate 0.01, seed 0: test top1' in said
+  again = commands.python(*command)
+  assert again.returncode == 0, again.stderr
+  score = '[1/1] digits:smoke, learning rate 0.01, seed 0: test top1'
+  assert score in again.stdout
   known = json.loads((tmp_path / 'results.json').read_text())
   assert known['digits:smoke']['num_test'] == 360
   assert 'Table 2 in small' in (tmp_path / 'table.md').read_text()

@@ -11,9 +11,9 @@ import unittest
 import jax
 import numpy as np
 
-from configs import digits
-from experiments import checkpoint, experiment, saved, seal, sharding, train
+from experiments import saved, seal, train
 from experiments.experiment import Experiment
+from tests.experiments import smoke
 from tests.torture.outcome import Outcome, scaled
 
 FLIPS, TRUNCATIONS, DELETIONS = 500, 100, 100
@@ -56,7 +56,8 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
   """
   rng = random.Random(seed)
   original = pathlib.Path(folder) / 'original'
-  some = _train(original)
+  some = smoke.create()
+  train.train(some, str(original))
   before, latest = sorted(
     int(x.name) for x in (original / 'checkpoints').iterdir()
   )[-2:]
@@ -81,14 +82,6 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
       if not problem:
         shutil.rmtree(copy)
     yield outcome
-
-
-def _train(workdir: pathlib.Path) -> Experiment:
-  """Trains a small run that leaves some checkpoints."""
-  mesh = sharding.make_mesh(1, jax.local_devices()[:1])
-  some = experiment.create(digits.get_config('smoke'), mesh)
-  train.train(some, str(workdir))
-  return some
 
 
 def _problem(
@@ -122,19 +115,12 @@ def _restore(
   some: Experiment, workdir: pathlib.Path, step: int | None = None
 ) -> list[Any]:
   """Returns what training would go on from, or what another step holds."""
-  checkpoints = checkpoint.Checkpoints(
-    str(workdir),
-    best_metric=some.task.best_metric,
-    keep=some.config.train.keep_checkpoints,
-    read_only=False,
-  )
-  try:
+  keep = some.config.train.keep_checkpoints
+  with smoke.checkpoints(workdir, read_only=False, keep=keep) as checkpoints:
     step = checkpoints.step('latest') if step is None else step
     if step is None:
       raise ValueError('no checkpoint is left')
     state, _ = checkpoints.restore(step, saved.abstract_state(some))
-  finally:
-    checkpoints.close()
   return _contents(state)
 
 

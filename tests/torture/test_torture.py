@@ -34,10 +34,9 @@ def test_each_kind_of_damage_is_passed_over(tmp_path):
 
 
 @pytest.mark.slow
-def test_damage_that_goes_unseen_is_lost(trained, tmp_path, monkeypatch):
-  run, workdir, _ = trained
-  copy = lambda folder: shutil.copytree(workdir, folder) and run
-  monkeypatch.setattr(damage, '_train', copy)
+def test_damage_that_goes_unseen_is_lost(workdir, tmp_path, monkeypatch):
+  copy = lambda run, folder: shutil.copytree(workdir, folder)
+  monkeypatch.setattr(damage.train, 'train', copy)
   monkeypatch.setattr('experiments.seal.find_damage', lambda directory: None)
   # A bit that spoils no restore: where one fails, Orbax leaves coroutines
   # behind, which are warned of whenever they are collected.

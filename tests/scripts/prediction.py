@@ -13,11 +13,6 @@ from experiments import saved
 from scripts import predict
 
 
-class Terminal(io.StringIO):
-  def isatty(self):
-    return True
-
-
 def ask(workdir, *arguments, form='jsonl', **settings):
   """Returns counts, answers (JSON is parsed by line) and standard error."""
   output, errors = io.StringIO(), io.StringIO()

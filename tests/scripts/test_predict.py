@@ -29,7 +29,6 @@ from tests.scripts.prediction import (
   check_agreement,
   digit,
   png,
-  Terminal,
 )
 
 
@@ -70,7 +69,8 @@ def test_all_digits_get_what_evaluation_says(digits, tmp_path):
   assert [a['path'] for a in answers] == [str(path) for path in paths]
   assert all(len(a['predictions']) == 1 for a in answers)
   # A terminal sees the progress.
-  terminal = Terminal()
+  terminal = io.StringIO()
+  terminal.isatty = lambda: True
   predict.predict(
     str(workdir), [str(tmp_path)], output=io.StringIO(), errors=terminal
   )

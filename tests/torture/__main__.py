@@ -17,7 +17,8 @@ from scripts.shared import command
 from tests.torture import damage, hangs, kills, preparing, signals, soak
 from tests.torture.outcome import Outcome
 
-# Each takes a seed, a scale and a folder, and yields outcomes.
+# Each takes the seed of its random choices, a scale that multiplies its numbers
+# of faults or steps, and an empty folder to work in; it yields outcomes.
 TESTS = {
   'kills': kills.run,
   'signals': signals.run,

@@ -45,14 +45,6 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
 
   Damage is survived if the run goes on from the checkpoint before, to the bit,
   and the log names the damaged one.
-
-  Args:
-    seed: of the files and places.
-    scale: multiplies the numbers.
-    folder: to work in.
-
-  Returns:
-    An outcome for each kind of damage.
   """
   rng = random.Random(seed)
   original = pathlib.Path(folder) / 'original'

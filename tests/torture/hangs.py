@@ -36,14 +36,6 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
   All processes have to be gone within the watchdog's limit and 10 s, and the
   run then has to end as one that was left alone. Where a data worker dies, the
   run has to go on by itself.
-
-  Args:
-    seed: of the moments.
-    scale: multiplies the numbers of faults.
-    folder: to work in.
-
-  Returns:
-    An outcome for each kind of fault.
   """
   rng = random.Random(seed)
   slowest = -LIMIT  # Seconds after the limit.

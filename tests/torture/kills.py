@@ -30,15 +30,9 @@ MOST_STEPS = 8  # Steps that it may see.
 
 
 def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
-  """Kills runs; each then has to end as one that was left alone.
+  """Kills runs at random, at each moment, and with a workdir in a store.
 
-  Args:
-    seed: of the kills.
-    scale: multiplies their numbers.
-    folder: to work in.
-
-  Returns:
-    Outcomes of kills at random, at each moment, and with a workdir in a store.
+  Each run then has to end as one that was left alone.
   """
   rng = random.Random(seed)
   makers = cases.image_case, cases.clip_case, cases.point_case

@@ -29,11 +29,6 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
   If a shard fails that was not killed, or if one byte differs from the data set
   that was prepared in one go, all kills since the beginning are lost. Where the
   shards come to their end before enough kills, they begin anew.
-
-  Args:
-    seed: of the clips and of the kills.
-    scale: multiplies the number of kills.
-    folder: to work in; it exists, and has nothing in it.
   """
   rng = random.Random(seed)
   count = scaled(scale, KILLS)

@@ -30,14 +30,6 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
 
   All processes have to end with status 143 at one of their next steps, and the
   run that was stopped so often has to end as one that was left alone.
-
-  Args:
-    seed: of the moments.
-    scale: multiplies the number of signals.
-    folder: to work in.
-
-  Returns:
-    Outcomes of signals during a save, and of the others.
   """
   rng = random.Random(seed)
   case = cases.digit_case(PROCESSES, DEVICES)

@@ -45,14 +45,8 @@ class Sample(NamedTuple):
 def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
   """Lets a run run for long; then kills a shorter one again and again.
 
-  Args:
-    seed: of the kills.
-    scale: multiplies the numbers of steps.
-    folder: to work in.
-
-  Returns:
-    Whether it takes more and more, whether saves hold it up, and how much of
-    what it does is of use if it is killed every so often.
+  The outcomes tell whether the first takes more and more, whether saves hold it
+  up, and how much of the second's work is of use.
   """
   yield from _soak(_case(scale * STEPS), folder)
   yield _kill(_case(scale * STEPS_WITH_KILLS), random.Random(seed), folder)

@@ -23,7 +23,7 @@ class Browser(devtools.Chromium):
   """Opens files as pages; as a context manager it ends the process."""
 
   def open(self, path, width=1280, height=800, dark=False, media='screen'):
-    """Loads an HTML file as a `Page`, with no data stored by other pages."""
+    """Loads an HTML file as a `Page`."""
     page = Page(self, session := self.new_session())
     self.listen(session, page.hear)
     page.load(pathlib.Path(path).resolve().as_uri(), width, height, dark, media)

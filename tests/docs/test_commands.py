@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import pathlib
 import pkgutil
 
 import pytest
@@ -44,15 +43,3 @@ def test_snippets_import_what_there_is(name):
           if node.module.split('.')[0] in OURS:
             for alias in node.names:
               pkgutil.resolve_name(f'{node.module}.{alias.name}')
-
-
-@pytest.mark.slow
-def test_stand_ins_are_generated(checkout):
-  mini, events = (str(checkout.folder / name) for name in ('mini', 'events'))
-  few = '--num_train=12', '--num_eval=2'
-  said = checkout.call('scripts.generate_imagenet', f'--data_dir={mini}', *few)
-  assert said is None
-  assert len(list(pathlib.Path(mini).glob('folders/train/*/*'))) == 12
-  said = checkout.call('scripts.generate_audioset', f'--output={events}', *few)
-  assert said is None
-  assert len(list(pathlib.Path(events).glob('clips/*'))) == 14

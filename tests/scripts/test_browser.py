@@ -123,19 +123,9 @@ def test_the_tab_key_moves_the_focus(show):
   assert page.focused() == 'button#b'
 
 
-def test_values_come_as_json_has_them_and_exceptions_are_raised(show):
-  page = show('')
-  assert page.evaluate('({a: [1, null, "é"]})') == {'a': [1, None, 'é']}
-  assert page.evaluate('Promise.resolve(3)') == 3
+def test_exceptions_are_raised(show):
   with pytest.raises(RuntimeError, match='ReferenceError: nothing'):
-    page.evaluate('nothing')
-  assert page.errors == []
-
-
-def test_pages_share_no_storage(show):
-  show('').evaluate('localStorage.setItem("theme", "dark")')
-  page = show('')
-  assert page.evaluate('localStorage.getItem("theme")') is None
+    show('').evaluate('nothing')
 
 
 def test_without_a_browser_tests_are_skipped_but_in_ci_fail(monkeypatch):

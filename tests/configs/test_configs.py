@@ -206,7 +206,7 @@ ELSEWHERE = {  # Other tests have a run to test these with.
   'task.num_eval': 'benchmarks/imagenet/test_source.py',
   'data.dir': 'benchmarks/imagenet/test_source.py',
   'data.num_workers': 'experiments/test_pipeline.py',
-  'data.max_damaged': 'experiments/test_pipeline.py',
+  'data.max_damaged': 'experiments/test_damaged_records.py',
   'model.name': 'below',
   'model.num_classes': 'below',
   'model.attention_kernel': 'perceiver/test_model.py',

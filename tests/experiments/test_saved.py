@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import saved, seal, storage, telemetry, train
+from experiments import saved, telemetry, train
 from experiments.checkpoint import CheckpointMismatchError
 from tests.experiments.smoke import by_step, create, edited_config
 
@@ -155,30 +155,3 @@ def test_without_its_config_a_run_is_taken_by_its_shapes(trained, copy, caplog):
   (copy / telemetry.CONFIG).unlink()
   saved.evaluate_checkpoint(trained[0], str(copy))
   assert 'has no config.json: only the shapes' in caplog.text
-
-
-def test_strays_are_never_sealed(copy):
-  directory = storage.path(copy) / 'checkpoints' / '20'
-  strays = [directory / 'state' / x for x in ('.nfs01', '._d', 'a~', '.b.swp')]
-  for path in strays:
-    path.write_text('open')
-  (directory / seal.MANIFEST).unlink()
-  seal.write(directory)
-  for path in strays:
-    path.unlink()
-  assert seal.find_damage(directory) is None
-  # A later score is added to the seal, and the rest stays as it was.
-  (directory / 'state' / '_METADATA').write_text('spoilt')
-  seal.write(directory, part=seal.SCORE)
-  assert seal.find_damage(directory) == (
-    'state/_METADATA changed since it was written'
-  )
-
-
-def test_what_cannot_be_read_is_not_sealed(copy):
-  directory = storage.path(copy) / 'checkpoints' / '20'
-  (directory / seal.MANIFEST).unlink()
-  (copy / 'checkpoints' / '20' / 'state' / 'x').symlink_to('/proc/self/mem')
-  with pytest.raises(OSError, match='Input/output error'):
-    seal.write(directory)
-  assert seal.find_damage(directory) == 'it was never finished'

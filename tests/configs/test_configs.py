@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base, digits
 from experiments import (
   benchmarks,
   config_effects,
@@ -265,17 +264,6 @@ def test_every_key_has_a_test(name):
     baseline = BASELINES.get(config.model.name, {})
     of_baseline = {f'model.{key}' for key in baseline}
     assert keys(config) <= tested | of_baseline
-
-
-def test_every_test_has_a_key():
-  assert keys(digits.get_config()) >= set(EFFECTS)
-  for module, key in OTHER_EFFECTS:
-    assert key in keys(module.get_config())
-  assert {name: keys.keys() for name, keys in BASELINES.items()} == {
-    name: keys.keys()
-    for name, keys in base.MODELS.items()
-    if name != 'perceiver'
-  }
 
 
 def changes_no_function(key, config):

@@ -18,7 +18,6 @@ from tests import commands
 from tests.benchmarks.audioset.media import media, noise
 from tests.benchmarks.audioset.test_preparation import write_sources
 from tests.benchmarks.audioset.test_task import create as create_audioset
-from tests.benchmarks.images.test_pictures import turned
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 from tests.benchmarks.modelnet40.test_task import create as create_modelnet40
 from tests.benchmarks.modelnet40.test_task import tiny
@@ -164,44 +163,6 @@ def test_damaged_images_are_refused_and_all_others_answered(digits, tmp_path):
   assert errors.endswith('950 answered, 50 refused.\n')
   assert 'decompression bomb' in errors
   assert errors.startswith('Not taken from folders: 10 .txt; only .avif, .bmp,')
-
-
-@pytest.mark.slow
-def test_a_digit_is_the_same_however_a_phone_stores_it(digits, tmp_path):
-  run, workdir = digits
-  pixels = np.kron(digit(run.source('test')[0]), np.ones((4, 4), np.uint8))
-  for orientation in range(1, 9):
-    for file_format in ('PNG', 'TIFF', 'WEBP'):
-      path = tmp_path / f'{orientation}.{file_format}'
-      path.write_bytes(turned(pixels, orientation, file_format))
-  counts, answers, _ = ask(workdir, tmp_path, batch_size=24)
-  assert (counts.answered, counts.refused) == (24, 0)
-  (tmp_path / 'upright.png').write_bytes(png(pixels))
-  _, (upright,), _ = ask(workdir, tmp_path / 'upright.png', batch_size=24)
-  for answer in answers:
-    assert answer['predictions'] == upright['predictions']
-
-
-def test_a_digit_is_the_same_in_all_formats(digits, tmp_path):
-  run, workdir = digits
-  pixels = digit(run.source('test')[0])
-  ink = np.dstack([pixels] * 3 + [np.where(pixels > 0, 255, 0)])
-  for name, image in {
-    'a.webp': pixels,
-    'a.GIF': pixels,
-    'a.bmp': pixels,
-    'a.tif': pixels.astype(np.float32) / 255,
-    'b.tiff': np.rint(pixels * (4095 / 255)).astype(np.uint16),
-    'a.jp2': pixels,
-    'a.pgm': pixels,
-    'a.png': ink.astype(np.uint8),  # On a transparent background.
-  }.items():
-    options = {'lossless': True} if name == 'a.webp' else {}
-    Image.fromarray(image).save(tmp_path / name, **options)
-  _, answers, errors = ask(workdir, tmp_path, batch_size=8)
-  assert (len(answers), errors) == (8, '')
-  for answer in answers:
-    assert answer['predictions'] == answers[0]['predictions']
 
 
 @pytest.mark.slow

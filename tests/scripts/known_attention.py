@@ -35,13 +35,10 @@ def small(config):
 
 
 def save(config, workdir, window, targets):
-  """Makes a run whose latents look at two elements of an input.
+  """Makes a run of a `small` config, whose latents look at two elements.
 
-  Args:
-    config: as from `small`.
-    workdir: to write to.
-    window: the input, as from `Display.window`.
-    targets: two of its elements; the second cross-attend swaps them.
+  The targets are elements of the input `window`, which `Display.window` has
+  made; the second cross-attend swaps them.
   """
   run = on_devices(config)
   batch = {name: np.asarray(x)[None] for name, x in window.items()}

@@ -16,10 +16,7 @@ def random_weights(run):
 def save(run, workdir, params=None):
   """Writes a config, names of classes and a checkpoint, as training does.
 
-  Args:
-    run: an experiment.
-    workdir: to write to.
-    params: of the model; None: `random_weights`. All other arrays are zero.
+  The model has `params` or `random_weights`; all other arrays are zero.
   """
   zeros = lambda x: np.zeros(x.shape, x.dtype)
   state = jax.tree.map(zeros, run.state_shapes)

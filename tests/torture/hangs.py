@@ -108,13 +108,9 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
 def check(
   statuses: Sequence[int | None], seconds: float, limit: float
 ) -> float:
-  """Checks that processes ended in time.
+  """Returns how many seconds after the limit processes ended.
 
-  Returns:
-    How many seconds after the limit they did.
-
-  Raises:
-    RuntimeError: if it was too late.
+  Raises RuntimeError if that was too late.
   """
   if None in statuses or seconds > limit + GRACE:
     raise RuntimeError(f'After {seconds:.0f} s the statuses are {statuses}.')

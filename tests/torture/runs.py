@@ -76,13 +76,7 @@ class Run:
   def __init__(
     self, case: Case, folder: str, store: emulator.Store | None = None
   ):
-    """Launches nothing yet.
-
-    Args:
-      case: what to train.
-      folder: gets a new folder for the run and its logs.
-      store: where the workdir is; None: in that new folder.
-    """
+    """Makes a new folder for logs and, without a store, for the workdir."""
     self.case = case
     self.place = tempfile.mkdtemp(prefix=f'{case.name}-', dir=folder)
     self.workdir = f'{self.place}/run'
@@ -97,9 +91,8 @@ class Run:
   ) -> 'Launch':
     """Launches all processes.
 
-    Args:
-      victims: fields of `victim.Settings`, by rank.
-      settings: keys of the config beside the case's, as KEY=VALUE.
+    Victims are fields of `victim.Settings` by rank. Settings are KEY=VALUE of
+    the config, beside the case's.
     """
     self.launches += 1
     return Launch(self, victims or {}, settings)
@@ -107,8 +100,7 @@ class Run:
   def finish(self) -> 'Trace':
     """Lets the run come to its end, undisturbed, and returns what it left.
 
-    Raises:
-      RuntimeError: if it cannot.
+    Raises RuntimeError if it cannot.
     """
     if not self.is_over:
       with self.launch() as launch:
@@ -173,10 +165,9 @@ class Launch(Processes):
       )
 
   def wait(self, ranks: Iterable[int] | None = None) -> list[int | None]:
-    """Waits for some processes, by default all.
+    """Waits for some processes, by default all; returns their exit statuses.
 
-    Returns:
-      Their exit statuses; None for one that hangs.
+    The status of a process that hangs is None.
     """
     deadline = time.monotonic() + TIMEOUT
     statuses: list[int | None] = []
@@ -252,19 +243,9 @@ def disturb(
   """Disturbs runs until each kind of fault has happened often enough.
 
   Each run is disturbed again and again until it is over; then it has to be as
-  expected, or all its faults are lost.
-
-  Args:
-    name: the test's.
-    case: what to train.
-    expected: the trace of a run that was left alone.
-    wanted: how many faults of each kind.
-    disturb_once: see `Disturb`.
-    folder: to work in; runs stay there if they are not as expected.
-    store: where the workdirs are; None: in the folder.
-
-  Returns:
-    An outcome for each kind.
+  expected, like a run that was left alone, or all its faults are lost and it
+  stays in the folder. `wanted` is the number of faults by kind. The workdirs
+  are in the store, or without one in the folder.
   """
   outcomes = {kind: Outcome(f'{name}: {kind}') for kind in wanted}
   idle = 0  # Runs in a row without a fault.

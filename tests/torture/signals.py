@@ -73,20 +73,12 @@ def judge(
   rank: int,
   end: float,
 ) -> tuple[str, float]:
-  """Judges how processes ended after a signal.
+  """Judges by what processes have logged how they ended after a signal.
 
-  Args:
-    lines: what each has logged.
-    statuses: how each ended.
-    rank: of the one that got the signal.
-    end: when all were gone.
-
-  Returns:
-    When the signal came, and the seconds from the last save until `end`; '' and
-    0 if the run had come to its end before it could stop.
-
-  Raises:
-    RuntimeError: if they did not stop as they should.
+  The process `rank` got the signal; at `end` all were gone. Returns when the
+  signal came, and the seconds from the last save until `end`; '' and 0 if the
+  run had come to its end before it could stop. Raises RuntimeError if the
+  processes did not stop as they should.
   """
   sent = next((x['time'] for x in lines[rank] if x['moment'] == 'fault'), None)
   if sent is None:

@@ -103,12 +103,8 @@ def growth(
 ) -> dict[str, tuple[bool, str]]:
   """Compares the first and the last tenth of the time after the warm-up.
 
-  Args:
-    samples: in the order of their times.
-    steps: when each began.
-
-  Returns:
-    Whether growth keeps within bounds, and figures, by what was looked at.
+  Samples are in the order of their times; `steps` are the times when steps
+  began. Returns whether growth keeps within bounds, and figures, by resource.
   """
   found = {}
   for name, warm_up in WARM_UP.items():

@@ -17,11 +17,6 @@ def svg():
   return (ROOT / 'docs/figures/model.svg').read_text(encoding='utf-8')
 
 
-def texts(svg):
-  root = ElementTree.fromstring(svg)
-  return [element.text for element in root.iter(f'{NAMESPACE}text')]
-
-
 def test_the_committed_picture_is_what_the_script_draws(svg):
   assert svg == draw_model.draw(imagenet.get_config())
 
@@ -49,13 +44,11 @@ def test_it_has_a_dark_look_and_no_small_print(svg):
   assert min(map(int, re.findall(r'font-size: (\d+)px', svg))) >= 13
 
 
-def test_its_numbers_are_the_configs(svg):
-  shown = ' '.join(texts(svg))
-  for text in ('512 × 1,024', 'M = 50,176', 'C = 261', '8 × 6', '7 times'):
-    assert text in shown
+def test_its_numbers_are_the_configs():
   config = imagenet.get_config()
   config.model.update(num_latents=96, num_self_attends=5, num_cross_attends=4)
   config.task.update(image_size=64, num_bands=2)
-  shown = ' '.join(texts(draw_model.draw(config)))
+  root = ElementTree.fromstring(draw_model.draw(config))
+  shown = ' '.join(element.text for element in root.iter(f'{NAMESPACE}text'))
   for text in ('96 × 1,024', 'M = 4,096', 'C = 13', '8 × 5', '3 times'):
     assert text in shown

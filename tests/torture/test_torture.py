@@ -205,11 +205,7 @@ def test_a_soak_sees_what_grows():
 
   begins = [sample(x) for x in range(0, 1000, 10)]
   steady = soak.growth(begins, steps)
-  assert {name: is_good for name, (is_good, _) in steady.items()} == {
-    'memory': True,
-    'files': True,
-    'threads': True,
-  }
+  assert all(is_good for is_good, _ in steady.values())
   grown = [sample(x, memory=2**30 + x * 2**17) for x in range(0, 1000, 10)]
   assert soak.growth(grown, steps)['memory'] == (
     False,

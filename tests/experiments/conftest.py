@@ -57,7 +57,6 @@ def command(monkeypatch):
         arguments = module.parse_flags(argv)
       module.main(arguments)
 
-    command.module = module
     yield command
     signal.signal(signal.SIGINT, handler)
 

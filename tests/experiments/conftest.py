@@ -1,15 +1,13 @@
 """Fixtures of the laboratory's tests: shared runs, and the command."""
 
-import importlib
+import functools
 import signal
-import sys
-import warnings
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 import pytest
 
-from experiments import logs, processes
+from experiments import processes
 from tests import commands
 from tests.experiments.smoke import create
 
@@ -35,30 +33,14 @@ def change(monkeypatch):
 
 @pytest.fixture
 def command(monkeypatch):
-  """Runs `python -m experiments.run` in this process, on one device.
-
-  JAX is running already, and its messages are left to pytest.
-  """
+  """Runs `python -m experiments.run` in this process, on one device."""
   device = jax.devices()[:1]
-  with commands.own_flags():
-    sys.modules.pop('experiments.run', None)  # To define flags again.
-    module = importlib.import_module('experiments.run')
-    handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(processes, 'join', lambda *_: None)
-    monkeypatch.setattr(logs, 'initialize', lambda: None)
-    monkeypatch.setattr(jax, 'devices', lambda *_: device)
-
-    def command(*arguments):
-      argv = ['experiments.run', *arguments]
-      monkeypatch.setattr(sys, 'argv', argv)  # ml_collections reads it.
-      with warnings.catch_warnings():
-        # ml_collections calls `load_module`.
-        warnings.filterwarnings('ignore', 'the load_module')
-        arguments = module.parse_flags(argv)
-      module.main(arguments)
-
-    yield command
-    signal.signal(signal.SIGINT, handler)
+  handler = signal.getsignal(signal.SIGINT)
+  monkeypatch.setattr(processes, 'join', lambda *_: None)  # JAX runs already.
+  monkeypatch.setattr(jax, 'devices', lambda *_: device)
+  monkeypatch.setenv('GLIBC_TUNABLES', '')  # Or it would start anew.
+  yield functools.partial(commands.run, 'experiments.run')
+  signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

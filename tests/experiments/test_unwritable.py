@@ -30,18 +30,16 @@ def read_only(copy):
 
 
 def test_the_score_comes_before_what_could_not_be_written(
-  trained, read_only, command, capsys
+  trained, read_only, command
 ):
-  with pytest.raises(SystemExit) as ended:
-    command(
-      *('--config=configs/digits.py:smoke', f'--workdir={read_only}'),
-      '--mode=eval',
-    )
-  said = capsys.readouterr()
-  assert said.out == evaluate.summary('test', trained[2]) + '\n'
-  (line,) = said.err.splitlines()
+  ended = command(
+    *('--config=configs/digits.py:smoke', f'--workdir={read_only}'),
+    '--mode=eval',
+  )
+  assert ended.stdout == evaluate.summary('test', trained[2]) + '\n'
+  (line,) = ended.stderr.splitlines()
   assert line.startswith(f'Error: {read_only}/predictions_test.npz {READ_ONLY}')
-  assert ended.value.code == 1
+  assert ended.returncode == 1
 
 
 def test_a_damaged_record_that_cannot_be_noted_costs_no_score(

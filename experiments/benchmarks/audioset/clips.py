@@ -120,11 +120,8 @@ def write_report(
 ) -> None:
   """Writes, as CSV, what became of each file and row that is not prepared.
 
-  Args:
-    path: to write to.
-    plan: what was to be prepared.
-    sizes: numbers of prepared clips, by split.
-    skipped: clips that could not be prepared, and why.
+  `sizes` are the numbers of prepared clips by split, `skipped` the plan's clips
+  that could not be prepared, and why.
   """
 
   def rows() -> Iterator[Sequence[object]]:

@@ -80,7 +80,7 @@ def not_counted(folder: str, classes: Sequence[str] | None) -> str:
 
 
 def _files(folder: str, classes: Sequence[str]) -> Iterator[str]:
-  """Yields the paths in a folder, also below those classes that are links."""
+  """Yields files relative to a folder, also below classes that are links."""
   links = [os.path.join(folder, name) for name in classes]
   for place in (folder, *filter(os.path.islink, links)):
     for parent, subfolders, names in os.walk(place):

@@ -64,13 +64,8 @@ def indices(
   it is also the number of another class. If some are numbers, a label that
   could be either must mean the same class both ways.
 
-  Args:
-    path: of the file, for messages.
-    labels: as from `read`; the result has their order.
-    classes: their names, sorted.
-
-  Raises:
-    ValueError: for labels that are no class, or could mean either of two.
+  The names of the classes are sorted. Messages have the path. Raises ValueError
+  for labels that are no class, or could mean either of two.
   """
   by_name = {name: i for i, name in enumerate(classes)}
   by_number = {str(i): i for i in range(len(classes))}

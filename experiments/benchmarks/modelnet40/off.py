@@ -16,15 +16,12 @@ class MeshError(ValueError):
 
 
 def parse(data: bytes) -> Mesh:
-  """Reads a mesh.
+  """Reads a mesh from the content of an .off file in text form.
 
   The file may have comments, blank lines, colours after the corners of a face,
   and counts on the line of the magic word ('OFF490 518 0', as in many files of
   ModelNet40). Polygons become fans of triangles about their first corner; faces
   of fewer than three corners have no area and are left out.
-
-  Args:
-    data: content of an .off file in text form.
 
   Returns:
     Vertices [V, 3] float64 and triangles [F, 3] int64, indices of vertices.

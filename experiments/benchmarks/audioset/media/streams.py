@@ -76,10 +76,7 @@ def length(path: str, limit: float = math.inf) -> float:
 
 
 def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
-  """Opens a file's picture and sound.
-
-  Args:
-    path: of the file: mp4, mkv, webm or wav, whatever its name says.
+  """Opens the picture and sound of an mp4, mkv, webm or wav, whatever its name.
 
   Returns:
     Time zero in seconds by the file's clock, where the first stream begins; and

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+import perceiver
+
 B = 2
 
 
-@pytest.fixture(scope='session')
-def data():
+def random_data():
   rng = np.random.default_rng(0)
   return {
     'image': rng.normal(size=(B, 4, 5, 3)).astype(np.float32),
@@ -15,3 +16,15 @@ def data():
     'points': rng.uniform(-1, 1, size=(B, 9, 3)).astype(np.float32),
     'mask': rng.uniform(size=(B, 4, 5)) < 0.6,
   }
+
+
+@pytest.fixture(scope='session')
+def data():
+  return random_data()
+
+
+def grid_segment(content, num_bands, max_resolution=None, **rest):
+  """A segment of content [B, *grid, C] with Fourier features by axis."""
+  grid = content.shape[1:-1]
+  positions = perceiver.fourier_axes(grid, num_bands, max_resolution)
+  return perceiver.Segment(content, positions, **rest)

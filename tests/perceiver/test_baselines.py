@@ -1,5 +1,7 @@
 """The baselines: the literature's sizes, and what permuting does to them."""
 
+import functools
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,9 @@ from configs import imagenet
 from experiments.models import model_shapes
 import perceiver
 from perceiver import baselines, cost
+from tests.perceiver.conftest import grid_segment
 
-SIZE, BANDS = 8, 2
+SIZE = 8
 
 
 def rgb(size):
@@ -27,57 +30,50 @@ def count(model, inputs):
 
 
 @pytest.mark.parametrize(
-  ('model', 'parameters'),
+  ('model', 'variant', 'on_rgb', 'weights_per_channel'),
   [
-    # Exactly as in torchvision's models of the same name.
-    (baselines.ResNet, 25_557_032),
-    (baselines.VisionTransformer, 86_567_656),
-  ],
-)
-def test_on_rgb_the_sizes_are_the_literatures(model, parameters):
-  assert count(lambda: model(1000), rgb(224)) == parameters
-
-
-@pytest.mark.parametrize(
-  ('variant', 'on_rgb', 'weights_per_channel'),
-  [
-    ('resnet50', 25_557_032, 7 * 7 * 64),
-    ('vit_b16', 86_567_656, 16 * 16 * 768),
+    (baselines.ResNet, 'resnet50', 25_557_032, 7 * 7 * 64),
+    (baselines.VisionTransformer, 'vit_b16', 86_567_656, 16 * 16 * 768),
   ],
 )
 def test_fourier_features_widen_the_first_layer_alone(
-  variant, on_rgb, weights_per_channel
+  model, variant, on_rgb, weights_per_channel
 ):
+  # Exactly as in torchvision's models of the same name.
+  assert count(lambda: model(1000), rgb(224)) == on_rgb
   params, inputs = model_shapes(imagenet.get_config(variant))
   assert inputs.num_channels == 261
   assert cost.count_parameters(params) == on_rgb + 258 * weights_per_channel
 
 
 def segment(key):
-  image = jax.random.normal(key, (2, SIZE, SIZE, 3))
-  return perceiver.Segment(
-    image, perceiver.fourier_axes((SIZE, SIZE), BANDS, SIZE)
-  )
+  return grid_segment(jax.random.normal(key, (2, SIZE, SIZE, 3)), 2, SIZE)
 
 
+SMALL = {'num_self_attends': 1, 'self_attend_heads': 2}
 MODELS = {
-  'resnet': lambda: baselines.ResNet(
-    5, blocks=(1,) * 4, channels=(8,) * 4, stem_channels=4, stem_stride=1
+  'resnet': functools.partial(
+    baselines.ResNet,
+    5,
+    blocks=(1,) * 4,
+    channels=(8,) * 4,
+    stem_channels=4,
+    stem_stride=1,
   ),
-  'vit': lambda: baselines.VisionTransformer(
-    5, patch_size=2, channels=8, num_self_attends=1, self_attend_heads=2
+  'vit': functools.partial(
+    baselines.VisionTransformer, 5, patch_size=2, channels=8, **SMALL
   ),
-  'transformer': lambda: baselines.Transformer(
-    5, channels=8, num_self_attends=1, self_attend_heads=2
+  'transformer': functools.partial(
+    baselines.Transformer, 5, channels=8, **SMALL
   ),
-  'perceiver': lambda: perceiver.Perceiver(
+  'perceiver': functools.partial(
+    perceiver.Perceiver,
     5,
     num_latents=4,
     latent_channels=8,
     num_latent_transformers=1,
-    num_self_attends=1,
     num_cross_attends=1,
-    self_attend_heads=2,
+    **SMALL,
   ),
 }
 
@@ -105,23 +101,6 @@ def test_permuting_pixels_with_their_positions(name, is_changed):
   difference = np.abs(plain - permuted).max() / np.abs(plain).max()
   # Either float32 rounding of sums in another order, or as large as logits.
   assert difference > 1e-2 if is_changed else difference < 1e-5
-
-
-@pytest.mark.parametrize('name', ['resnet', 'vit', 'transformer'])
-def test_in_bfloat16_logits_and_parameters_stay_float32(name):
-  def forward(s):
-    model = MODELS[name]()
-    model.compute_dtype = 'bfloat16'
-    return model(perceiver.ByteArray((s,)), True)
-
-  inputs = segment(jax.random.key(0))
-  transformed = hk.transform_with_state(forward)
-  shapes = jax.eval_shape(transformed.init, jax.random.key(1), inputs)
-  params, _ = shapes
-  logits, state = jax.eval_shape(transformed.apply, *shapes, None, inputs)
-  assert logits.dtype == jnp.float32
-  leaves = jax.tree.leaves((params, state))
-  assert {x.dtype for x in leaves} <= {jnp.dtype('float32'), jnp.dtype('int32')}
 
 
 def test_a_wrong_grid_is_one_clear_error():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import jax
 import jax.extend
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
@@ -21,33 +21,33 @@ from perceiver.ops.cross_attention.hardware import HARDWARE
 from perceiver.ops.cross_attention.kernels import gpu, tpu
 from tests import quick
 from tests.perceiver import reference
+from tests.perceiver.conftest import grid_segment
+from tests.perceiver.test_model import build, single
 
 OTHERS = ('no_kv', 'factored')
 GPU_KERNEL = factored.Kernel(gpu, interpret=True)
 TPU_KERNEL = factored.Kernel(tpu, interpret=True)
 
 
-def attend(query, inputs, parameters, form, tile=None, kernel=None):
-  method = cross_attention.Method(form, tile, kernel)
+def attend(query, inputs, parameters, form, tile=None, kernel=None, mesh=None):
+  method = cross_attention.Method(form, tile, kernel, mesh)
   prepared = cross_attention.prepare(inputs, method, query.dtype)
   return cross_attention.cross_attend(query, prepared, parameters)
 
 
-def loss(query, inputs, parameters, form, tile, kernel):
-  out = attend(query, inputs, parameters, form, tile, kernel)
+def loss(query, inputs, parameters, method):
+  out = attend(query, inputs, parameters, **method)
   # Not symmetric: each entry has its own weight.
   weights = jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
   return jnp.sum(weights * out), out
 
 
-@functools.partial(jax.jit, static_argnames=('form', 'tile', 'kernel'))
-def value_and_gradients(
-  query, inputs, parameters, *, form, tile=None, kernel=None
-):
+@functools.partial(jax.jit, static_argnames=('form', 'tile', 'kernel', 'mesh'))
+def value_and_gradients(query, inputs, parameters, **method):
   """Returns the output, and gradients for all floats."""
   (_, out), gradients = jax.value_and_grad(
     loss, argnums=(0, 1, 2), has_aux=True, allow_int=True
-  )(query, inputs, parameters, form, tile, kernel)
+  )(query, inputs, parameters, method)
   floats = [
     g for g in jax.tree.leaves(gradients) if g.dtype != jax.dtypes.float0
   ]
@@ -88,9 +88,7 @@ def imagenet():
   """Cross-attends from some latents to the full 50,176 x 261 inputs."""
   rng = np.random.default_rng(0)
   content = jnp.asarray(rng.normal(size=(1, 224, 224, 3)), jnp.float32)
-  inputs = perceiver.ByteArray(
-    (perceiver.Segment(content, perceiver.fourier_axes((224, 224), 64)),)
-  )
+  inputs = perceiver.ByteArray((grid_segment(content, 64),))
   assert (inputs.num_elements, inputs.num_channels) == (50_176, 261)
   query = jnp.asarray(rng.normal(size=(1, 128, 1, 261)), jnp.float32)
   parameters = random_parameters(rng, 261, 261)
@@ -299,81 +297,34 @@ def test_the_gpu_kernel_agrees_on_any_grid(problem):
 )
 def test_kernels_interpreted(grid, kernel):
   """Several blocks of queries and a mask; for images, two segments."""
-  rng = np.random.default_rng(0)
-  segments = [
-    perceiver.Segment(
-      jnp.asarray(rng.normal(size=(2, *shape, 3)), jnp.float32),
-      tuple(map(jnp.asarray, perceiver.fourier_axes(shape, bands))),
-      mask=mask,
-    )
-    for shape, bands, mask in (
-      (grid, 6 // len(grid), rng.uniform(size=(2, *grid)) < 0.5),
-      ((7,), 6, None),
-    )[: 2 if len(grid) == 2 else 1]
-  ]
-  width = max(segment.num_channels for segment in segments)
-  inputs = perceiver.ByteArray(
-    tuple(
-      dataclasses.replace(
-        segment, encoding=jnp.ones(1 + width - segment.num_channels)
-      )
-      for segment in segments
-    )
+  parts = (
+    Part(grid, 3, 'axis', 0.5, bands=6 // len(grid)),
+    Part((7,), 3, 'axis', bands=6),
   )
-  query = jnp.asarray(rng.normal(size=(2, 10, 2, 4)), jnp.float32)
-  parameters = random_parameters(rng, inputs.num_channels, 8)
-  run = functools.partial(value_and_gradients, query, inputs, parameters)
-  expected, gradients = run(form='plain')
-  out, others = run(form='factored', kernel=kernel)
-  assert_close(out, expected, 1e-5)
-  assert_same_gradients(others, gradients, 1e-4)
+  count = 2 if len(grid) == 2 else 1
+  problem = Problem(parts[:count], latents=10, heads=2, width=4)
+  check_against_plain(problem, [('factored', kernel)])
 
 
 @pytest.mark.parametrize('kernel', quick.only([None], [None, TPU_KERNEL]))
 def test_each_device_of_a_mesh_attends_for_its_examples(kernel):
-  rng = np.random.default_rng(0)
-  content = jnp.asarray(rng.normal(size=(4, 3, 5, 2)), jnp.float32)
-  positions = tuple(map(jnp.asarray, perceiver.fourier_axes((3, 5), 2)))
-  inputs = perceiver.ByteArray((perceiver.Segment(content, positions),))
-  query = jnp.asarray(rng.normal(size=(4, 6, 1, 4)), jnp.float32)
-  parameters = random_parameters(rng, inputs.num_channels, 4)
-  mesh = jax.make_mesh(
-    (2, 1),
-    ('data', 'model'),
-    (AxisType.Auto,) * 2,
-    devices=jax.devices()[:2],
+  part = Part((3, 5), 2, 'axis')
+  query, inputs, parameters = arrays(
+    Problem((part,), batch=4, latents=6, width=4, is_fused=False)
   )
+  mesh = Mesh(np.array(jax.devices()[:2]), ('data',))
   split = NamedSharding(mesh, PartitionSpec('data'))
-
-  @functools.partial(jax.jit, static_argnums=3)
-  def run(query, content, parameters, mesh):
-    inputs = perceiver.ByteArray((perceiver.Segment(content, positions),))
-    method = cross_attention.Method('factored', None, kernel, mesh)
-
-    def loss(query, content, parameters):
-      out = cross_attention.cross_attend(
-        query,
-        cross_attention.prepare(inputs, method, jnp.float32),
-        parameters,
-      )
-      return jnp.sum(jnp.sin(out)), out
-
-    return jax.grad(loss, argnums=(0, 2), has_aux=True)(
-      query, content, parameters
-    )
-
-  gradients, out = run(query, content, parameters, None)
-  others, split_out = run(
-    jax.device_put(query, split),
-    jax.device_put(content, split),
-    parameters,
-    mesh,
+  run = functools.partial(value_and_gradients, form='factored', kernel=kernel)
+  out, gradients = run(query, inputs, parameters)
+  (whole,) = inputs.segments
+  content = jax.device_put(whole.content, split)
+  halves = perceiver.ByteArray((dataclasses.replace(whole, content=content),))
+  split_out, others = run(
+    jax.device_put(query, split), halves, parameters, mesh=mesh
   )
   assert len(split_out.sharding.device_set) == 2
   assert_close(split_out, out, 1e-6)
-  assert_same_gradients(
-    jax.tree.leaves(others), jax.tree.leaves(gradients), 1e-5
-  )
+  assert_same_gradients(others, gradients, 1e-5)
 
 
 def largest_array(jaxpr):
@@ -392,10 +343,7 @@ def largest_array(jaxpr):
 def test_neither_pass_keeps_rows_times_elements():
   """The traced gradient has no array as large as the N x M logits."""
   grid, latents = (64, 64), 256
-  content = jnp.zeros((1, *grid, 3))
-  inputs = perceiver.ByteArray(
-    (perceiver.Segment(content, perceiver.fourier_axes(grid, 4)),)
-  )
+  inputs = perceiver.ByteArray((grid_segment(jnp.zeros((1, *grid, 3)), 4),))
   query = jnp.zeros((1, latents, 1, 21))
   parameters = random_parameters(np.random.default_rng(0), 21, 21)
 
@@ -411,68 +359,46 @@ def test_neither_pass_keeps_rows_times_elements():
   assert largest('no_kv') <= logits // 8
 
 
-def small_model(**settings):
-  def forward(images):
-    positions = perceiver.fourier_axes(images.shape[1:3], 3, 6)
-    inputs = perceiver.ByteArray((perceiver.Segment(images, positions),))
-    model = perceiver.Perceiver(
-      **{
-        'num_classes': 5,
-        'num_latents': 4,
-        'latent_channels': 8,
-        'num_latent_transformers': 3,
-        'num_self_attends': 1,
-        'num_cross_attends': 3,
-        'self_attend_heads': 2,
-      }
-      | settings
-    )
-    return model(inputs)
-
-  return hk.transform(forward)
-
-
 @pytest.mark.slow
-def test_a_checkpoint_moves_between_the_forms():
-  images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 3)), 'f')
-  models = {
-    form: small_model(attention=form) for form in ('plain', *OTHERS, 'auto')
-  }
+def test_a_checkpoint_moves_between_the_forms(data):
+  forms = ('plain', *OTHERS, 'auto')
+  models = {form: build(single, attention=form) for form in forms}
   params = jax.jit(
-    lambda key: {form: x.init(key, images) for form, x in models.items()}
+    lambda key: {form: x.init(key, data) for form, x in models.items()}
   )(jax.random.key(0))
   for form in (*OTHERS, 'auto'):
     jax.tree.map(np.testing.assert_array_equal, params[form], params['plain'])
   logits = {
-    form: jax.jit(model.apply)(params['plain'], None, images)
+    form: jax.jit(model.apply)(params['plain'], None, data)
     for form, model in models.items()
   }
   for form in (*OTHERS, 'auto'):
     assert_close(logits[form], logits['plain'], 1e-5)
 
 
-def test_inputs_are_prepared_once_for_all_cross_attends():
+def program(**settings):
+  """The traced model on images of 6 x 7 pixels."""
+  data = {'image': jnp.zeros((2, 6, 7, 3))}
+  model = build(single, **settings)
+  params = jax.eval_shape(model.init, jax.random.key(0), data)
+  return str(jax.make_jaxpr(model.apply)(params, None, data))
+
+
+@pytest.mark.parametrize('form', ['plain', *OTHERS])
+def test_inputs_are_prepared_once_for_all_cross_attends(form):
   """Layer norms are outside the scan over the shared cross-attends."""
-  images = jnp.zeros((2, 6, 7, 3))
-
-  def roots(form):
-    model = small_model(attention=form)
-    params = jax.eval_shape(model.init, jax.random.key(0), images)
-    program = str(jax.make_jaxpr(model.apply)(params, None, images))
-    # Each layer norm over the 42 inputs has an inverse root.
-    return sum(
-      '42' in line.split('=')[0] or '6,7' in line.split('=')[0]
-      for line in program.splitlines()
-      if ' rsqrt ' in line
-    )
-
-  for form in ('plain', *OTHERS):
-    assert roots(form) == 1
+  # Each layer norm over the 42 inputs has an inverse root.
+  roots = [
+    '42' in line.split('=')[0] or '6,7' in line.split('=')[0]
+    for line in program(attention=form).splitlines()
+    if ' rsqrt ' in line
+  ]
+  assert sum(roots) == 1
 
 
-IMAGES = ((224, 224), 3, 'axes')  # ImageNet's.
-POINTS = ((2048,), 387, 'none')  # No axes, but wide enough to skip the keys.
-PATCHES = ((16, 28, 28), 384, 'axes')  # AudioSet's video.
+IMAGES = ((224, 224), 3)  # ImageNet's.
+POINTS = ((2048,), 387)  # No axes, but wide enough to skip the keys.
+PATCHES = ((16, 28, 28), 384)  # AudioSet's video.
 
 
 @pytest.mark.parametrize(
@@ -495,14 +421,12 @@ PATCHES = ((16, 28, 28), 384, 'axes')  # AudioSet's video.
 def test_auto_picks_by_structure_and_hardware_and_says_so(
   platform, segment, heads, form, has_kernel, caplog
 ):
-  grid, channels, kind = segment
+  grid, channels = segment
   content = jnp.zeros((1, *grid, channels))
-  positions = (
-    perceiver.fourier_axes(grid, 64)
-    if kind == 'axes'
-    else jnp.zeros((1, *grid, 0))
-  )
-  inputs = perceiver.ByteArray((perceiver.Segment(content, positions),))
+  part = grid_segment(content, 64)
+  if segment is POINTS:
+    part = perceiver.Segment(content, content[..., :0])
+  inputs = perceiver.ByteArray((part,))
   choose = functools.partial(
     cross_attention.choose,
     inputs,
@@ -539,33 +463,23 @@ def test_tiles_are_even_and_fit_the_hardware():
 
 
 def test_the_tile_can_be_set():
-  images = jnp.zeros((1, 6, 7, 3))
-
-  def program(tile):
-    model = small_model(attention='factored', attention_tile=tile)
-    params = jax.eval_shape(model.init, jax.random.key(0), images)
-    return str(jax.make_jaxpr(model.apply)(params, None, images))
-
-  assert program(None) != program(2)
+  plain = program(attention='factored')
+  assert plain != program(attention='factored', attention_tile=2)
 
 
 def test_an_unknown_form_is_named():
   with pytest.raises(ValueError, match="attention='flash' is none of"):
-    small_model(attention='flash').init(
-      jax.random.key(0), jnp.zeros((1, 6, 7, 3))
-    )
+    program(attention='flash')
 
 
 @pytest.mark.parametrize('kernel', [None, GPU_KERNEL, TPU_KERNEL])
 def test_an_empty_batch_has_gradients_too(kernel):
-  segment = perceiver.Segment(
-    jnp.zeros((0, 3, 5, 2)), perceiver.fourier_axes((3, 5), 2)
-  )
+  nothing = perceiver.ByteArray((grid_segment(jnp.zeros((0, 3, 5, 2)), 2),))
   run = functools.partial(value_and_gradients, form='factored', kernel=kernel)
   out, gradients = jax.eval_shape(
     run,
     jnp.zeros((0, 6, 1, 4)),
-    perceiver.ByteArray((segment,)),
+    nothing,
     random_parameters(np.random.default_rng(0), 12, 4),
   )
   assert out.shape == gradients[0].shape == (0, 6, 1, 4)

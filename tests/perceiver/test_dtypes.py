@@ -15,6 +15,7 @@ from perceiver import attention_maps, baselines
 from perceiver.ops import cross_attention
 from tests import quick
 from tests.perceiver import reference
+from tests.perceiver.conftest import grid_segment
 from tests.perceiver.test_baselines import MODELS
 from tests.perceiver.test_cross_attention import (
   attend,
@@ -190,10 +191,8 @@ def test_kernels_and_gradients_take_every_float(dtype, kernel):
       )
     )
     run = functools.partial(value_and_gradients, query, inputs, parameters)
-    (expected, gradients), (out, others) = (
-      run(form='plain'),
-      run(form='factored', kernel=kernel),
-    )
+    expected, gradients = run(form='plain')
+    out, others = run(form='factored', kernel=kernel)
   np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
   # Of the query, then of the content, in its own dtype.
   assert [x.dtype.name for x in others[:2]] == ['float32', dtype]
@@ -206,24 +205,22 @@ def test_kernels_and_gradients_take_every_float(dtype, kernel):
 
 def pixels(dtype):
   content = np.random.default_rng(0).integers(0, 2, (2, 8, 8, 1))
-  return perceiver.ByteArray(
-    (
-      perceiver.Segment(
-        jnp.asarray(content, dtype), perceiver.fourier_axes((8, 8), 2)
-      ),
-    )
-  )
+  return perceiver.ByteArray((grid_segment(jnp.asarray(content, dtype), 2),))
 
 
 @pytest.mark.parametrize('name', MODELS)
-@pytest.mark.parametrize('dtype', ['uint8', 'float64'])
-def test_every_model_is_of_float32(name, dtype):
-  model = hk.transform_with_state(lambda *args: MODELS[name]()(*args))
+@pytest.mark.parametrize(
+  ('dtype', 'compute_dtype'),
+  [('uint8', 'float32'), ('float64', 'float32'), ('float32', 'bfloat16')],
+)
+def test_every_model_is_of_float32(name, dtype, compute_dtype):
+  build = functools.partial(MODELS[name], compute_dtype=compute_dtype)
+  model = hk.transform_with_state(lambda x: build()(x, is_training=True))
   with precision(dtype):
-    init = lambda *args: model.init(*args, True)
-    state = jax.eval_shape(init, jax.random.key(0), pixels(dtype))
-    logits, _ = jax.eval_shape(model.apply, *state, None, pixels(dtype))
-  dtypes = {x.dtype.name for x in jax.tree.leaves((state, logits))}
+    state = jax.eval_shape(model.init, jax.random.key(0), pixels(dtype))
+    logits, new = jax.eval_shape(model.apply, *state, None, pixels(dtype))
+  assert logits.dtype == np.float32
+  dtypes = {x.dtype.name for x in jax.tree.leaves((state, new))}
   assert dtypes <= {'float32', 'int32'}
 
 

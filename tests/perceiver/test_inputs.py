@@ -1,5 +1,6 @@
 """Byte arrays and position features."""
 
+import dataclasses
 import functools
 
 import haiku as hk
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import attention_maps, baselines
+from perceiver import attention_maps
 from perceiver.ops import cross_attention
-from perceiver.position_encoding import fourier_frequencies
 from tests import quick
 from tests.perceiver import reference
+from tests.perceiver.conftest import grid_segment
+from tests.perceiver.test_baselines import MODELS
 
 
 def test_fourier_axes_of_any_number_of_axes():
@@ -44,12 +46,6 @@ def test_each_axis_has_its_own_resolution():
   assert np.abs(own[0] - same[0]).max() > 0.1
 
 
-def test_imagenet_bands_reach_from_1_to_112():
-  bands = fourier_frequencies(64, 224)
-  assert (bands[0], bands[-1], len(bands)) == (1, 112, 64)
-  np.testing.assert_allclose(np.diff(bands), np.diff(bands)[0])
-
-
 def test_impossible_positions():
   with pytest.raises(ValueError, match='num_bands >= 1'):
     perceiver.fourier_axes((4,), 0, 8)
@@ -71,9 +67,9 @@ def test_learned_positions_have_scale_one():
 def test_permuting_moves_elements_with_all_they_have():
   key = jax.random.key(0)
   grid, order = (3, 4), np.random.default_rng(0).permutation(12)
-  segment = perceiver.Segment(
+  segment = grid_segment(
     jax.random.normal(key, (2, *grid, 5)),
-    perceiver.fourier_axes(grid, 2),
+    2,
     encoding=jnp.ones(3),
     mask=jnp.arange(24).reshape(2, *grid) % 5 != 0,
   )
@@ -89,31 +85,7 @@ def test_permuting_moves_elements_with_all_they_have():
   np.testing.assert_array_equal(back.to_array(), segment.to_array())
 
 
-def test_fusion_gives_the_channels_of_audioset():
-  """Section 4.2: video of 384 + 387 channels gets 4 more, audio the rest."""
-
-  def fuse():
-    video = perceiver.Segment(
-      jnp.zeros((1, 16, 28, 28, 384)),
-      perceiver.fourier_axes((16, 28, 28), 64),
-    )
-    audio = perceiver.Segment(
-      jnp.zeros((1, 480, 128)), perceiver.fourier_axes((480,), 64)
-    )
-    return perceiver.ModalityEncoding()({'video': video, 'audio': audio})
-
-  transformed = hk.transform(fuse)
-  params = jax.eval_shape(transformed.init, jax.random.key(0))
-  fused = jax.eval_shape(transformed.apply, params, None)
-  assert (fused.num_elements, fused.num_channels) == (13_024, 775)
-  encodings = params['modality_encoding']
-  assert encodings['video'].shape == (4,)
-  assert encodings['audio'].shape == (775 - 257,)
-
-
-SEGMENT = perceiver.Segment(
-  jnp.zeros((2, 4, 5, 3)), perceiver.fourier_axes((4, 5), 2)
-)
+SEGMENT = grid_segment(jnp.zeros((2, 4, 5, 3)), 2)
 
 
 @pytest.mark.parametrize(
@@ -122,19 +94,15 @@ SEGMENT = perceiver.Segment(
     ((), 'at least one segment'),
     ((perceiver.Segment(jnp.zeros((2, 3)), ()),), r'must be \[B, \*grid'),
     (
-      (perceiver.Segment(SEGMENT.content, perceiver.fourier_axes((5, 4), 2)),),
+      (dataclasses.replace(SEGMENT, positions=SEGMENT.positions[::-1]),),
       r'tables for a grid \(5, 4\), content on \(4, 5\)',
     ),
     (
-      (perceiver.Segment(SEGMENT.content, jnp.zeros((3, 4, 5, 2))),),
+      (dataclasses.replace(SEGMENT, positions=jnp.zeros((3, 4, 5, 2))),),
       r'\(3, 4, 5, 2\) do not fit',
     ),
     (
-      (
-        perceiver.Segment(
-          SEGMENT.content, SEGMENT.positions, mask=jnp.ones((2, 4), bool)
-        ),
-      ),
+      (dataclasses.replace(SEGMENT, mask=jnp.ones((2, 4), bool)),),
       r'Mask \(2, 4\) does not fit',
     ),
     (
@@ -152,50 +120,30 @@ def test_byte_arrays_that_do_not_fit(segments, message):
     perceiver.ByteArray(segments).validate()
 
 
-def models():
-  settings = {'num_self_attends': 1, 'self_attend_heads': 2}
-  small = {'num_latents': 2, 'latent_channels': 4}
-  forms = {
-    form: functools.partial(
-      perceiver.Perceiver, 3, attention=form, **small, **settings
-    )
-    for form in ('auto', *cross_attention.FORMS)
-  }
-  return {
-    **forms,
-    'query': functools.partial(forms['auto'], head='query'),
-    'resnet': functools.partial(
-      baselines.ResNet, 3, blocks=(1,) * 4, channels=(8,) * 4
-    ),
-    'vit': functools.partial(
-      baselines.VisionTransformer, 3, patch_size=2, channels=4, **settings
-    ),
-    'transformer': functools.partial(
-      baselines.Transformer, 3, channels=4, **settings
-    ),
-  }
+PERCEIVERS = {
+  form: functools.partial(MODELS['perceiver'], attention=form)
+  for form in ('auto', *cross_attention.FORMS)
+}
+QUERY = {'query': functools.partial(MODELS['perceiver'], head='query')}
+ALL_MODELS = MODELS | PERCEIVERS | QUERY
 
 
 @pytest.mark.parametrize(
-  'name', quick.only(['factored', 'query', 'resnet', 'vit'], models())
+  'name', quick.only(['factored', 'query', 'resnet', 'vit'], ALL_MODELS)
 )
 def test_an_empty_batch_has_empty_logits(name):
-  model = models()[name]
-  function = hk.transform_with_state(lambda x, *rest: model()(x, *rest))
-  image = lambda size: perceiver.ByteArray(
-    (
-      perceiver.Segment(
-        jnp.zeros((size, 4, 4, 1)),
-        perceiver.fourier_axes((4, 4), 2),
-        mask=jnp.ones((size, 4, 4), bool),
-      ).permute(np.arange(16)),
-    )
-  )
+  function = hk.transform_with_state(lambda *args: ALL_MODELS[name]()(*args))
+
+  def image(size):
+    mask = jnp.ones((size, 4, 4), bool)
+    segment = grid_segment(jnp.zeros((size, 4, 4, 1)), 2, mask=mask)
+    return perceiver.ByteArray((segment.permute(np.arange(16)),))
+
   init = lambda x: function.init(jax.random.key(0), x, True)
   zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
   params, state = zeros(jax.eval_shape(init, image(1)))
   apply = lambda params: function.apply(params, state, None, image(0))[0]
-  assert jax.eval_shape(apply, params).shape == (0, 3)
+  assert jax.eval_shape(apply, params).shape == (0, 5)
   gradient = jax.grad(lambda params: apply(params).sum())
   shapes = jax.tree.map(jnp.shape, jax.eval_shape(gradient, params))
   assert shapes == jax.tree.map(jnp.shape, params)
@@ -219,7 +167,7 @@ def test_an_empty_batch_has_empty_logits(name):
   ],
 )
 def test_what_is_no_byte_array_is_told_how_to_become_one(inputs, message):
-  for model in models().values():
+  for model in ALL_MODELS.values():
     function = hk.transform_with_state(lambda x, model=model: model()(x))
     with pytest.raises(TypeError, match=message):
       function.init(jax.random.key(0), inputs)

@@ -12,7 +12,7 @@ import pytest
 import perceiver
 from perceiver.model import latent_transformers_after
 from tests.perceiver import reference
-from tests.perceiver.conftest import B
+from tests.perceiver.conftest import B, grid_segment, random_data
 
 CLASSES, BANDS, RESOLUTION = 5, 3, 6
 SMALL = {
@@ -26,28 +26,21 @@ SMALL = {
 }
 
 
-def image_segment(content, mask=None):
-  positions = perceiver.fourier_axes(content.shape[1:3], BANDS, RESOLUTION)
-  return perceiver.Segment(content, positions, mask=mask)
-
-
-def single(data):
-  return perceiver.ByteArray((image_segment(data['image']),))
+def single(data, **rest):
+  segment = grid_segment(data['image'], BANDS, RESOLUTION, **rest)
+  return perceiver.ByteArray((segment,))
 
 
 def masked(data):
-  return perceiver.ByteArray((image_segment(data['image'], data['mask']),))
+  return single(data, mask=data['mask'])
 
 
 def fused(data):
   """Fuses a masked image and sound on one axis, made equally wide."""
-  sound = data['sound']
-  positions = perceiver.fourier_axes(sound.shape[1:2], BANDS, RESOLUTION)
+  (image,) = masked(data).segments
+  sound = grid_segment(data['sound'], BANDS, RESOLUTION)
   return perceiver.ModalityEncoding(init_scale=1.0)(
-    {
-      'image': image_segment(data['image'], data['mask']),
-      'sound': perceiver.Segment(sound, positions),
-    }
+    {'image': image, 'sound': sound}
   )
 
 
@@ -70,12 +63,7 @@ def build(inputs, **settings):
 @functools.cache
 def parameters(inputs, **settings):
   """Draws random parameters, also for biases and layer norms."""
-  data = {
-    'image': jnp.zeros((B, 4, 5, 3)),
-    'sound': jnp.zeros((B, 7, 2)),
-    'points': jnp.zeros((B, 9, 3)),
-    'mask': jnp.ones((B, 4, 5), bool),
-  }
+  data = random_data()
   init = build(inputs, **settings).init
   shapes = jax.eval_shape(init, jax.random.key(0), data)
   rng = np.random.default_rng(2)
@@ -99,38 +87,29 @@ def run(inputs, params, data, **settings):
 
 def byte_array_reference(inputs, params, data):
   """Returns [B, M, C] and the mask [B, M], in NumPy."""
-  spread = lambda x: np.broadcast_to(x, (B, *x.shape))
-  image, sound = data['image'], data['sound']
-  flat = lambda x: x.reshape(B, -1, x.shape[-1])
-  image_features = spread(
-    reference.fourier(reference.grid(4, 5), BANDS, RESOLUTION)
-  )
   if inputs is points:
     features = reference.fourier(data['points'], BANDS, RESOLUTION)
     return features, np.ones((B, 9))
+
+  def elements(name):
+    content = data[name]
+    positions = reference.grid(*content.shape[1:-1])
+    parts = [content, reference.fourier(positions, BANDS, RESOLUTION)]
+    if inputs is fused:
+      parts.append(params['modality_encoding'][name])
+    spread = [
+      np.broadcast_to(x, (*content.shape[:-1], x.shape[-1])) for x in parts
+    ]
+    array = np.concatenate(spread, axis=-1)
+    return array.reshape(B, -1, array.shape[-1])
+
   mask = data['mask'].reshape(B, -1).astype(float)
-  image = flat(np.concatenate([image, image_features], axis=-1))
   if inputs is single:
-    return image, np.ones_like(mask)
+    return elements('image'), np.ones_like(mask)
   if inputs is masked:
-    return image, mask
-  sound_features = spread(
-    reference.fourier(reference.grid(7), BANDS, RESOLUTION)
-  )
-  sound = np.concatenate([sound, sound_features], axis=-1)
-  encodings = params['modality_encoding']
-  image, sound = (
-    np.concatenate(
-      [
-        x,
-        np.broadcast_to(encodings[name], (*x.shape[:2], len(encodings[name]))),
-      ],
-      axis=-1,
-    )
-    for name, x in (('image', image), ('sound', sound))
-  )
+    return elements('image'), mask
   return (
-    np.concatenate([image, sound], axis=1),
+    np.concatenate([elements('image'), elements('sound')], axis=1),
     np.concatenate([mask, np.ones((B, 7))], axis=1),
   )
 
@@ -371,27 +350,19 @@ def test_placement_of_cross_attends():
   ],
 )
 def test_kernels_are_of_the_mesh_and_can_be_switched_off(platform, kernels):
-  images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+  data = {'image': jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)}
 
   def program(**settings):
-    def forward(images):
-      model = perceiver.Perceiver(
-        num_classes=2,
-        num_latents=8,
-        latent_channels=128,
-        num_latent_transformers=1,
-        num_self_attends=1,
-        num_cross_attends=1,
-        self_attend_heads=1,
-        mesh=reference.mesh_of(platform),
-        **settings,
-      )
-      positions = perceiver.fourier_axes((8, 8), 2)
-      return model(perceiver.ByteArray((perceiver.Segment(images, positions),)))
-
-    model = hk.transform(forward)
-    params = jax.eval_shape(model.init, jax.random.key(0), images)
-    return str(jax.make_jaxpr(model.apply)(params, None, images))
+    model = build(
+      single,
+      num_latents=8,
+      latent_channels=128,
+      self_attend_heads=1,
+      mesh=reference.mesh_of(platform),
+      **settings,
+    )
+    params = jax.eval_shape(model.init, jax.random.key(0), data)
+    return str(jax.make_jaxpr(model.apply)(params, None, data))
 
   assert set(re.findall(r'name=(\w+_attention_\w+)', program())) == kernels
   assert 'pallas_call' not in program(attention_kernel=False)

@@ -47,13 +47,7 @@ GRIDS = {
 
 
 def create(kind, seed, **sizes):
-  """Makes a model in evaluation mode in which every parameter matters.
-
-  Args:
-    kind: a key of `KINDS`.
-    seed: of its parameters.
-    **sizes: of `PerceiverConfig`.
-  """
+  """Makes a model in evaluation mode in which every parameter matters."""
   config = transformers.PerceiverConfig(hidden_act=TANH, **sizes)
   kind = getattr(transformers, f'PerceiverForImageClassification{KINDS[kind]}')
   model = kind(config)

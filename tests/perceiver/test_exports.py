@@ -43,91 +43,64 @@ def copy(ours, tmp_path):
   return make
 
 
-def change_config(folder, change):
-  path = folder / weight_files.CONFIG
-  data = json.loads(path.read_text())
+def change_config(folder, change, name=weight_files.CONFIG):
+  data = json.loads((folder / name).read_text())
   change(data)
-  path.write_text(json.dumps(data))
+  (folder / name).write_text(json.dumps(data))
 
 
-def model_key(key, value):
-  return lambda data: data['model'].update({key: value})
+def put(**values):
+  return lambda data: data.update(values)
 
 
-def top_key(key, value):
-  return lambda data: data.update({key: value})
+def put_in_model(**values):
+  return lambda data: data['model'].update(values)
 
 
 @pytest.mark.parametrize(
   ('kind', 'change', 'message'),
   [
-    ('ours', top_key('format', 'other'), "format 'other', version 1; known is"),
-    ('ours', top_key('version', 2), 'version 2; known is'),
-    ('ours', top_key('extra', 1), r"unknown keys \['extra'\]"),
+    ('ours', put(format='other'), "format 'other', version 1; known is"),
+    ('ours', put(extra=1), r"unknown keys \['extra'\]"),
     ('ours', lambda d: d.pop('scores'), r"missing keys \['scores'\]"),
-    ('ours', top_key('scores', 'max'), "'scores' must be one of"),
-    ('ours', top_key('classes', ['a', 'b']), '2 classes, but model.num_clas'),
-    ('ours', top_key('classes', 3), "'classes' a list of strings"),
-    ('ours', top_key('classes', [1, 2, 3]), "'classes' a list of strings"),
-    ('ours', top_key('model', []), "'model' must be an object"),
-    ('ours', top_key('input', {}), 'at least one modality'),
-    ('ours', top_key('input', {'x': {'type': 'x'}}), "'type' must be one of"),
-    ('ours', model_key('depth', 3), "unexpected keyword argument 'depth'"),
-    ('ours', model_key('mesh', None), r"unknown keys \['mesh'\] of the model"),
-    ('ours', model_key('num_latents', 0), r'num_latents=0 must be in \[1, inf'),
-    ('ours', model_key('num_latents', '4'), "num_latents='4' must be an int"),
-    ('ours', model_key('num_latents', 5), r"'perceiver/latents' .*\(5, 8\)"),
-    ('ours', model_key('num_latents', 10**12), 'perceiver/latents'),
-    (
-      'ours',
-      model_key('num_cross_attends', 10**9),
-      'a model of 2000000000 layers is too',
-    ),
-    ('ours', model_key('latent_channels', 16), 'gives the shape'),
-    ('ours', model_key('compute_dtype', 'float7'), 'float7'),
-    ('ours', model_key('head', 'query'), r'missing tensors \[perceiver/deco'),
+    ('ours', put(scores='max'), "'scores' must be one of"),
+    ('ours', put(classes=['a', 'b']), '2 classes, but model.num_clas'),
+    ('ours', put(classes=3), "'classes' a list of strings"),
+    ('ours', put(classes=[1, 2, 3]), "'classes' a list of strings"),
+    ('ours', put(model=[]), "'model' must be an object"),
+    ('ours', put(input={}), 'at least one modality'),
+    ('ours', put(input={'x': {'type': 'x'}}), "'type' must be one of"),
+    ('ours', put_in_model(depth=3), "unexpected keyword argument 'depth'"),
+    ('ours', put_in_model(mesh=None), r"unknown keys \['mesh'\] of the model"),
+    ('ours', put_in_model(num_latents=0), r'num_latents=0 must be in \[1, inf'),
+    ('ours', put_in_model(num_latents='4'), "num_latents='4' must be an int"),
+    ('ours', put_in_model(num_latents=5), r"'perceiver/latents' .*\(5, 8\)"),
+    ('ours', put_in_model(num_latents=10**12), 'perceiver/latents'),
+    ('ours', put_in_model(num_cross_attends=10**9), 'of 2000000000 layers is '),
+    ('ours', put_in_model(latent_channels=16), 'gives the shape'),
+    ('ours', put_in_model(compute_dtype='float7'), 'float7'),
+    ('ours', put_in_model(head='query'), r'missing tensors \[perceiver/deco'),
     ('conv', lambda d: None, 'not the convolutional one'),
-    ('fourier', top_key('architectures', ['PerceiverForMaskedLM']), 'nor oth'),
-    ('fourier', top_key('hidden_act', 'relu'), "hidden_act='relu' is not sup"),
-    ('fourier', top_key('use_query_residual', False), 'use_query_residual=F'),
-    ('fourier', top_key('qk_channels', 64), 'qk_channels=64 is not supported'),
-    (
-      'fourier',
-      top_key('num_blocks', 0.5),
-      'num_latent_transformers=0.5 is not an integer',
-    ),
-    ('fourier', top_key('d_latents', 48), 'gives the shape'),
-    ('fourier', top_key('id2label', {'0': 'a'}), 'final_layer.bias'),
-    ('fourier', top_key('id2label', {'1': 'a'}), "id2label lacks '0'"),
-    ('fourier', top_key('num_self_attends_per_block', 3), r'missing \[perc'),
-    ('fourier', top_key('num_self_attends_per_block', 10**30), 'too deep'),
-    (
-      'fourier',
-      top_key('num_self_attends_per_block', 'x'),
-      "='x' is not an int",
-    ),
-    (
-      'fourier',
-      top_key('problem_type', 'regression'),
-      "problem_type='regression' is not supported",
-    ),
-    ('fourier', top_key('problem_type', 3), 'problem_type=3 is not supported'),
-    ('fourier', top_key('problem_type', []), r'problem_type=\[\] is not'),
-    ('fourier', top_key('num_labels', 4), 'num_labels=4, but id2label has 5'),
-    (
-      'fourier',
-      lambda d: d.update(id2label=None, num_labels='x'),
-      "num_labels='x' is not supported",
-    ),
-    (
-      'fourier',
-      lambda d: d.update(id2label=None, num_labels=10**12),
-      'num_labels=1000000000000 is not supported',
-    ),
-    ('fourier', top_key('id2label', ['a']), r"id2label=\['a'\] is not supp"),
-    ('learned', top_key('image_size', True), 'image_size=True is not supp'),
-    ('learned', top_key('image_size', 11), 'do not fit image_size=11'),
-    ('learned', top_key('image_size', 'x'), "image_size='x' is not supported"),
+    ('fourier', put(architectures=['PerceiverForMaskedLM']), 'nor oth'),
+    ('fourier', put(hidden_act='relu'), "hidden_act='relu' is not sup"),
+    ('fourier', put(use_query_residual=False), 'use_query_residual=F'),
+    ('fourier', put(qk_channels=64), 'qk_channels=64 is not supported'),
+    ('fourier', put(num_blocks=0.5), 'transformers=0.5 is not an integer'),
+    ('fourier', put(d_latents=48), 'gives the shape'),
+    ('fourier', put(id2label={'0': 'a'}), 'final_layer.bias'),
+    ('fourier', put(id2label={'1': 'a'}), "id2label lacks '0'"),
+    ('fourier', put(num_self_attends_per_block=3), r'missing \[perc'),
+    ('fourier', put(num_self_attends_per_block=10**30), 'too deep'),
+    ('fourier', put(problem_type='regression'), "type='regression' is not s"),
+    ('fourier', put(problem_type=3), 'problem_type=3 is not supported'),
+    ('fourier', put(problem_type=[]), r'problem_type=\[\] is not'),
+    ('fourier', put(num_labels=4), 'num_labels=4, but id2label has 5'),
+    ('fourier', put(id2label=None, num_labels='x'), "labels='x' is not supp"),
+    ('fourier', put(id2label=None, num_labels=10**12), 'labels=1000000000000 '),
+    ('fourier', put(id2label=['a']), r"id2label=\['a'\] is not supp"),
+    ('learned', put(image_size=True), 'image_size=True is not supp'),
+    ('learned', put(image_size=11), 'do not fit image_size=11'),
+    ('learned', put(image_size='x'), "image_size='x' is not supported"),
   ],
 )
 def test_a_config_that_does_not_fit_is_one_clear_error(
@@ -212,30 +185,7 @@ def test_a_length_that_lies_is_refused(copy):
       perceiver.from_pretrained(folder)
 
 
-@pytest.mark.parametrize(
-  ('change', 'message'),
-  [
-    (lambda t: t.pop('perceiver/head/b'), r'missing tensors \[perceiver/head'),
-    (set_tensor('x/y', np.ones(3, 'f')), r'unknown tensors \[x/y\]'),
-    (
-      set_tensor('perceiver/head/b', np.ones(4, 'f')),
-      r"'perceiver/head/b' gives the shape \(4,\); the config asks for \(3,\)",
-    ),
-    (
-      set_tensor('perceiver/head/b', np.ones(3, np.int64)),
-      "'perceiver/head/b' is of int64",
-    ),
-    (spoil(np.nan), "'perceiver/latents' has values that are not finite"),
-    (spoil(np.inf), "'perceiver/latents' has values that are not finite"),
-  ],
-)
-def test_tensors_that_do_not_fit_are_named(copy, change, message):
-  folder = copy('ours')
-  change_tensors(folder, change)
-  with pytest.raises(WeightsError, match=message):
-    perceiver.from_pretrained(folder)
-
-
+OURS = 'perceiver/head/b'
 HEAD = 'perceiver.decoder.decoder.final_layer.bias'
 NORM = 'perceiver.encoder.cross_attention.attention.self.layernorm2.weight'
 PIXELS = 'perceiver.input_preprocessor.convnet_1x1.weight'
@@ -245,15 +195,21 @@ TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
 @pytest.mark.parametrize(
   ('kind', 'change', 'message'),
   [
+    ('ours', lambda t: t.pop(OURS), r'missing tensors \[perceiver/head'),
+    ('ours', set_tensor('x/y', np.ones(3, 'f')), r'unknown tensors \[x/y\]'),
+    (
+      'ours',
+      set_tensor(OURS, np.ones(4, 'f')),
+      rf"'{OURS}' gives the shape \(4,\); the config asks for \(3,\)",
+    ),
+    ('ours', set_tensor(OURS, np.ones(3, np.int64)), f"'{OURS}' is of int64"),
+    ('ours', spoil(np.nan), "'perceiver/latents' has values that are not fin"),
+    ('ours', spoil(np.inf), "'perceiver/latents' has values that are not fin"),
+    # Tensors of transformers are named as there.
     ('fourier', lambda t: t.pop(HEAD), rf'missing \[{HEAD}\]'),
     ('fourier', set_tensor(HEAD, np.ones(4, 'f')), f'{HEAD}.*gives the shape'),
     ('fourier', set_tensor(HEAD, np.ones(0, 'f')), f'{HEAD}.*gives the shape'),
     ('fourier', set_tensor(NORM, np.ones((), 'f')), f'{NORM}.*gives the shape'),
-    (
-      'fourier',
-      set_tensor('perceiver.x.weight', np.ones(2, 'f')),
-      r'unknown \[perceiver.x.weight\]',
-    ),
     (
       'fourier',  # This is our name of a tensor.
       set_tensor('perceiver/latents', np.ones((8, 24), 'f')),
@@ -264,11 +220,6 @@ TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
       set_tensor(PIXELS, np.ones((256, 3, 2, 2), 'f')),
       f'{PIXELS}.*has the shape',
     ),
-    (
-      'learned',
-      set_tensor(PIXELS, np.ones((256, 3), 'f')),
-      f'{PIXELS}.*has the shape',
-    ),
     ('learned', set_tensor(TABLE, np.ones(9, 'f')), f'{TABLE}.*has the shape'),
     (
       'learned',
@@ -277,9 +228,7 @@ TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
     ),
   ],
 )
-def test_tensors_of_transformers_are_named_as_there(
-  copy, kind, change, message
-):
+def test_tensors_that_do_not_fit_are_named(copy, kind, change, message):
   folder = copy(kind)
   change_tensors(folder, change)
   with pytest.raises(WeightsError, match=message):
@@ -327,16 +276,12 @@ def test_channels_that_are_named_may_be_the_latents_own(copy):
   folder = copy('learned')
   images = np.load(TRANSFORMERS / 'learned/expected.npz')['images_10x10']
   expected = perceiver.from_pretrained(folder)(images)
-  change_config(folder, lambda d: d.update(qk_channels=16, v_channels=16))
+  change_config(folder, put(qk_channels=16, v_channels=16))
   model = perceiver.from_pretrained(folder)
   np.testing.assert_array_equal(model(images), expected)
 
 
-def change_processor(folder, change):
-  path = folder / 'preprocessor_config.json'
-  data = json.loads(path.read_text())
-  change(data)
-  path.write_text(json.dumps(data))
+PROCESSOR = 'preprocessor_config.json'
 
 
 @pytest.mark.parametrize(
@@ -349,13 +294,13 @@ def change_processor(folder, change):
 )
 def test_problem_type_says_what_the_scores_are(copy, problem_type, scores):
   folder = copy('fourier')
-  change_config(folder, top_key('problem_type', problem_type))
+  change_config(folder, put(problem_type=problem_type))
   assert perceiver.from_pretrained(folder).config['scores'] == scores
 
 
 def test_a_single_label_is_a_regression_but_where_labels_are_many(copy):
   folder = copy('fourier')
-  change_config(folder, top_key('id2label', {'0': 'owl'}))
+  change_config(folder, put(id2label={'0': 'owl'}))
   head = HEAD.removesuffix('.bias')
 
   def shorten(tensors):
@@ -364,16 +309,16 @@ def test_a_single_label_is_a_regression_but_where_labels_are_many(copy):
 
   change_tensors(folder, shorten)
   for problem_type in (None, 'single_label_classification'):
-    change_config(folder, top_key('problem_type', problem_type))
+    change_config(folder, put(problem_type=problem_type))
     with pytest.raises(WeightsError, match=r'a single label with .*regression'):
       perceiver.from_pretrained(folder)
-  change_config(folder, top_key('problem_type', 'multi_label_classification'))
+  change_config(folder, put(problem_type='multi_label_classification'))
   assert list(perceiver.from_pretrained(folder).class_names) == ['owl']
 
 
 def test_labels_without_names_are_counted(copy):
   folder = copy('fourier')
-  change_config(folder, lambda d: d.update(id2label=None, num_labels=5))
+  change_config(folder, put(id2label=None, num_labels=5))
   names = perceiver.from_pretrained(folder).class_names
   assert list(names) == [f'LABEL_{i}' for i in range(5)]
 
@@ -398,7 +343,7 @@ def test_pixels_are_normalised_as_the_processor_says(
   copy, change, mean, stddev, white
 ):
   folder = copy('fourier')
-  change_processor(folder, lambda d: d.update(change))
+  change_config(folder, put(**change), PROCESSOR)
   (image,) = exports.read_modalities(exports.read(folder)[0]).values()
   np.testing.assert_allclose(image.mean, [mean] * 3)
   np.testing.assert_allclose(image.stddev, [stddev] * 3)
@@ -417,19 +362,13 @@ def test_without_a_processors_file_all_is_as_by_default(tmp_path):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    (
-      lambda d: d.update(image_mean=[0.5, 0.5]),
-      r'mean=.* must have 3 values',
-    ),
-    (lambda d: d.update(image_std=0), r'stddev=.* must be in \(0, inf\)'),
-    (lambda d: d.update(rescale_factor=0), 'division by zero'),
-    (lambda d: d.update(do_rescale='no'), "do_rescale='no' is not a boolean"),
-    (lambda d: d.update(do_normalize=0), 'do_normalize=0 is not a boolean'),
-    (
-      lambda d: d.update(do_flip_channel_order=True),
-      'do_flip_channel_order=True is not supported',
-    ),
-    (lambda d: d.update(rescale_offset=True), 'rescale_offset=True is not'),
+    (put(image_mean=[0.5, 0.5]), r'mean=.* must have 3 values'),
+    (put(image_std=0), r'stddev=.* must be in \(0, inf\)'),
+    (put(rescale_factor=0), 'division by zero'),
+    (put(do_rescale='no'), "do_rescale='no' is not a boolean"),
+    (put(do_normalize=0), 'do_normalize=0 is not a boolean'),
+    (put(do_flip_channel_order=True), 'do_flip_channel_order=True is not sup'),
+    (put(rescale_offset=True), 'rescale_offset=True is not'),
     (
       lambda d: (
         d.pop('image_mean'),
@@ -441,7 +380,7 @@ def test_without_a_processors_file_all_is_as_by_default(tmp_path):
 )
 def test_a_processor_that_is_not_ours_is_refused(copy, change, message):
   folder = copy('fourier')
-  change_processor(folder, change)
+  change_config(folder, change, PROCESSOR)
   with pytest.raises(WeightsError, match=message) as error:
     perceiver.from_pretrained(folder)
-  assert f'{folder}/preprocessor_config.json' in str(error.value)
+  assert f'{folder}/{PROCESSOR}' in str(error.value)

@@ -134,9 +134,13 @@ def test_clouds_are_brought_into_the_unit_cube():
   np.testing.assert_array_equal(
     POINTS.prepare(prepared, normalized=True), prepared
   )
-  for bad in (np.ones((1, 9, 3)), np.full((1, 9, 3), np.nan)):
+  for value in (np.nan, np.inf, 3e38):
+    bad = cloud.astype(np.float32)
+    bad[0, 3:5, 1] = value
     with pytest.raises(ValueError, match='cannot be normalized'):
       POINTS.prepare(bad)
+  with pytest.raises(ValueError, match='extent 0'):
+    POINTS.prepare(np.ones((1, 9, 3)))
 
 
 def test_patches_hold_their_frames_lines_and_columns():
@@ -191,8 +195,8 @@ def test_what_is_no_modality_is_one_clear_error(name, change, message):
     modalities.from_json(modalities.to_json(ALL[name]) | change)
 
 
-def scaled(modality, low, high, dtype='float32'):
-  array = RNG.uniform(size=(2, *modality.shape)) * low
+def scaled(name, low, high, dtype='float32'):
+  array = RNG.uniform(size=(2, *ALL[name].shape)) * low
   array.flat[0], array.flat[-1] = low, high
   return array.astype(dtype)
 
@@ -204,88 +208,66 @@ RAW_PIXELS = r'expected 0 to 255\b.*normalized=True'
   'library', [np.asarray, jnp.asarray], ids=['np', 'jnp']
 )
 @pytest.mark.parametrize(
-  ('name', 'array', 'normalized', 'message'),
+  ('name', 'numbers', 'normalized', 'message'),
   [
-    ('image', scaled(IMAGE, 0.1, 1), False, RAW_PIXELS),
-    ('image', scaled(IMAGE, 0, 1, bool), False, RAW_PIXELS),
-    ('image', scaled(IMAGE, 0, 1, 'float16'), False, RAW_PIXELS),
-    ('image', scaled(IMAGE, -2.1, 2.6), False, RAW_PIXELS),
-    ('image', scaled(IMAGE, -3, 250), False, '-3 to 250; .*Scale or clip them'),
-    ('image', scaled(IMAGE, 0, 65535, 'uint16'), False, RAW_PIXELS),
-    ('image', scaled(IMAGE, 0, np.nan), False, 'to nan; expected finite'),
-    ('image', scaled(IMAGE, 0, 255), True, 'or normalized=False'),
-    ('image', scaled(IMAGE, 0, np.inf), True, 'to inf; expected finite'),
-    (
-      'image',
-      scaled(IMAGE, 0, 200, 'c8'),
-      False,
-      'of complex64; expected real',
-    ),
-    ('video', scaled(VIDEO, 0, 1), False, RAW_PIXELS),
-    ('video', scaled(VIDEO, -1, 1), False, RAW_PIXELS),
-    (
-      'video',
-      scaled(VIDEO, 0, 255, 'uint8'),
-      True,
-      'expected -1 to 1, or norm',
-    ),
-    (
-      'points',
-      scaled(POINTS, -7, 7),
-      True,
-      'expected -1 to 1, or normalized=F',
-    ),
-    ('points', scaled(POINTS, -7, np.nan), False, 'expected finite'),
-    ('raw', scaled(RAW, -1, 1), False, 'of floats; expected int16, or norm'),
-    (
-      'raw',
-      scaled(RAW, 0, 255, 'uint8'),
-      False,
-      'expected int16, whose silence',
-    ),
-    (
-      'raw',
-      scaled(RAW, -9, 2**20, 'int32'),
-      False,
-      'expected -3.277e.04 to 3.2',
-    ),
-    ('mel', scaled(MEL, -3e4, 3e4, 'int16'), True, 'expected -1 to 1, or norm'),
+    ('image', (0.1, 1), False, RAW_PIXELS),
+    ('image', (0, 1, bool), False, RAW_PIXELS),
+    ('image', (0, 1, 'float16'), False, RAW_PIXELS),
+    ('image', (-2.1, 2.6), False, RAW_PIXELS),
+    ('image', (-3, 250), False, '-3 to 250; .*Scale or clip them'),
+    ('image', (0, 65535, 'uint16'), False, RAW_PIXELS),
+    ('image', (0, np.nan), False, 'to nan; expected finite'),
+    ('image', (0, 255), True, 'or normalized=False'),
+    ('image', (0, np.inf), True, 'to inf; expected finite'),
+    ('image', (0, 200, 'c8'), False, 'of complex64; expected real'),
+    ('video', (0, 1), False, RAW_PIXELS),
+    ('video', (-1, 1), False, RAW_PIXELS),
+    ('video', (0, 255, 'uint8'), True, 'expected -1 to 1, or norm'),
+    ('points', (-7, 7), True, 'expected -1 to 1, or normalized=F'),
+    ('points', (-7, np.nan), False, 'expected finite'),
+    ('raw', (-1, 1), False, 'of floats; expected int16, or norm'),
+    ('raw', (0, 255, 'uint8'), False, 'expected int16, whose silence'),
+    ('raw', (-9, 2**20, 'int32'), False, 'expected -3.277e.04 to 3.2'),
+    ('mel', (-3e4, 3e4, 'int16'), True, 'expected -1 to 1, or norm'),
   ],
 )
 def test_numbers_that_cannot_be_are_refused(
-  name, array, normalized, message, library
+  name, numbers, normalized, message, library
 ):
   with pytest.raises(ValueError, match=message):
-    ALL[name].check(library(array), normalized)
+    ALL[name].check(library(scaled(name, *numbers)), normalized)
 
 
 @pytest.mark.parametrize(
-  ('name', 'array', 'normalized'),
+  ('name', 'numbers', 'normalized'),
   [
-    ('image', scaled(IMAGE, 0, 255, 'uint8'), False),
-    ('image', scaled(IMAGE, 0, 255), False),
-    ('image', scaled(IMAGE, 0, 1.5), False),  # Dark, but with values above 1.
-    ('image', scaled(IMAGE, 0, 0), False),  # Black in every range.
-    ('image', scaled(IMAGE, 0, 0, bool), False),
-    ('image', scaled(IMAGE, -2.5, 3.2), True),  # Overshoots from resizing.
-    ('image', scaled(IMAGE, 0, 1), True),
-    ('image', np.zeros((0, *IMAGE.shape)), False),
-    ('video', scaled(VIDEO, -1.2, 1.2), True),
-    ('points', scaled(POINTS, -1, 1), False),
-    ('points', scaled(POINTS, -1e6, 1e6), False),
-    ('raw', scaled(RAW, -32768, 32767, 'int16'), False),
-    ('mel', scaled(MEL, -1.1, 1.1), True),
+    ('image', (0, 255, 'uint8'), False),
+    ('image', (0, 255), False),
+    ('image', (0, 1.5), False),  # Dark, but with values above 1.
+    ('image', (0, 0), False),  # Black in every range.
+    ('image', (0, 0, bool), False),
+    ('image', (-2.5, 3.2), True),  # Overshoots from resizing.
+    ('image', (0, 1), True),
+    ('video', (-1.2, 1.2), True),
+    ('points', (-1, 1), False),
+    ('points', (-1e6, 1e6), False),
+    ('raw', (-32768, 32767, 'int16'), False),
+    ('mel', (-1.1, 1.1), True),
   ],
 )
-def test_numbers_that_can_be_are_taken(name, array, normalized):
-  ALL[name].check(array, normalized)
+def test_numbers_that_can_be_are_taken(name, numbers, normalized):
+  ALL[name].check(scaled(name, *numbers), normalized)
+
+
+def test_no_numbers_are_taken():
+  IMAGE.check(np.zeros((0, *IMAGE.shape)))
 
 
 @pytest.mark.parametrize(
   ('name', 'dtype'), [('image', 'uint8'), ('video', 'int32'), ('raw', 'int16')]
 )
 def test_integers_of_0_and_1_are_taken_with_a_warning(name, dtype):
-  array = scaled(ALL[name], 0, 1, dtype)
+  array = scaled(name, 0, 1, dtype)
   with pytest.warns(UserWarning, match='numbers from 0 to 1; expected .*'):
     ALL[name].check(array)
 
@@ -293,15 +275,15 @@ def test_integers_of_0_and_1_are_taken_with_a_warning(name, dtype):
 def test_the_range_of_pixels_is_the_models():
   digits = dataclasses.replace(IMAGE, white=16.0)
   with pytest.raises(ValueError, match='expected 0 to 16'):
-    digits.check(scaled(IMAGE, 0, 255))
+    digits.check(scaled('image', 0, 255))
   with pytest.raises(ValueError, match='expected 0 to 16'):
-    digits.check(scaled(IMAGE, 0, 1))
+    digits.check(scaled('image', 0, 1))
   fractions = dataclasses.replace(IMAGE, white=1.0)
-  fractions.check(scaled(IMAGE, 0, 1))
+  fractions.check(scaled('image', 0, 1))
   with pytest.raises(ValueError, match='expected 0 to 1'):
-    fractions.check(scaled(IMAGE, 0, 255))
+    fractions.check(scaled('image', 0, 255))
   unknown = dataclasses.replace(IMAGE, white=None)
-  unknown.check(scaled(IMAGE, -7, 1e6))
+  unknown.check(scaled('image', -7, 1e6))
 
 
 def test_numbers_of_a_traced_array_are_not_known():
@@ -309,6 +291,6 @@ def test_numbers_of_a_traced_array_are_not_known():
     IMAGE.check(array)
     return array
 
-  jax.jit(run)(scaled(IMAGE, 0, 1))
+  jax.jit(run)(scaled('image', 0, 1))
   with pytest.raises(ValueError, match=r"'image' of shape \(2, 4\)"):
     jax.jit(run)(np.zeros((2, 4)))

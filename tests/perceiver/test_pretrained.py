@@ -113,12 +113,8 @@ def test_pixels_of_another_scale_are_refused():
   right = model(images)
   for same in (images.astype(np.float32), images.tolist()):
     np.testing.assert_array_equal(model(same), right)
-  for function in (
-    model,
-    model.encode,
-    model.byte_array,
-    model.attention_queries,
-  ):
+  functions = (model, model.encode, model.byte_array, model.attention_queries)
+  for function in functions:
     for wrong in (images / 255, pixels):
       with pytest.raises(ValueError, match=r'0 to 255.*normalized=True'):
         function(wrong)
@@ -212,25 +208,3 @@ def test_models_of_transformers_give_its_logits(kind):
       assert relative_error(logits, expected[f'exact_{size}']) <= 2e-3
   queries = model.attention_queries(pixels, normalized=True)
   assert len(queries) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('form', ['plain', 'no_kv', 'factored'])
-def test_so_does_each_form_of_attention(form):
-  folder = TRANSFORMERS / 'learned'
-  expected = np.load(folder / 'expected.npz')
-  model = perceiver.from_pretrained(folder, attention=form)
-  logits = model(expected['images_10x10'])
-  assert relative_error(logits, expected['tanh_10x10']) <= 2e-5
-
-
-@pytest.mark.slow
-def test_a_converted_model_is_the_same(tmp_path):
-  folder = TRANSFORMERS / 'learned'
-  config, tensors = exports.read(folder)
-  exports.write(tmp_path / 'ours', config, tensors)
-  images = np.load(folder / 'expected.npz')['images_10x10']
-  np.testing.assert_array_equal(
-    perceiver.from_pretrained(tmp_path / 'ours')(images),
-    perceiver.from_pretrained(folder)(images),
-  )

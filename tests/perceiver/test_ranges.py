@@ -65,6 +65,5 @@ def test_what_is_in_range_or_has_none_passes():
   ],
 )
 def test_modules_check_what_they_are_given(module, arguments, message):
-
   with pytest.raises(ValueError, match=message):
     hk.transform(lambda: module(num_classes=2, **arguments)).init(None)

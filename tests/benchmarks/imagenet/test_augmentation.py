@@ -174,13 +174,6 @@ def test_enhancements_change_nothing_at_five(name):
   assert (apply(name, COLOURS, 4) != apply(name, COLOURS, 6)).any()
 
 
-def test_weak_posterize_is_black_and_strong_solarize_nothing():
-  assert not apply('Posterize', COLOURS, 2).any()
-  assert set(np.unique(apply('Posterize', COLOURS, 3))) == {0, 128}
-  np.testing.assert_array_equal(apply('Solarize', COLOURS, 10), COLOURS)
-  np.testing.assert_array_equal(apply('Solarize', COLOURS, 0), 255 - COLOURS)
-
-
 @pytest.mark.parametrize(
   ('name', 'axis'), [('TranslateX', 1), ('TranslateY', 0)]
 )

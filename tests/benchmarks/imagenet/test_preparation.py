@@ -68,15 +68,26 @@ TRAIN = {f'{wnid}.tar': b'0' * 2000 for wnid in WNIDS}
 VALIDATION = {f'ILSVRC2012_val_{i:08d}.JPEG': b'0' * 2000 for i in range(12)}
 
 
-def prepare(root, lines=None):
+@pytest.fixture
+def tars(tmp_path):
+  """A folder with both tars."""
+  write_tar(tmp_path / preparation.TRAIN_TAR, TRAIN)
+  write_tar(tmp_path / preparation.VALIDATION_TAR, VALIDATION)
+  return tmp_path
+
+
+def prepare(root):
+  """Returns the lines that are reported."""
+  lines = []
   preparation.prepare(
     str(root),
     str(root / 'data'),
     environment=None,
-    report=(lines if lines is not None else []).append,
+    report=lines.append,
     num_examples=COUNTS,
     train_tars=12,
   )
+  return lines
 
 
 def unpack(path):
@@ -120,45 +131,37 @@ def cut(path):
     ),
   ],
 )
-def test_preparation_checks_the_tars(tmp_path, name, change, message):
-  write_tar(tmp_path / preparation.TRAIN_TAR, TRAIN)
-  write_tar(tmp_path / preparation.VALIDATION_TAR, VALIDATION)
-  change(tmp_path / name)
+def test_preparation_checks_the_tars(tars, name, change, message):
+  change(tars / name)
   with pytest.raises(preparation.PreparationError, match=f'{name} .*{message}'):
-    prepare(tmp_path)
-  assert not (tmp_path / 'data').exists()
+    prepare(tars)
+  assert not (tars / 'data').exists()
 
 
-def test_preparation_needs_room(tmp_path, monkeypatch):
-  write_tar(tmp_path / preparation.TRAIN_TAR, TRAIN)
-  write_tar(tmp_path / preparation.VALIDATION_TAR, VALIDATION)
-  tars = sum(path.stat().st_size for path in tmp_path.iterdir())
-  arguments = [str(tmp_path / x) for x in ('', 'data', 'environment')]
-  # The environment is on the same file system here, so its room adds up.
-  for free, enough in (
-    (preparation.ENVIRONMENT_BYTES + 2 * tars, True),
-    (preparation.ENVIRONMENT_BYTES + tars, False),
-    (tars, False),
-  ):
+def test_preparation_needs_room(tars, monkeypatch):
+  size = sum(path.stat().st_size for path in tars.iterdir())
+  arguments = [str(tars / x) for x in ('', 'data', 'environment')]
+
+  def set_free(free):
     usage = types.SimpleNamespace(free=free)
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path, usage=usage: usage)
-    if enough:
-      preparation.check_disk(*arguments)
-    else:
-      with pytest.raises(
-        preparation.PreparationError, match=r'GB free, but .* are needed'
-      ):
-        preparation.check_disk(*arguments)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+
+  # The environment is on the same file system here, so its room adds up.
+  set_free(preparation.ENVIRONMENT_BYTES + 2 * size)
+  preparation.check_disk(*arguments)
+  set_free(preparation.ENVIRONMENT_BYTES + size)
+  with pytest.raises(
+    preparation.PreparationError, match=r'GB free, but .* are needed'
+  ):
+    preparation.check_disk(*arguments)
 
 
-def test_a_failed_preparation_says_so(tmp_path, monkeypatch):
-  write_tar(tmp_path / preparation.TRAIN_TAR, TRAIN)
-  write_tar(tmp_path / preparation.VALIDATION_TAR, VALIDATION)
+def test_a_failed_preparation_says_so(tars, monkeypatch):
   monkeypatch.setattr(preparation, 'ENVIRONMENT_BYTES', 0)
   monkeypatch.setattr(preparation, '_install', lambda _: sys.executable)
   monkeypatch.setattr(preparation, 'BUILD', 'raise SystemExit(3)')
   with pytest.raises(preparation.PreparationError, match='Status 3 from'):
-    prepare(tmp_path)
+    prepare(tars)
 
 
 def test_what_is_prepared_is_counted_and_left_alone(
@@ -166,8 +169,7 @@ def test_what_is_prepared_is_counted_and_left_alone(
 ):
   shutil.copytree(mini_imagenet_dir / 'tfds', tmp_path / 'data')
   monkeypatch.setattr(preparation, 'NUM_CLASSES', 12)
-  lines = []
-  prepare(tmp_path, lines)  # There are no tars.
+  lines = prepare(tmp_path)  # There are no tars.
   folder = tmp_path / 'data' / 'imagenet2012' / '5.1.0'
   assert lines == [
     f'Already prepared: {folder}',

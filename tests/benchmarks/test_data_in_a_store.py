@@ -1,7 +1,5 @@
 """Prepared data is read from a store of objects, see emulator.py."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from experiments.benchmarks.imagenet import source as imagenet
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.errors import DataNotFoundError
-from tests.benchmarks.audioset.test_source import record
+from tests.benchmarks.audioset.test_source import record, write_prepared
 from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
 
 
@@ -25,30 +23,19 @@ def put(store, folder):
 
 
 def test_imagenet_is_read_there(store, mini_imagenet_dir):
+  here = str(mini_imagenet_dir / 'tfds')
   data_dir = put(store, mini_imagenet_dir / 'tfds')
   options = {'num_examples': 24, 'num_classes': 12}
-  local = imagenet.open_source(
-    str(mini_imagenet_dir / 'tfds'), 'train', **options
-  )
+  local = imagenet.open_source(here, 'train', **options)
   there = imagenet.open_source(data_dir, 'train', **options)
   assert [there[i] for i in (0, 23)] == [local[i] for i in (0, 23)]
-  assert imagenet.classes(data_dir, 12) == imagenet.classes(
-    str(mini_imagenet_dir / 'tfds'), 12
-  )
+  assert imagenet.classes(data_dir, 12) == imagenet.classes(here, 12)
   with pytest.raises(DataNotFoundError, match=r"at data.dir='gs://runs/none'"):
     imagenet.open_source(store.url('none'), 'train', **options)
 
 
 def test_audioset_is_read_there(store, tmp_path):
-  from experiments.benchmarks.audioset import parts
-
-  folder = tmp_path / audioset.directory('')
-  folder.mkdir(parents=True)
-  parts.write_records(
-    str(folder / 'a'), [x for i in range(2) for x in audioset.encode(record(i))]
-  )
-  info = {'classes': [['/m/0', 'A']], 'splits': {'train': {'a': 2}}}
-  (folder / audioset.INFO).write_text(json.dumps(info))
+  write_prepared(tmp_path, 1, {'a': 2})
   options = {'num_examples': 2, 'num_classes': 1}
   source = audioset.open_source(put(store, tmp_path), 'train', **options)
   assert source[1]['frames'][59] == record(1)['frames'][59]

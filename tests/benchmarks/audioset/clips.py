@@ -64,13 +64,8 @@ def clip(
 ):
   """A clip of noise; or black and silent but for a flash and a click.
 
-  Args:
-    frames: their number.
-    samples: their number; None: as long as the frames.
-    labels: of the clip.
-    seed: of the noise.
-    name: its id.
-    event: the frame of the flash, in the middle of which the click is.
+  By default the sound is as long as the frames. `event` is the frame of the
+  flash, in the middle of which the click is.
   """
   rng = np.random.default_rng(seed)
   samples = frames * SAMPLES if samples is None else samples

@@ -4,6 +4,7 @@ from fractions import Fraction
 import io
 import os
 import signal
+import types
 
 import av
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from experiments.benchmarks.audioset import parts
 
 RATE = 48_000
+MP4 = {'form': 'mp4', 'video_codec': 'libx264', 'audio_codec': 'aac'}
+WEBM = {'form': 'webm', 'video_codec': 'libvpx', 'audio_codec': 'libopus'}
 
 
 def media(
@@ -34,25 +37,22 @@ def media(
 ):
   """Encodes pictures and sound; returns the file's content.
 
+  Times are in seconds, rates in Hz, angles in degrees. Players turn the
+  pictures counter-clockwise by `rotation`, then mirror them left to right if
+  `is_mirrored`.
+
   Args:
-    times: of the pictures, seconds; None: there is no video.
+    times: when the pictures are shown; None: there is no video.
     images: as many arrays [H, W, 3] uint8.
-    samples: [channels, samples] int16, or None.
-    audio_start: seconds.
-    sound_gap: seconds without packets, in the middle of the sound.
-    rate: of the sound, Hz.
-    layout: of its channels.
-    form: of the container, as FFmpeg calls it.
-    video_codec: to encode with.
-    audio_codec: likewise.
-    pixels: format of the pictures.
-    rotation: degrees, counter-clockwise, by which players turn the pictures.
-    is_mirrored: whether they mirror them after that, left to right.
+    samples: [channels, samples] int16; None: there is no sound.
+    sound_gap: time without packets, in the middle of the sound.
+    form: the container's name in FFmpeg.
     pixel_ratio: width to height of a pixel, a Fraction.
     is_live: written as it comes: no length in the header, no index.
   """
   file = io.BytesIO()
-  target = Pipe(file) if is_live else file
+  # A pipe can only be written to, in order.
+  target = types.SimpleNamespace(write=file.write) if is_live else file
   with av.open(target, 'w', format=form) as container:
     if times is not None:
       video = container.add_stream(video_codec, 25)
@@ -89,13 +89,6 @@ def media(
   return file.getvalue()
 
 
-class Pipe:
-  """A file that can only be written to, in order."""
-
-  def __init__(self, file):
-    self.write = file.write
-
-
 def counting(first, last, fps=25, rate=RATE, **kwargs):
   """Encodes seconds first to last of a video; picture and sound count them."""
   size = round((last - first) * rate)
@@ -113,17 +106,21 @@ def counting(first, last, fps=25, rate=RATE, **kwargs):
 
 def counted(frames, audio):
   """Returns the seconds seen and those heard in a part of such a video."""
-  levels = [
-    np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames[12::25]
-  ]
   tones = []
   for i in range(round(len(audio) / RATE)):
     middle = audio[RATE * i + RATE // 10 : RATE * (i + 1) - RATE // 10]
     peak = np.argmax(np.abs(np.fft.rfft(middle)))
     tones.append(peak * RATE / len(middle))
   return (
-    np.round(np.array(levels) / 6).astype(int).tolist(),
+    np.round(levels(frames[12::25]) / 6).astype(int).tolist(),
     np.round((np.array(tones) - 300) / 50).astype(int).tolist(),
+  )
+
+
+def levels(frames):
+  """Returns the mean grey levels of JPEG files."""
+  return np.array(
+    [np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames]
   )
 
 
@@ -154,8 +151,7 @@ def flash_and_click(
 
 def flash_frame(frames):
   """Finds the first bright one of some JPEG files."""
-  levels = [np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames]
-  return int(np.argmax(np.array(levels) > 128))
+  return int(np.argmax(levels(frames) > 128))
 
 
 def click_frame(audio):

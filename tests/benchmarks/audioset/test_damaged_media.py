@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.benchmarks.audioset.media import grey, media, noise
+from tests.benchmarks.audioset.media import grey, media, MP4, noise, WEBM
 from tests.benchmarks.audioset.test_preparation import (
   prepare,
   records,
@@ -14,10 +14,10 @@ COUNT = 300
 SECOND = np.arange(25) / 25
 SAMPLES = noise(48_000)
 STREAMS = [
-  {'form': 'mp4', 'video_codec': 'libx264', 'audio_codec': 'aac'},
-  {'form': 'mp4', 'video_codec': 'mpeg4', 'audio_codec': 'aac'},
+  MP4,
+  MP4 | {'video_codec': 'mpeg4'},
   {'form': 'matroska', 'video_codec': 'libx264', 'audio_codec': 'pcm_s16le'},
-  {'form': 'webm', 'video_codec': 'libvpx', 'audio_codec': 'libopus'},
+  WEBM,
 ]
 
 
@@ -25,12 +25,9 @@ def odd():
   """Clips that are strange, but whole: frames and samples that they give."""
   images = grey(10 * np.arange(25))
   irregular = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.07, 25))
-  sound = lambda channels, layout, form, codec: media(
-    samples=noise(48_000, channels=channels),
-    layout=layout,
-    form=form,
-    audio_codec=codec,
-  )
+  dots = grey(range(25), (1, 1))
+  vast = grey([99], (4320, 7680))
+  wide = noise(48_000, channels=8)
   return {
     'one_second0.mp4': (
       media(times=SECOND, images=images, samples=SAMPLES, form='mp4'),
@@ -43,23 +40,15 @@ def odd():
       (250, 480_000),
     ),
     'one_pixel_0.mkv': (
-      media(
-        times=SECOND,
-        images=grey(range(25), (1, 1)),
-        video_codec='ffv1',
-        pixels='yuv444p',
-      ),
+      media(times=SECOND, images=dots, video_codec='ffv1', pixels='yuv444p'),
       (25, 0),
     ),
-    '8k_video_00.mp4': (
-      media(times=[0], images=grey([99], (4320, 7680)), form='mp4'),
-      (1, 0),
-    ),
-    '8_channels0.wav': (sound(8, '7.1', 'wav', 'pcm_s16le'), (0, 48_000)),
-    '8_channels1.mkv': (
-      sound(8, '8 channels', 'matroska', 'pcm_s16le'),
+    '8k_video_00.mp4': (media(times=[0], images=vast, form='mp4'), (1, 0)),
+    '8_channels0.wav': (
+      media(samples=wide, layout='7.1', form='wav'),
       (0, 48_000),
     ),
+    '8_channels1.mkv': (media(samples=wide, layout='8 channels'), (0, 48_000)),
     'variable_00.mkv': (
       media(times=irregular - irregular[0], images=images),
       None,
@@ -68,10 +57,7 @@ def odd():
       media(times=SECOND, images=images, form='mp4'),
       (25, 0),
     ),
-    'wav_not_mp4.mp4': (
-      media(samples=SAMPLES, form='wav'),
-      (0, 48_000),
-    ),
+    'wav_not_mp4.mp4': (media(samples=SAMPLES, form='wav'), (0, 48_000)),
   }
 
 

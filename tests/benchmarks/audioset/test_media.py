@@ -8,12 +8,15 @@ from PIL import Image
 import pytest
 
 from experiments.benchmarks.audioset.media import decoding, streams
-from tests.benchmarks.audioset import media as audioset_media
 from tests.benchmarks.audioset.media import (
   click_frame,
   flash_and_click,
   flash_frame,
   grey,
+  media,
+  MP4,
+  noise,
+  WEBM,
 )
 
 TIMES = {
@@ -22,21 +25,8 @@ TIMES = {
   '12 fps': np.arange(12) / 12,
   'variable': np.cumsum(np.random.default_rng(0).uniform(0.01, 0.06, 30)),
 }
-SAMPLES = audioset_media.noise(4800)
-FORMS = {
-  'mkv': {},
-  'mp4': {
-    'form': 'mp4',
-    'video_codec': 'libx264',
-    'audio_codec': 'aac',
-    'rate': 44_100,
-  },
-  'webm': {
-    'form': 'webm',
-    'video_codec': 'libvpx',
-    'audio_codec': 'libopus',
-  },
-}
+SAMPLES = noise(4800)
+FORMS = {'mkv': {}, 'mp4': MP4 | {'rate': 44_100}, 'webm': WEBM}
 
 
 @pytest.fixture
@@ -76,9 +66,7 @@ def test_a_stream_that_begins_later_is_filled_up(decode, form, video, audio):
 
 def test_a_gap_in_the_sound_is_silent(decode):
   loud = np.full((1, 4800), 20_000, np.int16)
-  content = audioset_media.media(
-    samples=np.concatenate([loud, loud], axis=1), sound_gap=0.4
-  )
+  content = media(samples=np.concatenate([loud, loud], axis=1), sound_gap=0.4)
   frames, audio = decode(content)
   assert frames == []
   active = np.flatnonzero(np.abs(audio.astype(int)) > 10_000)
@@ -86,43 +74,25 @@ def test_a_gap_in_the_sound_is_silent(decode):
   np.testing.assert_array_equal(active, expected)
 
 
-def test_at_most_ten_seconds(decode):
-  content = audioset_media.media(
-    times=np.arange(30),
-    images=grey(8 * np.arange(30)),
-    samples=audioset_media.noise(30 * 8000, rate=8000),
-    rate=8000,
-  )
-  frames, audio = decode(content)
-  assert len(frames) == 250
-  assert len(audio) == 480_000
-  assert len(set(frames)) == 10  # Each picture for a second.
-
-
 def test_absent_streams(decode):
   images = grey(range(25))
-  frames, audio = decode(
-    audioset_media.media(times=TIMES['25 fps'], images=images)
-  )
+  frames, audio = decode(media(times=TIMES['25 fps'], images=images))
   assert (len(frames), len(audio)) == (25, 0)
-  samples = audioset_media.noise(48_000)
-  frames, audio = decode(audioset_media.media(samples=samples, form='wav'))
+  samples = noise(48_000)
+  frames, audio = decode(media(samples=samples, form='wav'))
   assert frames == []
   assert audio.dtype == np.int16
   np.testing.assert_array_equal(audio, samples[0])
   # It begins after the ten seconds.
-  frames, audio = decode(
-    audioset_media.media(times=[20], images=images[:1], samples=samples)
-  )
+  content = media(times=[20], images=images[:1], samples=samples)
+  frames, audio = decode(content)
   assert (len(frames), len(audio)) == (0, 48_000)
 
 
 def test_channels_become_one(decode):
   samples = np.zeros((2, 4800), np.int16)
   samples[0] = 10_000
-  _, audio = decode(
-    audioset_media.media(samples=samples, layout='stereo', form='wav')
-  )
+  _, audio = decode(media(samples=samples, layout='stereo', form='wav'))
   assert abs(int(audio[2400]) - 5000) <= 1
 
 
@@ -135,7 +105,7 @@ def test_channels_become_one(decode):
   ],
 )
 def test_the_short_side_is_at_most_256(decode, shape, expected):
-  frames, _ = decode(audioset_media.media(times=[0], images=grey([9], shape)))
+  frames, _ = decode(media(times=[0], images=grey([9], shape)))
   image = Image.open(io.BytesIO(frames[0]))
   assert image.format == 'JPEG'
   assert image.size == expected
@@ -144,11 +114,7 @@ def test_the_short_side_is_at_most_256(decode, shape, expected):
 FOUR = np.array(  # No two of the eight ways to turn it look alike.
   [[(230, 40, 40), (40, 230, 40)], [(40, 40, 230), (230, 230, 230)]], np.uint8
 )
-
-
-def enlarged(colours):
-  """Draws a rectangle of 16 x 32 pixels for each colour, as a sensor does."""
-  return colours.repeat(16, axis=0).repeat(32, axis=1)
+SEEN = FOUR.repeat(16, axis=0).repeat(32, axis=1)  # As a sensor sees them.
 
 
 def centres(frame):
@@ -165,9 +131,9 @@ def test_clips_are_upright(decode, form, rotation, is_mirrored):
   """Stores a sensor's picture and how it is to be shown, as phones do."""
   kwargs = {x: y for x, y in FORMS[form].items() if x != 'rate'}
   frames, _ = decode(
-    audioset_media.media(
+    media(
       times=[0, 0.04],
-      images=2 * [enlarged(FOUR)],
+      images=2 * [SEEN],
       rotation=rotation,
       is_mirrored=is_mirrored,
       **kwargs,
@@ -183,9 +149,7 @@ def test_clips_are_upright(decode, form, rotation, is_mirrored):
 
 def test_a_phones_mp4_is_upright(decode):
   """The bytes that say so are those of a phone's file, whoever wrote it."""
-  content = audioset_media.media(
-    times=[0, 0.04], images=2 * [enlarged(FOUR)], form='mp4'
-  )
+  content = media(times=[0, 0.04], images=2 * [SEEN], form='mp4')
   matrix = lambda *rows: np.array(rows, '>i4').tobytes()
   one, upright = 1 << 16, matrix((1 << 16, 0, 0), (0, 1 << 16, 0))
   header = content.index(b'tkhd')
@@ -208,12 +172,7 @@ def test_a_phones_mp4_is_upright(decode):
 )
 def test_pixels_become_square(decode, ratio, rotation, expected):
   frames, _ = decode(
-    audioset_media.media(
-      times=[0],
-      images=[enlarged(FOUR)],
-      pixel_ratio=ratio,
-      rotation=rotation,
-    )
+    media(times=[0], images=[SEEN], pixel_ratio=ratio, rotation=rotation)
   )
   assert Image.open(io.BytesIO(frames[0])).size == expected
 
@@ -233,7 +192,7 @@ def test_pixels_become_square(decode, ratio, rotation, expected):
 def test_another_format_is_named_with_those_that_are_taken(
   decode, form, codec, found
 ):
-  content = audioset_media.media(samples=SAMPLES, form=form, audio_codec=codec)
+  content = media(samples=SAMPLES, form=form, audio_codec=codec)
   expected = rf'opened: it is {found}; mp4, mkv, webm and wav are read\.$'
   with pytest.raises(streams.MediaError, match=expected):
     decode(content)
@@ -249,7 +208,7 @@ def test_another_format_is_named_with_those_that_are_taken(
     (b'#EXTM3U\n#EXTINF:10,\nhttp://localhost/x.ts\n', 'cannot be opened'),
     (b'ffconcat version 1.0\nfile x.mp4\n', 'cannot be opened'),
     # Only the header.
-    (audioset_media.media(samples=SAMPLES, form='wav')[:78], 'neither'),
+    (media(samples=SAMPLES, form='wav')[:78], 'neither'),
   ],
 )
 def test_what_is_no_clip(decode, content, message):

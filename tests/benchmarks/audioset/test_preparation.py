@@ -15,7 +15,7 @@ from experiments.benchmarks.audioset import source as audioset
 from experiments.benchmarks.audioset.media import decoding
 from experiments.benchmarks.audioset.preparation import PreparationError
 from experiments.errors import DataNotFoundError
-from tests.benchmarks.audioset import media as audioset_media
+from tests.benchmarks.audioset.media import decode_or_die, grey, media, noise
 
 CLASSES = 'index,mid,display_name\n0,/m/0,"A"\n1,/m/1,"B"\n'
 OPEN = {'num_examples': None, 'num_classes': 2}
@@ -23,8 +23,7 @@ OPEN = {'num_examples': None, 'num_classes': 2}
 
 def write_sources(folder, clips, without_clip=0):
   """Clips by name, and CSVs whose rows are theirs; the last 3 are for eval."""
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'clips').mkdir()
+  (folder / 'clips').mkdir(parents=True)
   for name, content in clips.items():
     (folder / 'clips' / name).write_bytes(content)
   (folder / 'class_labels_indices.csv').write_text(CLASSES)
@@ -58,18 +57,33 @@ def records(folder):
   return found
 
 
+def short_clips(count):
+  """Clips of 0.4 s, by name."""
+  return {
+    f'{"-_"[i % 2]}clip{i:06}.mkv': media(
+      times=np.arange(10) / 25,
+      images=grey(range(9 * i, 9 * i + 10)),
+      samples=noise(19_200, seed=i),
+    )
+    for i in range(count)
+  }
+
+
 @pytest.fixture(scope='module')
 def good():
-  """Ten clips of 0.4 s, by name."""
-  images = [np.full((32, 32, 3), 9 * i, np.uint8) for i in range(10)]
-  return {
-    f'{"-_"[i % 2]}clip{i:06}.mkv': audioset_media.media(
-      times=np.arange(10) / 25,
-      images=images[i:] + images[:i],
-      samples=audioset_media.noise(19_200, seed=i),
-    )
-    for i in range(10)
-  }
+  return short_clips(10)
+
+
+def fail(*args):
+  raise OSError('failed')
+
+
+def prepare_until(folder, module, name, **options):
+  """Prepares until a function is called, as if the power failed then."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(module, name, fail)
+    with pytest.raises(OSError, match='failed'):
+      prepare(folder, **options)
 
 
 def test_records_are_what_was_decoded(tmp_path, good):
@@ -109,7 +123,7 @@ def test_clips_that_kill_or_hang_are_skipped_and_named(
   (tmp_path / 'clips' / 'holiday.mp4').touch()
   (tmp_path / 'clips' / os.fsdecode(b'caf\xe9.mp4')).touch()
   (tmp_path / 'clips' / 'hanging0000.wav').symlink_to('nothing')
-  monkeypatch.setattr(parts, 'decode_clip', audioset_media.decode_or_die)
+  monkeypatch.setattr(parts, 'decode_clip', decode_or_die)
   monkeypatch.setattr(preparation, 'PATIENCE', 5.0)
   told = prepare(tmp_path)
   assert '6 clips for train, 2 clips for eval; 6 files skipped' in told
@@ -162,10 +176,7 @@ def test_what_cannot_be_prepared(tmp_path, good):
 
 def test_other_clips_do_not_go_on_with_what_is_there(tmp_path, good):
   write_sources(tmp_path, good)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(preparation, '_finish', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-      prepare(tmp_path)
+  prepare_until(tmp_path, preparation, '_finish')
   name, content = next(iter(good.items()))
   path = tmp_path / 'clips' / name
   path.write_bytes(content + b'0')
@@ -175,21 +186,11 @@ def test_other_clips_do_not_go_on_with_what_is_there(tmp_path, good):
   assert '7 clips for train' in prepare(tmp_path)
 
 
-def interrupt(*args):
-  raise KeyboardInterrupt
-
-
 def test_what_is_done_is_not_decoded_again(tmp_path, good):
   write_sources(tmp_path, good)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(parts, 'join', fail)
-    with pytest.raises(OSError, match='failed'):
-      prepare(tmp_path, shard=(0, 2))  # The file of train: all its parts.
+  # The file of train: all its parts.
+  prepare_until(tmp_path, parts, 'join', shard=(0, 2))
   for name in list(good)[:7]:
     path = tmp_path / 'clips' / name
     path.write_bytes(bytes(path.stat().st_size))
   assert '7 clips for train, 3 clips for eval; 0 files' in prepare(tmp_path)
-
-
-def fail(file):
-  raise OSError('failed')

@@ -1,7 +1,9 @@
 """The source reads what it is asked for, and names what it cannot read."""
 
+import itertools
 import json
 import os
+import pathlib
 
 import jax
 import numpy as np
@@ -26,25 +28,25 @@ def record(i):
   )
 
 
-@pytest.fixture
-def data_dir(tmp_path):
-  """Prepared, without a decoder: two files, and none for 'eval'."""
-  folder = source.directory(str(tmp_path))
-  os.makedirs(folder)
-  files = {'train-00000.array_record': 3, 'train-00001.array_record': 2}
-  first = 0
+def write_prepared(data_dir, num_classes, files):
+  """Writes clips without a decoder: sizes of train's files; 'eval' has none."""
+  folder = pathlib.Path(source.directory(str(data_dir)))
+  folder.mkdir(parents=True)
+  encoded = (source.encode(record(i)) for i in itertools.count())
   for name, size in files.items():
-    parts.write_records(
-      os.path.join(folder, name),
-      [x for i in range(size) for x in source.encode(record(first + i))],
-    )
-    first += size
+    clips = itertools.islice(encoded, size)
+    parts.write_records(str(folder / name), [*itertools.chain(*clips)])
   info = {
-    'classes': [['/m/0', 'A'], ['/m/1', 'B']],
+    'classes': [[f'/m/{i}', 'AB'[i]] for i in range(num_classes)],
     'splits': {'train': files, 'eval': {}},
   }
-  with open(os.path.join(folder, source.INFO), 'w') as file:
-    json.dump(info, file)
+  (folder / source.INFO).write_text(json.dumps(info))
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+  files = {'train-00000.array_record': 3, 'train-00001.array_record': 2}
+  write_prepared(tmp_path, 2, files)
   return tmp_path
 
 

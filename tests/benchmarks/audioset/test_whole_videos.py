@@ -1,19 +1,24 @@
 """A clip is the seconds of its CSV row, or it is refused."""
 
-import io
 import logging
 import os
 
 import numpy as np
-from PIL import Image
 import pytest
 
 from experiments.benchmarks.audioset import files
 from experiments.benchmarks.audioset import source as audioset
 from experiments.benchmarks.audioset.media import decoding, streams
 from tests import quick
-from tests.benchmarks.audioset.media import counted, counting, grey
-from tests.benchmarks.audioset.media import media as write
+from tests.benchmarks.audioset.media import (
+  counted,
+  counting,
+  grey,
+  levels,
+  media,
+  MP4,
+  WEBM,
+)
 from tests.benchmarks.audioset.test_preparation import (
   CLASSES,
   OPEN,
@@ -21,8 +26,6 @@ from tests.benchmarks.audioset.test_preparation import (
   report,
 )
 
-MP4 = {'form': 'mp4', 'video_codec': 'libx264', 'audio_codec': 'aac'}
-WEBM = {'form': 'webm', 'video_codec': 'libvpx', 'audio_codec': 'libopus'}
 FORMS = {
   'mp4': MP4,
   'mp4, 44.1 kHz': MP4 | {'rate': 44_100},
@@ -55,11 +58,11 @@ def test_a_part_is_cut_from_the_decoded_whole(path, form):
 
 def test_the_picture_on_display_stays_and_a_sound_that_has_ended_is_none(path):
   samples = np.full((1, 48_000), 9000, np.int16)
-  path.write_bytes(write(times=[0, 9], images=grey([60, 120]), samples=samples))
+  path.write_bytes(media(times=[0, 9], images=grey([60, 120]), samples=samples))
   frames, audio = decoding.decode(str(path), 5.0, 3.0)
   assert (len(frames), len(set(frames)), audio.size) == (75, 1, 0)
-  assert abs(_levels(frames)[0] - 60) <= 2
-  path.write_bytes(write(samples=samples))
+  assert abs(levels(frames)[0] - 60) <= 2
+  path.write_bytes(media(samples=samples))
   with pytest.raises(streams.MediaError, match='nor sound from 5 s on'):
     decoding.decode(str(path), 5.0, 3.0)
 
@@ -75,7 +78,7 @@ def test_a_part_is_counted_from_where_the_first_stream_begins(
   samples = np.zeros((1, round(48_000 * (zero + 8 - audio))), np.int16)
   samples[:, round(48_000 * (zero + 6 - audio)) :] = 9000
   path.write_bytes(
-    write(
+    media(
       times=times,
       images=grey([250 * (time > zero + 6 - 1e-3) for time in times]),
       samples=samples,
@@ -84,12 +87,8 @@ def test_a_part_is_counted_from_where_the_first_stream_begins(
   )
   assert abs(streams.length(str(path)) - 8) <= 0.04
   frames, sound = decoding.decode(str(path), 5.0, 2.0)
-  assert np.flatnonzero(np.array(_levels(frames)) > 128)[0] == 25
+  assert np.flatnonzero(levels(frames) > 128)[0] == 25
   assert np.flatnonzero(sound)[0] == 48_000
-
-
-def _levels(frames):
-  return [np.asarray(Image.open(io.BytesIO(x))).mean() for x in frames]
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -106,7 +105,7 @@ def test_length_is_that_of_the_packets(path, form):
 
 
 def test_a_damaged_timestamp_is_no_length(path):
-  path.write_bytes(write(times=[0, 0.04, 50], images=grey([9, 9, 9])))
+  path.write_bytes(media(times=[0, 0.04, 50], images=grey([9, 9, 9])))
   with pytest.raises(streams.MediaError, match=r'jump from 0.0. to 50.00 s'):
     streams.length(str(path))
   ((_, record),) = files.read([os.fspath(path)], 1)

@@ -7,7 +7,6 @@ import pytest
 from experiments import pipeline
 from experiments.benchmarks.audioset import windows
 from experiments.errors import DamagedRecordError
-from perceiver.modalities import cut_patches
 from tests.benchmarks.audioset.clips import (
   clip,
   gray_frames,
@@ -63,11 +62,8 @@ def test_sixteen_windows_cover_the_ten_seconds():
     {'frames': [], 'audio': audio.astype(np.int16)}, starts, 32
   )
   assert cut.shape == (16, 61_440)
-  covered = np.zeros(480_000, bool)
   for start, window in zip(starts * 1920, cut, strict=True):
     np.testing.assert_array_equal(window, audio[start : start + 61_440])
-    covered[start : start + 61_440] = True
-  assert covered.all()
 
 
 @pytest.mark.parametrize('length', [33, 100, 249, 250])
@@ -110,16 +106,6 @@ def test_a_shorter_stream_ends_in_silence_or_its_last_frame():
   np.testing.assert_allclose(levels, [100, 150, 150, 150], atol=2)
 
 
-def test_patches_hold_their_frames_lines_columns_and_colours():
-  video = np.random.default_rng(0).integers(0, 256, (5, 4, 16, 24, 3), np.uint8)
-  patches = cut_patches(video, (2, 8, 8))
-  assert patches.shape == (5, 2, 2, 3, 2 * 8 * 8 * 3)
-  np.testing.assert_array_equal(
-    patches[3, 1, 0, 2], video[3, 2:4, :8, 16:].reshape(-1)
-  )
-  np.testing.assert_array_equal(uncut(patches[4], (2, 8, 8)), video[4])
-
-
 def test_all_frames_are_cropped_and_flipped_alike():
   ramp = np.add.outer(np.arange(18) * 5, np.arange(24) * 4)
   images = [jpeg(np.stack([ramp] * 3, axis=-1).astype(np.uint8))] * 8
@@ -138,24 +124,16 @@ def test_all_frames_are_cropped_and_flipped_alike():
   assert len({v.tobytes() for v in crops}) == 40
 
 
-def test_examples_have_the_announced_shapes():
-  for variant in ('', 'raw', 'av_mel', 'video'):
-    small = task(variant)
-    example = small.train_example(clip(), np.random.default_rng(0))
-    windows = small.eval_example(clip())
-    for made, spec in (
-      (example, small.example_spec()),
-      (windows, small.eval_spec()),
-    ):
-      assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), spec
-      )
-    np.testing.assert_array_equal(example['labels'], [0, 1, 0, 0])
-    batch = next(pipeline.eval_batches(small, [clip()], batch_size=2))
-    spec = small.eval_batch_spec(2)
-    assert batch.keys() == spec.keys()
-    for name, array in batch.items():
-      assert (array.shape, array.dtype) == (spec[name].shape, spec[name].dtype)
+@pytest.mark.parametrize('variant', ['', 'raw', 'av_mel', 'video'])
+def test_examples_have_the_announced_shapes(variant):
+  small = task(variant)
+  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), dict(tree))
+  example = small.train_example(clip(), np.random.default_rng(0))
+  assert shapes(example) == shapes(small.example_spec())
+  np.testing.assert_array_equal(example['labels'], [0, 1, 0, 0])
+  assert shapes(small.eval_example(clip())) == shapes(small.eval_spec())
+  batch = next(pipeline.eval_batches(small, [clip()], batch_size=2))
+  assert shapes(batch) == shapes(small.eval_batch_spec(2))
 
 
 def test_what_is_damaged_is_named():
@@ -178,8 +156,6 @@ def test_what_is_damaged_is_named():
     ({'task.inputs': ('sound',)}, r"task.inputs=\('sound',\) must be some of"),
     ({'task.inputs': ()}, r'task.inputs=\(\) must be'),
     ({'task.patch_shape': (2, 3, 8)}, r'patch_shape=\(2, 3, 8\) does not div'),
-    ({'task.samples_per_element': 7}, 'samples_per_element=7 does not divide'),
-    ({'task.mel_hop': 1000}, 'mel_hop=1000 does not divide the 15360'),
     ({'task.spec_augment_bins': 13}, 'exceed the spectrogram of 12 x 8'),
   ],
 )

@@ -1,5 +1,6 @@
 """Only whole data sets are prepared, and only whole ones are left."""
 
+import functools
 import io
 import json
 import os
@@ -32,12 +33,8 @@ MANY = {'train': 240, 'test': 60}  # Enough for three skips to be 1 %.
 @pytest.fixture(autouse=True)
 def datasets(monkeypatch):
   many = modelnet40.Dataset('off', 'many.zip', KINDS, MANY)
-  for name, dataset in (
-    ('tiny', TINY),
-    ('tiny_hdf5', TINY_HDF5),
-    ('many', many),
-  ):
-    monkeypatch.setitem(modelnet40.DATASETS, name, dataset)
+  added = {'tiny': TINY, 'tiny_hdf5': TINY_HDF5, 'many': many}
+  monkeypatch.setattr(modelnet40, 'DATASETS', modelnet40.DATASETS | added)
 
 
 def tree(folder):
@@ -60,10 +57,11 @@ def prepare(name, tmp_path, files):
 
 
 def sizes(tmp_path, name):
-  open_split = lambda split: modelnet40.open_source(
-    name, split, str(tmp_path / 'in' / 'data')
-  )
-  return {split: len(open_split(split)) for split in ('train', 'test')}
+  data_dir = str(tmp_path / 'in' / 'data')
+  return {
+    split: len(modelnet40.open_source(name, split, data_dir))
+    for split in ('train', 'test')
+  }
 
 
 def test_bad_meshes_are_skipped_and_named(tmp_path, caplog):
@@ -168,10 +166,9 @@ def test_archives_that_are_none(tmp_path):
 
 def test_an_unpacked_archive_is_told_from_none(tmp_path):
   unpacked = tmp_path / 'ModelNet40'
+  (unpacked / 'box' / 'train').mkdir(parents=True)
   for i in range(5):
-    path = unpacked / 'box' / 'train' / f'{i}.off'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    (unpacked / 'box' / 'train' / f'{i}.off').touch()
   (unpacked / 'README.txt').touch()
   with pytest.raises(FileNotFoundError) as error:
     preparation.prepare('tiny', str(unpacked), str(tmp_path / 'data'))
@@ -209,44 +206,32 @@ def test_a_file_that_points_at_others_is_refused():
 @pytest.mark.slow
 def test_killed_while_it_prepares_it_starts_anew(tmp_path):
   source = tmp_path / 'solids.zip'
-  command = lambda script, *flags: [
-    *(sys.executable, '-m', f'scripts.{script}'),
-    *flags,
-  ]
   subprocess.run(
-    command('generate_solids', f'--output={source}'),
+    [sys.executable, '-m', 'scripts.generate_solids', f'--output={source}'],
     cwd=ROOT,
     check=True,
     stdout=subprocess.DEVNULL,
   )
-  prepare_solids = command(
-    'prepare_modelnet40',
-    '--dataset=solids',
-    f'--source={source}',
-    f'--data_dir={tmp_path}',
+  command = [
+    *(sys.executable, '-m', 'scripts.prepare_modelnet40', '--dataset=solids'),
+    *(f'--source={source}', f'--data_dir={tmp_path}'),
+  ]
+  run = functools.partial(
+    subprocess.run, command, cwd=ROOT, capture_output=True, text=True
   )
   parent = tmp_path / 'point_clouds' / 'solids'
-  process = subprocess.Popen(
-    prepare_solids, cwd=ROOT, stderr=subprocess.DEVNULL
-  )
+  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
   deadline = time.monotonic() + 60
   while not list(parent.glob('incomplete.*')) and time.monotonic() < deadline:
     time.sleep(0.005)
   process.kill()
   process.wait()
-  assert [path.name.split('.')[0] for path in parent.iterdir()] == [
-    'incomplete'
-  ]
+  (left,) = parent.iterdir()
+  assert left.name.startswith('incomplete.')
   with pytest.raises(DataNotFoundError):
     modelnet40.open_source('solids', 'train', str(tmp_path))
-  result = subprocess.run(
-    prepare_solids, cwd=ROOT, capture_output=True, text=True
-  )
-  assert '720 for train, 240 for test; 0 skipped' in result.stdout
+  assert '720 for train, 240 for test; 0 skipped' in run().stdout
   assert [path.name for path in parent.iterdir()] == [modelnet40.VERSION]
   assert len(modelnet40.open_source('solids', 'train', str(tmp_path))) == 720
   # Once it is there, it is left alone.
-  again = subprocess.run(
-    prepare_solids, cwd=ROOT, capture_output=True, text=True
-  )
-  assert 'is prepared already' in again.stdout
+  assert 'is prepared already' in run().stdout

@@ -88,34 +88,35 @@ def perceiver(
   mask,  # [B, M]
   *,
   stages,  # 'c' and 't': the order of cross-attends and latent Transformers.
-  self_attends,
-  cross_heads,
-  self_heads,
-  share_cross,
-  share_transformers,
+  num_self_attends,
+  self_attend_heads,
+  cross_attend_heads=1,
+  share_cross_attends=True,
+  share_latent_transformers=True,
   head='mean',
+  **_,
 ):
-  """Returns the logits, [B, classes]."""
+  """Returns the logits, [B, classes]. The model's other settings are shapes."""
   logits = []
   for x, present in zip(np.asarray(inputs, np.float64), mask, strict=True):
     z = under(params, 'perceiver')['perceiver']['latents']
     crosses = transformers = 0
     for stage in stages:
       if stage == 'c':
-        i = min(crosses, 1) if share_cross else crosses
+        i = min(crosses, 1) if share_cross_attends else crosses
         p = under(params, f'perceiver/~/cross_attend_{i}')
         queries = layer_norm(z, p['latent_norm'])
         keys = layer_norm(x, p['input_norm'])
-        z = block(z, queries, keys, p, cross_heads, present)
+        z = block(z, queries, keys, p, cross_attend_heads, present)
         crosses += 1
       else:
-        i = 0 if share_transformers else transformers
-        for j in range(self_attends):
+        i = 0 if share_latent_transformers else transformers
+        for j in range(num_self_attends):
           p = under(
             params, f'perceiver/~/latent_transformer_{i}/self_attend_{j}'
           )
           normed = layer_norm(z, p['layer_norm'])
-          z = block(z, normed, normed, p, self_heads, np.ones(len(z)))
+          z = block(z, normed, normed, p, self_attend_heads, np.ones(len(z)))
         transformers += 1
     top = under(params, 'perceiver')
     pooled = z.mean(axis=0)
@@ -129,7 +130,7 @@ def perceiver(
   return np.stack(logits)
 
 
-def mesh_of(platform, kind='', size=1):
+def mesh_of(platform, kind=''):
   """A mesh's attributes that a model reads before it is compiled."""
   device = types.SimpleNamespace(platform=platform, device_kind=kind)
-  return types.SimpleNamespace(devices=np.array([device]), size=size)
+  return types.SimpleNamespace(devices=np.array([device]), size=1)

@@ -39,12 +39,12 @@ def random_batch(inputs):
   return {x.source: random_input(x) for x in inputs.values()}
 
 
-def transformed(inputs, **settings):
+def transformed(inputs):
   """Applies the model, assembled by hand."""
 
   def forward(batch):
     array = modalities.byte_array(inputs, batch)
-    return perceiver.Perceiver(**MODEL, **settings)(array)
+    return perceiver.Perceiver(**MODEL)(array)
 
   return hk.transform(forward)
 

@@ -9,6 +9,8 @@ from experiments.models import model_shapes, transform_model
 from perceiver import cost
 
 SMALL = {'num_latents': 16, 'latent_channels': 64, 'num_self_attends': 2}
+QUERY = {'head': 'query', 'cross_attend_widening_factor': 2}
+HEADS = {'cross_attend_heads': 2, 'cross_attend_channels': 12}
 
 
 @pytest.mark.parametrize(
@@ -16,21 +18,9 @@ SMALL = {'num_latents': 16, 'latent_channels': 64, 'num_self_attends': 2}
   [
     (imagenet, '', SMALL),
     (imagenet, 'table5_4', {}),
-    (
-      imagenet,
-      '',
-      SMALL | {'head': 'query', 'cross_attend_widening_factor': 2},
-    ),
+    (imagenet, '', SMALL | QUERY),
     (imagenet, 'table6_2_at_start', SMALL),
-    (
-      digits,
-      '',
-      {
-        'widening_factor': 3,
-        'cross_attend_heads': 2,
-        'cross_attend_channels': 12,
-      },
-    ),
+    (digits, '', HEADS | {'widening_factor': 3}),
   ],
 )
 def test_the_rule_counts_what_the_model_computes(module, variant, overrides):

@@ -85,23 +85,15 @@ def in_float64(inputs):
   for segment in inputs.segments:
     leading = segment.content.shape[:-1]
     mask = np.ones(leading, bool) if segment.mask is None else segment.mask
-    content = segment.content.astype(np.float64) * mask[..., None]
     positions = segment.positions
     if isinstance(positions, tuple):
-      index = np.indices(leading[1:])
-      positions = np.concatenate(
-        [
-          t.astype(np.float64)[i] for t, i in zip(positions, index, strict=True)
-        ],
-        axis=-1,
-      )[None]
-    parts = (content, positions, segment.encoding)
+      axes = zip(positions, np.indices(leading[1:]), strict=True)
+      parts = [table.astype(np.float64)[i] for table, i in axes]
+      positions = np.concatenate(parts, axis=-1)
+    content = segment.content.astype(np.float64) * mask[..., None]
     parts = [
-      np.broadcast_to(
-        x.astype(np.float64).reshape((1,) * (content.ndim - x.ndim) + x.shape),
-        (*leading, x.shape[-1]),
-      )
-      for x in parts
+      np.broadcast_to(x.astype(np.float64), (*leading, x.shape[-1]))
+      for x in (content, positions, segment.encoding)
     ]
     array = np.concatenate(parts, axis=-1)
     arrays.append(array.reshape(leading[0], -1, array.shape[-1]))
@@ -179,17 +171,10 @@ def test_kernels_and_gradients_take_every_float(dtype, kernel):
   query = rng.normal(size=(1, 3, 1, 2)).astype(np.float32)
   parameters = random_parameters(rng, 10, 2)
   with precision(dtype):
-    inputs = perceiver.ByteArray(
-      (
-        perceiver.Segment(
-          jnp.asarray(numbers(rng, (1, 3, 4, 2), dtype)),
-          (
-            jnp.asarray(perceiver.fourier_axes((3,), 2)[0]),
-            jnp.asarray(numbers(rng, (4, 3), dtype)),
-          ),
-        ),
-      )
-    )
+    content = numbers(rng, (1, 3, 4, 2), dtype)
+    axes = perceiver.fourier_axes((3,), 2)[0], numbers(rng, (4, 3), dtype)
+    segment = jax.tree.map(jnp.asarray, perceiver.Segment(content, axes))
+    inputs = perceiver.ByteArray((segment,))
     run = functools.partial(value_and_gradients, query, inputs, parameters)
     expected, gradients = run(form='plain')
     out, others = run(form='factored', kernel=kernel)
@@ -249,10 +234,7 @@ FLOAT_TABLES = perceiver.fourier_axes((4, 5), 2)
   ('change', 'message'),
   [
     ({'content': np.zeros((1, 4, 5, 1), 'c8')}, 'The content is of complex64'),
-    (
-      {'content': np.full((1, 4, 5, 1), 'a')},
-      'The content is of <U1; expected',
-    ),
+    ({'content': np.full((1, 4, 5, 1), 'a')}, 'content is of <U1; expected'),
     ({'content': [[[0.0]]]}, 'The content must be of arrays, not of list'),
     (
       {'content': jax.random.split(jax.random.key(0), (1, 4, 5, 1))},
@@ -263,10 +245,7 @@ FLOAT_TABLES = perceiver.fourier_axes((4, 5), 2)
       'The positions is of object',
     ),
     ({'encoding': np.zeros(2, 'c16')}, 'The encoding is of complex128'),
-    (
-      {'mask': np.ones((1, 4, 5), 'f')},
-      'The mask is of float32; expected bool',
-    ),
+    ({'mask': np.ones((1, 4, 5), 'f')}, 'mask is of float32; expected bool'),
     ({'mask': [[True]]}, 'The mask must be of arrays, not of list'),
   ],
 )

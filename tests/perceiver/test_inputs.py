@@ -88,29 +88,30 @@ def test_permuting_moves_elements_with_all_they_have():
 SEGMENT = grid_segment(jnp.zeros((2, 4, 5, 3)), 2)
 
 
+changed = functools.partial(dataclasses.replace, SEGMENT)
+of_shapes = lambda *shapes: perceiver.Segment(*map(jnp.zeros, shapes))
+
+
 @pytest.mark.parametrize(
   ('segments', 'message'),
   [
     ((), 'at least one segment'),
     ((perceiver.Segment(jnp.zeros((2, 3)), ()),), r'must be \[B, \*grid'),
     (
-      (dataclasses.replace(SEGMENT, positions=SEGMENT.positions[::-1]),),
+      (changed(positions=SEGMENT.positions[::-1]),),
       r'tables for a grid \(5, 4\), content on \(4, 5\)',
     ),
     (
-      (dataclasses.replace(SEGMENT, positions=jnp.zeros((3, 4, 5, 2))),),
+      (changed(positions=jnp.zeros((3, 4, 5, 2))),),
       r'\(3, 4, 5, 2\) do not fit',
     ),
+    ((changed(mask=jnp.ones((2, 4), bool)),), r'Mask \(2, 4\) does not fit'),
     (
-      (dataclasses.replace(SEGMENT, mask=jnp.ones((2, 4), bool)),),
-      r'Mask \(2, 4\) does not fit',
-    ),
-    (
-      (SEGMENT, perceiver.Segment(jnp.zeros((2, 7, 3)), jnp.zeros((1, 7, 4)))),
+      (SEGMENT, of_shapes((2, 7, 3), (1, 7, 4))),
       r'widths \[13, 7\]: add modality encodings',
     ),
     (
-      (SEGMENT, perceiver.Segment(jnp.zeros((1, 7, 3)), jnp.zeros((1, 7, 10)))),
+      (SEGMENT, of_shapes((1, 7, 3), (1, 7, 10))),
       r'batch sizes \[2, 1\]',
     ),
   ],

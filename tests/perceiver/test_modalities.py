@@ -41,6 +41,10 @@ def byte_array(inputs, batch, **rest):
   return jax.jit(function.apply)(params, None, batch), params
 
 
+def of_image(image, pixels, **rest):
+  return byte_array({'image': image}, {'image': pixels}, **rest)
+
+
 @pytest.mark.parametrize('modality', ALL.values(), ids=ALL)
 def test_json_holds_all_of_a_modality(modality):
   text = json.dumps(modalities.to_json(modality))
@@ -70,18 +74,13 @@ def test_a_batch_is_as_the_modality_says(modality):
 
 def test_pixels_are_normalised_on_the_device():
   pixels = RNG.integers(256, size=(2, 4, 5, 3), dtype=np.uint8)
-  inputs, _ = byte_array({'image': IMAGE}, {'image': pixels})
+  inputs, _ = of_image(IMAGE, pixels)
   content = (pixels - np.array(IMAGE.mean)) / np.array(IMAGE.stddev)
   features = reference.fourier(reference.grid(4, 5), 3, 6)
-  expected = np.concatenate(
-    [content, np.broadcast_to(features, (2, 4, 5, 14))], axis=-1
-  )
-  np.testing.assert_allclose(
-    inputs.to_array(), expected.reshape(2, 20, 17), atol=1e-6
-  )
-  same, _ = byte_array(
-    {'image': IMAGE}, {'image': content.astype(np.float32)}, normalized=True
-  )
+  spread = np.broadcast_to(features, (2, 4, 5, 14))
+  expected = np.concatenate([content, spread], axis=-1).reshape(2, 20, 17)
+  np.testing.assert_allclose(inputs.to_array(), expected, atol=1e-6)
+  same, _ = of_image(IMAGE, content.astype(np.float32), normalized=True)
   np.testing.assert_allclose(same.to_array(), inputs.to_array(), atol=1e-6)
 
 
@@ -102,9 +101,7 @@ def test_a_projection_is_learned_and_positions_too():
     IMAGE, positions='learned', position_channels=7, projection=6
   )
   pixels = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
-  inputs, params = byte_array(
-    {'image': image}, {'image': pixels}, normalized=True
-  )
+  inputs, params = of_image(image, pixels, normalized=True)
   assert jax.tree.map(jnp.shape, params) == {
     'projection': {'w': (3, 6), 'b': (6,)},
     'learned_positions': {'positions': (1, 4, 5, 7)},
@@ -117,13 +114,12 @@ def test_a_projection_is_learned_and_positions_too():
 def test_permuted_pixels_are_the_same_elements():
   pixels = RNG.normal(size=(1, 4, 5, 3)).astype(np.float32)
   permuted = dataclasses.replace(IMAGE, permutation_seed=3)
-  arrays = [
-    np.asarray(byte_array({'image': x}, {'image': pixels})[0].to_array())[0]
-    for x in (IMAGE, permuted)
-  ]
+  plain, other = (
+    np.asarray(of_image(x, pixels)[0].to_array())[0] for x in (IMAGE, permuted)
+  )
   order = modalities.permutation(3, 20)
   assert (order != np.arange(20)).any()
-  np.testing.assert_array_equal(arrays[1], arrays[0][order])
+  np.testing.assert_array_equal(other, plain[order])
 
 
 def test_clouds_are_brought_into_the_unit_cube():
@@ -212,7 +208,6 @@ RAW_PIXELS = r'expected 0 to 255\b.*normalized=True'
   [
     ('image', (0.1, 1), False, RAW_PIXELS),
     ('image', (0, 1, bool), False, RAW_PIXELS),
-    ('image', (0, 1, 'float16'), False, RAW_PIXELS),
     ('image', (-2.1, 2.6), False, RAW_PIXELS),
     ('image', (-3, 250), False, '-3 to 250; .*Scale or clip them'),
     ('image', (0, 65535, 'uint16'), False, RAW_PIXELS),
@@ -220,7 +215,6 @@ RAW_PIXELS = r'expected 0 to 255\b.*normalized=True'
     ('image', (0, 255), True, 'or normalized=False'),
     ('image', (0, np.inf), True, 'to inf; expected finite'),
     ('image', (0, 200, 'c8'), False, 'of complex64; expected real'),
-    ('video', (0, 1), False, RAW_PIXELS),
     ('video', (-1, 1), False, RAW_PIXELS),
     ('video', (0, 255, 'uint8'), True, 'expected -1 to 1, or norm'),
     ('points', (-7, 7), True, 'expected -1 to 1, or normalized=F'),

@@ -88,26 +88,27 @@ def test_a_linear_layer_has_the_gradients_of_its_product(dtype):
   )
 
 
-def test_gradients_of_broadcast_channels_are_summed_in_float32():
-  vector = jnp.arange(3.0)
-  gradient = np.random.default_rng(0).normal(size=(2, 500, 3))
-  for dtype in (jnp.float32, jnp.bfloat16):
-    out, transpose = jax.vjp(
-      lambda v: attention.broadcast_channels(v, (2, 500, 3)),
-      vector.astype(dtype),
-    )
-    np.testing.assert_array_equal(out, np.broadcast_to(vector, (2, 500, 3)))
-    rounded = jnp.asarray(gradient, dtype)
-    (total,) = transpose(rounded)
-    assert total.dtype == dtype
-    expected = np.asarray(rounded, np.float64).sum(axis=(0, 1))
+@pytest.mark.parametrize(
+  ('dtype', 'tolerance'),
+  [
+    (jnp.float32, {'rtol': 1e-6, 'atol': 1e-4}),
     # A sum in bfloat16 would be off by half.
-    np.testing.assert_allclose(
-      np.asarray(total, np.float64),
-      expected,
-      rtol=1e-6 if dtype == jnp.float32 else 2**-8,
-      atol=1e-4 if dtype == jnp.float32 else 0,
-    )
+    (jnp.bfloat16, {'rtol': 2**-8}),
+  ],
+)
+def test_gradients_of_broadcast_channels_are_summed_in_float32(
+  dtype, tolerance
+):
+  vector, shape = jnp.arange(3.0, dtype=dtype), (2, 500, 3)
+  rounded = jnp.asarray(np.random.default_rng(0).normal(size=shape), dtype)
+  out, transpose = jax.vjp(
+    lambda v: attention.broadcast_channels(v, shape), vector
+  )
+  np.testing.assert_array_equal(out, np.broadcast_to(vector, shape))
+  (total,) = transpose(rounded)
+  assert total.dtype == dtype
+  total, rounded = (np.asarray(x, np.float64) for x in (total, rounded))
+  np.testing.assert_allclose(total, rounded.sum(axis=(0, 1)), **tolerance)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,11 @@
 """The digits at other sizes than that of the data set."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 import pytest
 
 from configs import digits, fashion_mnist
 from experiments import benchmarks, models
-from experiments.benchmarks.digits import read_file
 
 
 def create(image_size):
@@ -36,18 +33,6 @@ def test_they_are_enlarged_after_they_were_moved(record):
   # The same interpolation, to float32's rounding of a few sums of up to 16.
   enlarged = jax.image.resize(small, (28, 28, 1), 'linear')
   np.testing.assert_allclose(large, enlarged, atol=1e-5)
-
-
-def test_files_are_read_as_the_data_set_and_then_enlarged(tmp_path, record):
-  path = tmp_path / 'digit.png'
-  pixels = np.round(record['image'] * 255 / 16).astype(np.uint8)
-  Image.fromarray(pixels).save(path)
-  task = create(28)
-  read = task.eval_example(read_file(str(path)))['image']
-  spec = task.example_spec()['image']
-  assert read.shape == spec.shape == (28, 28, 1)
-  assert read.dtype == spec.dtype == jnp.float32
-  assert np.array_equal(read, task.eval_example(record)['image'])
 
 
 def test_a_model_of_clothes_fits_the_digits():

@@ -78,9 +78,7 @@ def test_hue_turns_and_keeps_the_luminance():
 
 def test_pixels_may_lie_side_by_side():
   x = videos()
-  settings = dict.fromkeys(
-    ('max_brightness', 'max_contrast', 'max_saturation', 'max_hue'), 0.3
-  )
+  settings = dict.fromkeys(NONE, 0.3) | {'probability': 1.0}
   pixels = jitter(x, **settings)
   assert np.abs(pixels - x).max() > 10
   for shape in ((64, 3, 2, 12), (64, 6, 12), (64, 72)):

@@ -94,9 +94,7 @@ def test_csvs_that_are_missing_are_named(tmp_path):
     f"There is no class_labels_indices.csv in '{tmp_path}'; in it there are"
     " 'eval.csv', 'train.csv'."
   )
-  with pytest.raises(
-    FileNotFoundError, match='is a file; give the folder that'
-  ):
+  with pytest.raises(FileNotFoundError, match='is a file; give the folder'):
     csv_files.read_classes(str(tmp_path / 'eval.csv'))
   with pytest.raises(FileNotFoundError, match=r'balanced_train.*eval_segments'):
     write(tmp_path)

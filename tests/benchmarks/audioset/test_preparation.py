@@ -156,9 +156,7 @@ def test_what_cannot_be_prepared(tmp_path, good):
   with pytest.raises(FileNotFoundError, match='no directory'):
     prepare(sources)
   (sources / 'clips').touch()
-  with pytest.raises(
-    FileNotFoundError, match='is a file; give the folder that'
-  ):
+  with pytest.raises(FileNotFoundError, match='is a file; give the folder'):
     prepare(sources)
   (sources / 'clips').unlink()
   (sources / 'clips').mkdir()

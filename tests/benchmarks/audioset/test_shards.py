@@ -35,7 +35,7 @@ def sources(tmp_path_factory):
 @pytest.fixture(scope='module')
 def whole(sources):
   """Content of all files that are prepared in one go."""
-  prepare(sources, clips_per_file=2)
+  prepare_shard(sources)
   path = source.directory(str(sources / 'data'))
   found = contents(path)
   assert len(found) == 5 + 2
@@ -50,6 +50,10 @@ def begun(sources):
   shutil.rmtree(sources / 'data')
 
 
+def prepare_shard(sources, shard=None):
+  return prepare(sources, clips_per_file=2, shard=shard)
+
+
 def contents(folder):
   paths = pathlib.Path(folder).rglob('*')
   return {str(x.relative_to(folder)): x.read_bytes() for x in paths}
@@ -57,14 +61,14 @@ def contents(folder):
 
 def finish(sources):
   """The last step; returns the content of what is there then."""
-  told = prepare(sources, clips_per_file=2)
+  told = prepare_shard(sources)
   assert '1 files skipped' in told
   assert [x.name for x in (sources / 'data/audioset').iterdir()] == ['1.0.0']
   return contents(source.directory(str(sources / 'data')))
 
 
 def test_shards_are_the_whole_in_any_order(sources, whole, begun):
-  told = prepare(sources, clips_per_file=2, shard=(1, 2))
+  told = prepare_shard(sources, (1, 2))
   assert 'shard 1 of 2 is done, 2 files of 5.' in told
   with pytest.raises(DataNotFoundError, match='half prepared'):
     source.open_source(str(sources / 'data'), 'train', **OPEN)
@@ -72,9 +76,9 @@ def test_shards_are_the_whole_in_any_order(sources, whole, begun):
   with pytest.raises(PreparationError, match=r'other clips or CSVs .* number'):
     prepare(sources, clips_per_file=3, shard=(0, 2))
   # Again; and more than there are files.
-  assert '2 files of 5' in prepare(sources, clips_per_file=2, shard=(1, 2))
-  assert '0 files of 5' in prepare(sources, clips_per_file=2, shard=(7, 9))
-  assert '3 files of 5' in prepare(sources, clips_per_file=2, shard=(0, 2))
+  assert '2 files of 5' in prepare_shard(sources, (1, 2))
+  assert '0 files of 5' in prepare_shard(sources, (7, 9))
+  assert '3 files of 5' in prepare_shard(sources, (0, 2))
   assert len(list(begun.glob('*.array_record'))) == 5
   assert finish(sources) == whole
 
@@ -88,14 +92,14 @@ def test_what_is_damaged_is_made_again(sources, whole, begun):
   for damage in (b'', content[:70_000], bytes(len(content))):
     some.write_bytes(damage)
     with pytest.raises(PreparationError, match=f'{some.name} was damaged'):
-      prepare(sources, clips_per_file=2, shard=(0, 5))
+      prepare_shard(sources, (0, 5))
     prepare_until(sources, parts, 'join', clips_per_file=2, shard=(0, 5))
   for number, damage in enumerate((b'', content[:70_000])):
-    prepare(sources, clips_per_file=2, shard=(0, 1))
+    prepare_shard(sources, (0, 1))
     file = sorted(begun.glob('*.array_record'))[number]
     file.write_bytes(damage)
     with pytest.raises(PreparationError, match=f'first one .*{file.name}'):
-      prepare(sources, clips_per_file=2)
+      prepare_shard(sources)
   assert finish(sources) == whole
 
 
@@ -110,9 +114,7 @@ def test_another_may_have_done_it_meanwhile(
     run(*args)
 
   monkeypatch.setattr(preparation, '_run', run_late)
-  assert 'is prepared already' in prepare(
-    sources, clips_per_file=2, shard=(0, 2)
-  )
+  assert 'is prepared already' in prepare_shard(sources, (0, 2))
   # Or the file alone, of which the parts are removed.
   (tmp_path / 'file').touch()
   gone = [str(tmp_path / 'part')]
@@ -135,9 +137,9 @@ def test_clips_that_are_gone_are_not_skipped(
   with monkeypatch.context() as patch:
     patch.setattr(preparation, '_begin', lose)
     with pytest.raises(FileNotFoundError, match=r'mkv is gone, .* goes on'):
-      prepare(sources, clips_per_file=2)
+      prepare_shard(sources)
   with pytest.raises(FileNotFoundError, match='no directory'):
-    prepare(sources, clips_per_file=2)
+    prepare_shard(sources)
   (sources / 'elsewhere').rename(clips)
   assert finish(sources) == whole
   with pytest.raises(FileNotFoundError):

@@ -13,6 +13,7 @@ from tests import quick
 from tests.benchmarks.audioset.media import (
   counted,
   counting,
+  flash_and_click,
   grey,
   levels,
   media,
@@ -75,16 +76,10 @@ def test_a_part_is_counted_from_where_the_first_stream_begins(
 ):
   zero = min(video, audio)
   times = np.arange(video, zero + 8, 1 / 25)
-  samples = np.zeros((1, round(48_000 * (zero + 8 - audio))), np.int16)
-  samples[:, round(48_000 * (zero + 6 - audio)) :] = 9000
-  path.write_bytes(
-    media(
-      times=times,
-      images=grey([250 * (time > zero + 6 - 1e-3) for time in times]),
-      samples=samples,
-      audio_start=audio,
-    )
+  content = flash_and_click(
+    times, at=zero + 6, seconds=zero + 8, audio_start=audio
   )
+  path.write_bytes(content)
   assert abs(streams.length(str(path)) - 8) <= 0.04
   frames, sound = decoding.decode(str(path), 5.0, 2.0)
   assert np.flatnonzero(levels(frames) > 128)[0] == 25

@@ -12,10 +12,6 @@ from experiments.benchmarks.images import files
 from experiments.errors import DamagedRecordError
 
 
-def create(config):
-  return benchmarks.create(**config.task)
-
-
 def write(path, pixels):
   Image.fromarray(pixels).save(path)
   return str(path)
@@ -30,23 +26,17 @@ def read(task, path):
 def test_images_of_imagenet_are_examples_as_in_its_folders(mini_imagenet_dir):
   config = imagenet.get_config('tiny')
   config.task.num_eval = 12
-  task = create(config)
-  source = task.source('validation', str(mini_imagenet_dir / 'folders'))
-  paths = {
-    path.name: path
-    for path in (mini_imagenet_dir / 'folders').rglob('*')
-    if path.suffix.lower() in task.file_reader.suffixes
-  }
-  for record in source:
-    example = task.eval_example(read(task, paths[record['name']]))
-    np.testing.assert_array_equal(
-      example['image'], task.eval_example(record)['image']
-    )
+  task = benchmarks.create(**config.task)
+  data_dir = mini_imagenet_dir / 'folders'
+  for record in task.source('validation', str(data_dir)):
+    (path,) = data_dir.rglob(record['name'])
+    ours, theirs = map(task.eval_example, (read(task, path), record))
+    np.testing.assert_array_equal(ours['image'], theirs['image'])
 
 
 @pytest.mark.parametrize(('config', 'size'), [(digits, 8), (fashion_mnist, 28)])
 def test_small_images_are_the_central_square_in_grey(config, size, tmp_path):
-  task = create(config.get_config())
+  task = benchmarks.create(**config.get_config().task)
   grey = np.random.default_rng(0).integers(256, size=(size, size))
   grey = grey.astype(np.uint8)
   exact = read(task, write(tmp_path / 'exact.png', grey))

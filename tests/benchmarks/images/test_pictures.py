@@ -391,9 +391,7 @@ def test_a_vast_picture_is_refused_before_it_is_decoded(name, monkeypatch):
 
   monkeypatch.setattr(ImageOps, 'exif_transpose', transpose)
   for read in (pictures.decode, lambda data: pictures.grey_square(data, 8)):
-    with pytest.raises(
-      decoding.DamagedImageError, match='12000 x 10000 pixels'
-    ):
+    with pytest.raises(decoding.DamagedImageError, match='12000 x 10000 pix'):
       read(VAST[name])
     with pytest.raises(AssertionError, match='decoded'):
       read(encode(COLOURS))

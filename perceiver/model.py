@@ -164,7 +164,11 @@ class Perceiver(hk.Module):
     return hk.Linear(self.num_classes, w_init=initializer, name='head')(pooled)
 
   def encode(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
-    """Returns the last latents [B, N, D], in the compute dtype."""
+    """Returns the last latents [B, N, D], in the compute dtype.
+
+    Each iteration is a cross-attend to the same input, followed by its latent
+    Transformers (section 3.1).
+    """
     prepared = self.prepare(inputs)
     with float32_parameters():
       latents = self._initial_latents(inputs.batch_size)

@@ -1,6 +1,7 @@
 """Attention maps are the logits of the model's own attention, in any form."""
 
 import functools
+import itertools
 
 import haiku as hk
 import jax
@@ -66,6 +67,8 @@ def test_logits_are_queries_times_keys(data, inputs, form):
     np.testing.assert_allclose(
       logits[:, exists], expected[[3, 1]][:, exists], rtol=1e-4, atol=1e-4
     )
+  for earlier, later in itertools.pairwise(queries):
+    assert np.abs(later.vectors - earlier.vectors).max() > 0.1
 
 
 def test_weights_are_zero_where_nothing_is(data):

@@ -7,6 +7,7 @@ that decode for them, and now and then twice, as a scheduler's requeue may be.
 
 from collections.abc import Iterator, Sequence
 import hashlib
+import itertools
 import os
 import pathlib
 import random
@@ -46,8 +47,9 @@ def run(seed: int, scale: float, folder: str) -> Iterator[Outcome]:
   )
   expected = _sums(whole)
   outcome = Outcome(f'kills of {SHARDS} shards that prepare AudioSet')
+  rounds = itertools.count()  # One may end before it is killed at all.
   while outcome.tried < count:
-    sharded = place / f'sharded-{outcome.tried}'
+    sharded = place / f'sharded-{next(rounds)}'
     sharded.mkdir()
     command = [
       *('scripts.prepare_audioset', '--processes=1'),

@@ -71,6 +71,7 @@ def check_keys(config: ConfigDict) -> None:
       f'model.name={config.model.name!r} is none of {sorted(MODELS)}.'
     )
   _bind('model', MODELS[config.model.name], config.model)
+  _bind('task', benchmarks.create, config.task)
   task = dict(config.task)
   _bind('task', benchmarks.find(task.pop('name')), task)
   optimizer = inspect.signature(optimizers.create).parameters

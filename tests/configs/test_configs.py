@@ -379,6 +379,14 @@ def test_an_unknown_key_in_a_config_file_is_named(section):
     experiment.create(config)
 
 
+def test_a_task_without_a_name_is_one_clear_error():
+  config = smoke()
+  with config.unlocked():
+    del config.task.name
+  with pytest.raises(ValueError, match=r"Bad config: task: .*'name'"):
+    experiment.create(config)
+
+
 def test_a_fault_of_the_code_is_not_taken_for_a_bad_config(monkeypatch):
   def build(*arguments):
     raise TypeError('in the code')

@@ -40,7 +40,9 @@ DOCS = [
   'mkdocstrings-python>=2.0',
 ]
 GCS = ['gcsfs>=2026.6']  # Workdirs and data on gs://.
+HUB = ['huggingface_hub>=1.0']  # Weights by the name of their repository.
 MODELNET40 = ['h5py>=3.13', 'plyfile>=1.1', 'tqdm>=4.67']
+PARQUET = ['pyarrow>=20.0']  # ImageNet as on Hugging Face.
 TEST = [
   'build>=1.3',
   'gcp-storage-emulator>=2026.7',
@@ -93,8 +95,13 @@ setuptools.setup(
     'docs': DOCS,
     'experiments': EXPERIMENTS,
     'gcs': GCS,
+    'hub': HUB,
     'modelnet40': MODELNET40,
-    'test': EXPERIMENTS + AUDIOSET + GCS + MODELNET40 + DOCS + TEST,
+    'parquet': PARQUET,
+    'test': [
+      *(*EXPERIMENTS, *AUDIOSET, *GCS, *HUB, *MODELNET40, *PARQUET),
+      *(*DOCS, *TEST),
+    ],
     'peers': ['perceiver-pytorch>=0.8.8', 'torch>=2.6', 'transformers>=4.56'],
   },
 )

@@ -8,7 +8,8 @@ config.json, which describes the model and its input:
   model       the arguments of `Perceiver`
   input       the modalities by name, see `modalities.from_json`
   classes     their names
-  scores      'softmax', or 'sigmoid' if an example may have several labels
+  scores      'softmax', 'sigmoid' if an example may have several labels, or
+              'none' for a regression: the outputs are no scores of classes
 
 Folders of transformers' PerceiverForImageClassification… are read as well, see
 `perceiver.huggingface`.
@@ -34,7 +35,7 @@ from perceiver.weight_files import DTYPES, PathLike, WeightsError
 
 FORMAT = {'format': 'perceiver-haiku', 'version': 1}
 KEYS = {*FORMAT, 'model', 'input', 'classes', 'scores'}
-SCORES = ('softmax', 'sigmoid')
+SCORES = ('softmax', 'sigmoid', 'none')
 # Arguments of `Perceiver` that the caller chooses, so that no config has them:
 # they say how to compute. The dtype stays in the config, as it was in training.
 CHOICES = {'mesh', 'name'} | {

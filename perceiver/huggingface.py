@@ -64,9 +64,10 @@ DEFAULTS: dict[str, Any] = {
 MAX_LABELS = 1 << 20  # More could take all memory.
 # How labels are scored, by `problem_type`; other types are refused.
 SCORES = {
-  None: 'softmax',
+  None: 'softmax',  # A single label is a regression.
   'single_label_classification': 'softmax',
   'multi_label_classification': 'sigmoid',
+  'regression': 'none',
 }
 Convert = Callable[
   [Mapping[str, np.ndarray]], tuple[dict[str, np.ndarray], Names]
@@ -123,6 +124,9 @@ def read_config(
       f' the cross-attend have {channels} channels: others are not supported.'
     )
   classes = _classes(where, settings)
+  problem_type = settings['problem_type']
+  if len(classes) == 1 and problem_type is None:
+    problem_type = 'regression'
   model = {
     'num_classes': len(classes),
     'num_latents': settings['num_latents'],
@@ -141,27 +145,19 @@ def read_config(
     'model': model,
     'input': {'image': modalities.to_json(image)},
     'classes': classes,
-    'scores': SCORES[settings['problem_type']],
+    'scores': SCORES[problem_type],
   }
 
   def convert(
     tensors: Mapping[str, np.ndarray],
   ) -> tuple[dict[str, np.ndarray], Names]:
-    found, names = huggingface_tensors.convert(
+    return huggingface_tensors.convert(
       folder,
       tensors,
       num_self_attends=settings['num_self_attends_per_block'],
       num_bands=FOURIER_BANDS if is_fourier else None,
       image_size=settings['image_size'],
     )
-    is_single = np.shape(found['perceiver/head/b']) == (1,) == (len(classes),)
-    if is_single and ours['scores'] == 'softmax':
-      raise WeightsError(
-        f'{where}: a single label with'
-        f' problem_type={settings["problem_type"]!r} is a regression, which is'
-        ' not supported.'
-      )
-    return found, names
 
   return ours, convert
 

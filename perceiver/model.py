@@ -150,18 +150,25 @@ class Perceiver(hk.Module):
       TypeError: if `inputs` is not a byte array of real numbers.
       ValueError: if shapes or settings do not fit each other.
     """
+    pooled = self.embed(inputs, is_training)
+    initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
+    return hk.Linear(self.num_classes, w_init=initializer, name='head')(pooled)
+
+  @hk.name_like('__call__')
+  def embed(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
+    """Pools the last latents to an embedding [B, D] of each example, float32.
+
+    The only linear layer after it makes the logits.
+    """
     latents = self.encode(inputs, is_training)
     if self.head == 'query':
       options = self._block_options(widening_factor=1)
       decoder = QueryDecoder(options, self.latent_init_scale, name='decoder')
       with float32_parameters():
-        pooled = decoder(latents, is_training).astype(jnp.float32)  # [B, D]
-    else:
-      # First the mean over the latents, then the only linear layer; v1 of the
-      # paper had the opposite order (appendix F).
-      pooled = jnp.mean(latents.astype(jnp.float32), axis=1)  # [B, D]
-    initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
-    return hk.Linear(self.num_classes, w_init=initializer, name='head')(pooled)
+        return decoder(latents, is_training).astype(jnp.float32)
+    # First the mean over the latents, then the only linear layer; v1 of the
+    # paper had the opposite order (appendix F).
+    return jnp.mean(latents.astype(jnp.float32), axis=1)
 
   def encode(self, inputs: ByteArray, is_training: bool = False) -> jax.Array:
     """Returns the last latents [B, N, D], in the compute dtype.

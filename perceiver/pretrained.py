@@ -62,6 +62,13 @@ class Pretrained:
     """Returns the last latents [B, N, D]. Raises what a call raises."""
     return self._apply('latents', inputs, normalized)
 
+  def embed(self, inputs: Inputs, *, normalized: bool = False) -> jax.Array:
+    """Returns an embedding of each example [B, D], which the logits are of.
+
+    Raises what a call raises.
+    """
+    return self._apply('embeddings', inputs, normalized)
+
   def attention_queries(
     self, inputs: Inputs, *, normalized: bool = False
   ) -> list[InputQueries]:
@@ -158,6 +165,7 @@ def from_pretrained(
 _OUTPUTS: dict[str, Callable[[Perceiver, ByteArray], Any]] = {
   'logits': lambda model, inputs: model(inputs),
   'latents': lambda model, inputs: model.encode(inputs),
+  'embeddings': lambda model, inputs: model.embed(inputs),
   'queries': lambda model, inputs: model.attention_queries(inputs),
   'byte_array': lambda model, inputs: inputs,
 }

@@ -61,7 +61,10 @@ def test_what_is_written_is_read(saved):
   assert np.ptp(logits) > 0.1
   # The same program, except for rounding in fused operations.
   np.testing.assert_allclose(model(inputs), logits, rtol=1e-5, atol=1e-6)
-  assert model.encode(inputs).shape == (2, 4, 8)
+  latents = model.encode(inputs)
+  assert latents.shape == (2, 4, 8)
+  embeddings = model.embed(inputs)
+  np.testing.assert_allclose(embeddings, latents.mean(axis=1), rtol=1e-5)
   array = model.byte_array(inputs)
   array.validate()
   maps = [
@@ -69,6 +72,17 @@ def test_what_is_written_is_read(saved):
     for query in model.attention_queries(inputs)
   ]
   assert [x.shape for x in maps] == 2 * [(2, 1, 4, array.num_elements)]
+
+
+def test_logits_are_a_linear_layer_of_the_embedding_of_a_query():
+  folder = TRANSFORMERS / 'learned'
+  images = np.load(folder / 'expected.npz')['images_10x10']
+  model = perceiver.from_pretrained(folder)
+  head = jax.tree.map(np.asarray, model.params['perceiver/head'])
+  embeddings = model.embed(images)
+  assert embeddings.shape == (2, 16)
+  logits = np.asarray(embeddings) @ head['w'] + head['b']
+  np.testing.assert_allclose(logits, model(images), rtol=1e-4, atol=1e-5)
 
 
 def test_unknown_choices_are_named_at_once(events):
@@ -94,6 +108,7 @@ def test_of_an_empty_batch_everything_is_empty(saved):
   model = perceiver.from_pretrained(folder)
   assert model(nothing).shape == (0, 3)
   assert model.encode(nothing).shape == (0, 4, 8)
+  assert model.embed(nothing).shape == (0, 8)
   array = model.byte_array(nothing)
   assert array.to_array().shape == (0, array.num_elements, array.num_channels)
   for query in model.attention_queries(nothing):

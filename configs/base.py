@@ -84,6 +84,7 @@ MODELS = {
     'share_cross_attends': True,
     'share_latent_transformers': True,
     'latent_init_scale': 0.02,
+    'head_init_scale': config_dict.placeholder(float),  # weight_init_scale
     'cross_attend_widening_factor': config_dict.placeholder(int),
     **ATTENTION,
   },

@@ -12,6 +12,7 @@ and too many of them end the run.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+import contextlib
 import logging
 import math
 from typing import Any
@@ -51,7 +52,8 @@ def train_batches(
   Args:
     task: decodes and augments.
     source: the training split's records.
-    batch_size: examples in a global batch, divisible by `process_count`.
+    batch_size: examples in a global batch, divisible by `process_count`, after
+      `task.augment_batch` has mixed `task.num_mixed` into each.
     seed: seed of the order and the augmentation.
     position: where to begin in the stream: examples, over all processes, that
       came before.
@@ -62,7 +64,8 @@ def train_batches(
     on_damaged: called once for each record that turns out to be damaged.
 
   Returns:
-    Batches of batch_size / process_count examples; close it when done.
+    Batches of task.num_mixed * batch_size / process_count examples; close it
+    when done. Examples that are mixed follow each other, also in the stream.
 
   Raises:
     DamagedDataError: from `next`, for too many damaged records.
@@ -77,9 +80,13 @@ def train_batches(
   spec = task.example_spec()
   indices = grain.MapDataset.range(len(source)).seed(seed).shuffle()
   indices = indices.repeat(ENDLESS)
-  examples = indices.random_map(example)
-  share = examples[position + process_index :: process_count]
+  examples = indices.random_map(example)[position:]
+  if task.num_mixed > 1:
+    examples = examples.batch(task.num_mixed)
+  share = examples[process_index::process_count]
   batches = data_workers.read(share, batch_size // process_count, num_workers)
+  if task.num_mixed > 1:
+    batches = _joined(batches)
   return _report_damaged(batches, len(source), max_damaged, on_damaged)
 
 
@@ -157,6 +164,13 @@ def _example(
     'damaged': np.int64(damaged),
     'reason': np.array(reason, f'S{MAX_REASON}'),
   }
+
+
+def _joined(batches: Generator[NumpyBatch]) -> Generator[NumpyBatch]:
+  """Yields batches of groups [B, G, ...] as batches of examples [B G, ...]."""
+  with contextlib.closing(batches):
+    for batch in batches:
+      yield {k: x.reshape(-1, *x.shape[2:]) for k, x in batch.items()}
 
 
 def _report_damaged(

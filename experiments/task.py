@@ -114,8 +114,21 @@ class Task(abc.ABC):
   def modalities(self) -> Mapping[str, Modality]:
     """The parts of the model's input, by name; an export has them too."""
 
+  @property
+  def num_mixed(self) -> int:
+    """How many consecutive training examples `augment_batch` makes one of."""
+    return 1
+
   def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
-    """Augments a training batch on the device, where examples meet."""
+    """Augments a training batch on the device, where examples meet.
+
+    Args:
+      batch: as `train_batch_spec` says.
+      key: for random draws.
+
+    Returns:
+      A batch for the model, which `num_mixed` makes so many times smaller.
+    """
     del key
     return batch
 
@@ -171,8 +184,18 @@ class Task(abc.ABC):
   # What follows from the above.
 
   def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of a training batch, with the pipeline's mask."""
+    """Shapes and dtypes of a batch for the model, with the pipeline's mask."""
     return _batch_spec(self.example_spec(), batch_size)
+
+  def train_batch_spec(
+    self, batch_size: int
+  ) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a training batch, as the pipeline yields it.
+
+    It has `num_mixed` examples for each of the `batch_size` that the model
+    sees.
+    """
+    return self.batch_spec(batch_size * self.num_mixed)
 
   def eval_batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of an evaluation batch, with the pipeline's additions.

@@ -63,7 +63,9 @@ def train(experiment: Experiment, workdir: str) -> evaluate.SplitMetrics:
   data_workers.check_shared_memory(
     pipeline.shared_bytes(
       experiment.task.example_spec(),
-      config.train.batch_size // jax.process_count(),
+      experiment.task.num_mixed
+      * config.train.batch_size
+      // jax.process_count(),
       config.data.num_workers,
     )
     + evaluate.shared_bytes(experiment)
@@ -135,7 +137,7 @@ def _train(
       watchdog.begin(f'step {step}')
       state, metrics = train_step(state, batch)
       profiler.stop(step, metrics)
-      position += config.train.batch_size
+      position += task.num_mixed * config.train.batch_size
       step_records.add(step, metrics)
       checkpoints.poll()
 

@@ -30,7 +30,13 @@ from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray, check
 from perceiver.ops import cross_attention
 from perceiver.ops.cross_attention import hardware
-from perceiver.ranges import Count, CountOrZero, FractionBelowOne, Positive
+from perceiver.ranges import (
+  Count,
+  CountOrZero,
+  FractionBelowOne,
+  Positive,
+  PositiveOrZero,
+)
 
 PLACEMENTS = ('interleaved', 'at_start')
 HEADS = ('mean', 'query')
@@ -123,6 +129,8 @@ class Perceiver(hk.Module):
   latent_init_scale: Training[Positive] = 0.02
   # Variance scaling of the linear layers.
   weight_init_scale: Training[Positive] = 1.0
+  # Variance scaling of the head's; None: as `weight_init_scale`, 0: zeros.
+  head_init_scale: Training[PositiveOrZero | None] = None
   # Applied to what blocks add to the residual stream; none in the paper.
   dropout_rate: Training[FractionBelowOne] = 0.0
   # Or 'bfloat16'; parameters stay float32.
@@ -151,7 +159,10 @@ class Perceiver(hk.Module):
       ValueError: if shapes or settings do not fit each other.
     """
     pooled = self.embed(inputs, is_training)
-    initializer = hk.initializers.VarianceScaling(self.weight_init_scale)
+    scale = self.head_init_scale
+    initializer = hk.initializers.VarianceScaling(
+      self.weight_init_scale if scale is None else scale
+    )
     return hk.Linear(self.num_classes, w_init=initializer, name='head')(pooled)
 
   @hk.name_like('__call__')

@@ -75,11 +75,13 @@ def on_one_device(config: ConfigDict) -> experiment.Experiment:
 
 def _prepare_model(contender: Contender, config: ConfigDict) -> Prepared:
   run = on_one_device(config)
-  batch = jax.device_put(_random(run.task.batch_spec(contender.batch_size)))
+  is_training = contender.mode == 'train'
+  spec = run.task.train_batch_spec if is_training else run.task.batch_spec
+  batch = jax.device_put(_random(spec(contender.batch_size)))
   state = jax.jit(run.init_state)(jax.random.key(0))
   flops = contender.batch_size * models.forward_flops(config)
   parameters = cost.count_parameters(state.params)
-  if contender.mode == 'train':
+  if is_training:
     compiled, seconds, planned = _compile(
       train_step.make_train_step(run), state, batch
     )

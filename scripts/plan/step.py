@@ -23,7 +23,7 @@ def trace(
   run = experiment.create(config, mesh)
   split = sharding.batch_sharding(mesh)
   task = run.task
-  spec = {'train': task.batch_spec, 'eval': task.eval_batch_spec}[mode]
+  spec = {'train': task.train_batch_spec, 'eval': task.eval_batch_spec}[mode]
   batch = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
     spec(config[mode].batch_size),

@@ -13,12 +13,15 @@ from experiments import benchmarks, models
 from tests.benchmarks.audioset.clips import clip, SMALL
 
 
-def image_record():
-  """A record with the fields of both Fashion-MNIST's and ImageNet's sources."""
-  pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+def image_record(side=32):
+  """A record with the fields of both Fashion-MNIST's and ImageNet's sources.
+
+  With 32 pixels ImageNet's evaluation crop is 28, rounded or not.
+  """
+  pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG')
-  return {'image': pixels[..., 0], 'jpeg': file.getvalue(), 'label': 1}
+  return {'image': pixels[:28, :28, 0], 'jpeg': file.getvalue(), 'label': 1}
 
 
 def cloud_record():
@@ -34,6 +37,12 @@ def image_example(config):
     for seed in range(4)
   ]
   return np.stack(examples).tobytes()
+
+
+def eval_example(config):
+  """An evaluation example of an image whose crop has no whole pixels."""
+  task = benchmarks.create(**config.task)
+  return task.eval_example(image_record(side=30))['image'].tobytes()
 
 
 def mixed_batch(config):
@@ -136,6 +145,14 @@ OTHER_EFFECTS = {
   (imagenet, 'task.image_size'): (image_example, 17, {}),
   (imagenet, 'task.rand_augment_layers'): (image_example, 1, IMAGES),
   (imagenet, 'task.rand_augment_magnitude'): (image_example, 9.0, IMAGES),
+  (imagenet, 'task.rand_augment_operations'): (
+    image_example,
+    'randaugment',
+    IMAGES,
+  ),
+  (imagenet, 'task.train_crop'): (image_example, 'sides', IMAGES),
+  (imagenet, 'task.round_eval_crop'): (eval_example, True, IMAGES),
+  (imagenet, 'task.mix_with'): (mixed_batch, 'another_batch', IMAGES),
   (imagenet, 'task.label_smoothing'): (mixed_batch, 0.0, IMAGES),
   (imagenet, 'task.mixup_alpha'): (mixed_batch, 0.0, IMAGES),
   (imagenet, 'task.cutmix'): (mixed_batch, False, IMAGES),

@@ -177,6 +177,7 @@ EFFECTS = {
   'model.cross_attend_widening_factor': (program, 2, {}),
   'model.latent_init_scale': (program, 0.5, {}),
   'model.weight_init_scale': (program, 0.5, {}),
+  'model.head_init_scale': (program, 0.5, {}),
   'model.dropout_rate': (program, 0.5, {}),
   'model.compute_dtype': (program, 'bfloat16', {}),
   'model.attention': (program, 'no_kv', {}),

@@ -94,6 +94,7 @@ def test_numbers_of_every_section_are_among_them():
     ('digits', 'data.max_damaged', 1.5, 1.0),
     ('digits', 'model.dropout_rate', 1.0, 0.99),
     ('digits', 'model.num_latent_transformers', -1, 2),
+    ('digits', 'model.head_init_scale', -0.1, 0.0),
     ('digits', 'optimizer.b2', 1.0, 0.0),
     ('digits', 'optimizer.learning_rate', math.inf, 0.0),
     ('digits', 'optimizer.clip_norm', 0.0, 1e-9),

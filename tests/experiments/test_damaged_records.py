@@ -27,9 +27,16 @@ def damaged():
   return create(Damaged)
 
 
-def test_damaged_records_are_masked_named_and_counted(damaged, caplog):
+class DamagedPairs(Damaged):
+  """Mixes two examples into one."""
+
+  num_mixed = 2
+
+
+@pytest.mark.parametrize(('kind', 'size'), [(Damaged, 20), (DamagedPairs, 10)])
+def test_damaged_records_are_masked_named_and_counted(kind, size, caplog):
   few = records(40)
-  batches = train(damaged, few, 4, batch_size=20, max_damaged=0.05)
+  batches = train(create(kind), few, 4, batch_size=size, max_damaged=0.05)
   for epoch in (batches[:2], batches[2:]):
     masks = np.concatenate([b['mask'] for b in epoch])
     images = np.concatenate([b['image'] for b in epoch])

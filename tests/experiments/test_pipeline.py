@@ -119,6 +119,36 @@ def test_launches_in_any_numbers_of_processes_share_one_stream(
     assert sorted(stream['index'][start : start + size]) == indices(some)
 
 
+class Paired(Digits):
+  """Makes one example of two, as mixing with another batch does."""
+
+  num_mixed = 2
+
+
+@pytest.mark.parametrize('start', [0, 3])
+def test_pairs_follow_each_other_in_the_stream_in_any_launch(task, start):
+  """Partners are the same for any processes, batches and places of a resume."""
+  some, position, pairs = records(11), start, []
+  for steps, processes, share in ((2, 1, 3), (3, 2, 2), (1, 4, 1)):
+    parts = [
+      train(
+        *(create(Paired), some, steps),
+        batch_size=processes * share,
+        position=position,
+        process_index=i,
+        process_count=processes,
+      )
+      for i in range(processes)
+    ]
+    for batches in zip(*parts, strict=True):
+      # Pair i of a batch is pair i // processes of process i % processes.
+      rows = [batch['image'].reshape(share, 2, 8, 8) for batch in batches]
+      pairs += [*np.stack(rows, axis=1).reshape(-1, 8, 8)]
+    position += 2 * steps * processes * share
+  (stream,) = train(task, some, 1, batch_size=position)
+  np.testing.assert_array_equal(pairs, stream['image'][start:, ..., 0])
+
+
 def test_epochs_and_seeds_have_their_own_order_and_augmentation(task, source):
   batches = train(task, source, 46)
   order, images = (

@@ -297,6 +297,28 @@ def test_the_latents_start_as_a_truncated_normal(data):
 
 
 @pytest.mark.parametrize(
+  ('head', 'scale', 'deviation', 'most'),
+  [
+    # The truncation at two standard deviations leaves 0.8796 of them.
+    ('mean', None, 1 / 16, 2 / 16 / 0.8796),
+    ('query', 0.8796**2, 0.8796 / 16, 2 / 16),
+    ('mean', 0.0, 0.0, 0.0),
+  ],
+)
+def test_the_head_starts_with_its_own_scale(data, head, scale, deviation, most):
+  settings = {'latent_channels': 256, 'num_classes': 400, 'head': head}
+  settings |= {'head_init_scale': scale, 'num_latent_transformers': 0}
+  transformed = build(single, **(settings | {'num_cross_attends': 1}))
+  params = jax.jit(transformed.init)(jax.random.key(0), data)
+  weights = np.asarray(params['perceiver/head']['w'])
+  assert weights.shape == (256, 400)
+  # 102,400 draws: six standard errors are 1.4 %.
+  assert weights.std() == pytest.approx(deviation, rel=0.014)
+  assert 0.99 * most <= np.abs(weights).max() <= 1.001 * most
+  assert not params['perceiver/head']['b'].any()
+
+
+@pytest.mark.parametrize(
   ('settings', 'message'),
   [
     ({'self_attend_heads': 3}, 'latent_channels=8 are not divisible'),

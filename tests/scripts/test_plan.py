@@ -18,7 +18,7 @@ import optax
 from optax.transforms import _clipping as clipping
 import pytest
 
-from configs import digits
+from configs import digits, imagenet
 from experiments import benchmarks, evaluate, optimizers, train_step
 from experiments.benchmarks.audioset import task as audioset
 import perceiver
@@ -429,6 +429,15 @@ def test_a_training_step_compiles_for_gpus(compilers, tmp_path):
   assert {kernel['name'] for kernel in plan_['kernels']} == {
     kernel['name'] for kernel in plan_['cost']['kernels']
   }
+
+
+def test_a_step_that_mixes_two_batches_takes_both():
+  config = shallow(imagenet.get_config('tiny'))
+  for mix_with, count in (('neighbours', 16), ('another_batch', 32)):
+    config.task.mix_with = mix_with
+    traced, _ = step.trace(config, 'train', jax.devices()[:1])
+    *_, batch = traced.in_avals[0]
+    assert batch['image'].shape[0] == count
 
 
 # Mixup draws from a beta distribution by rejection, in a loop.

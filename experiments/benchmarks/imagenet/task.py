@@ -27,6 +27,8 @@ from perceiver.ranges import (
 )
 
 MAGNITUDES = Range(f'[0, {randaugment.MAX_MAGNITUDE}]')
+CROPS = {'area': decoding.inception_box, 'sides': decoding.distorted_box}
+PARTNERS = ('neighbours', 'another_batch')
 
 
 def read_file(path: str) -> Any:
@@ -48,10 +50,34 @@ class ImageNet(ImageTask):
   # The Beta distribution's parameters; 0: no mixup.
   mixup_alpha: Training[PositiveOrZero]
   cutmix: Training[bool]
+  # The recipe of the authors' released code has the second value of each of
+  # these. The first one is that of runs before these keys existed.
+  # The 14 of RandAugment's paper, after the resize, or 'perceiver_io': 16, on
+  # the crop at its own resolution (see `randaugment`).
+  rand_augment_operations: Training[str] = 'randaugment'
+  # What is drawn uniformly: the 'area', or the 'sides' (`distorted_box`).
+  train_crop: Training[str] = 'area'
+  # Whether evaluation crops whole pixels; otherwise exactly 224/256.
+  round_eval_crop: Evaluation[bool] = False
+  # Mixup and CutMix join each example with its 'neighbours' in the batch, or
+  # with 'another_batch': a step takes twice as many examples.
+  mix_with: Training[str] = 'neighbours'
   eval_splits = ('validation',)
   mean = (123.675, 116.28, 103.53)  # Of ImageNet's pixels.
   stddev = (58.395, 57.12, 57.375)
   file_reader = image_reader(read_file)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    for name, allowed in (
+      ('rand_augment_operations', randaugment.LISTS),
+      ('train_crop', CROPS),
+      ('mix_with', PARTNERS),
+    ):
+      if getattr(self, name) not in allowed:
+        raise ValueError(
+          f'task.{name}={getattr(self, name)!r} is none of {tuple(allowed)}.'
+        )
 
   def num_examples(self, split: str) -> int:
     return {'train': self.num_train, 'validation': self.num_eval}[split]
@@ -76,36 +102,63 @@ class ImageNet(ImageTask):
     self, record: Any, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
     image = _decode(record)
-    box = decoding.inception_box(*image.size, rng)
-    image = decoding.crop(image, self.image_size, box)
+    box = CROPS[self.train_crop](*image.size, rng)
+    resizes_first = self.rand_augment_operations == 'randaugment'
+    if resizes_first:
+      image = decoding.crop(image, self.image_size, box)
+    else:
+      image = image.crop(box)
     image = decoding.random_flip(image, rng)
     image = randaugment.rand_augment(
-      image, rng, self.rand_augment_layers, self.rand_augment_magnitude
+      image,
+      rng,
+      self.rand_augment_layers,
+      self.rand_augment_magnitude,
+      randaugment.LISTS[self.rand_augment_operations],
     )
+    if not resizes_first:
+      image = decoding.crop(image, self.image_size)
     return _example(image, record)
 
   def eval_example(self, record: Any) -> dict[str, np.ndarray]:
     image = _decode(record)
-    box = decoding.central_box(*image.size)
+    box = decoding.central_box(*image.size, whole_pixels=self.round_eval_crop)
     return _example(decoding.crop(image, self.image_size, box), record)
+
+  @property
+  def num_mixed(self) -> int:
+    is_mixed = bool(self.mixup_alpha or self.cutmix)
+    return 2 if is_mixed and self.mix_with == 'another_batch' else 1
 
   def augment_batch(self, batch: Batch, key: jax.Array) -> Batch:
     """Adds 'targets' [B, classes]: smoothed, and mixed as the images are."""
     if not (self.label_smoothing or self.mixup_alpha or self.cutmix):
       return batch
-    image = batch['image'].astype(jnp.float32)
-    targets = optax.smooth_labels(
-      jax.nn.one_hot(batch['label'], self.num_classes), self.label_smoothing
-    )
+    # [2 B] -> [B, 2]: partners are on one device. One of them is the example.
+    parts = [
+      {
+        k: x.reshape(-1, self.num_mixed, *x.shape[1:])[:, i]
+        for k, x in batch.items()
+      }
+      for i in range(self.num_mixed)
+    ]
+    batch = parts[0]
+    examples, *others = map(self._with_targets, parts)
     image, targets = mixing.mix(
-      image,
-      targets,
-      batch['mask'],
+      examples,
+      others[0] if others else mixing.neighbours(examples),
       key,
       mixup_alpha=self.mixup_alpha,
       use_cutmix=self.cutmix,
     )
     return {**batch, 'image': image, 'targets': targets}
+
+  def _with_targets(self, batch: Batch) -> mixing.Examples:
+    targets = optax.smooth_labels(
+      jax.nn.one_hot(batch['label'], self.num_classes), self.label_smoothing
+    )
+    image = batch['image'].astype(jnp.float32)
+    return mixing.Examples(image, targets, batch['mask'])
 
   def loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
     if 'targets' in batch:

@@ -10,11 +10,15 @@ from configs import imagenet
 from experiments import (
   benchmarks,
   experiment,
+  saved,
   sharding,
   telemetry,
   train,
 )
+from experiments.benchmarks.imagenet import randaugment, standin
+from experiments.benchmarks.images import decoding
 from experiments.errors import DamagedRecordError
+from tests.experiments.smoke import on_devices
 
 COUNTS = {'train': 24, 'validation': 12}
 
@@ -51,9 +55,98 @@ def test_a_record_is_an_example_or_named_as_damaged(mini_imagenet_dir, split):
   assert all(error.startswith(name) for name, error in damaged.items())
 
 
+@pytest.mark.parametrize('kind', ['perceiver_io', 'randaugment'])
+def test_a_crop_is_augmented_at_its_own_resolution_or_after_the_resize(
+  kind, monkeypatch
+):
+  seen = []
+
+  def record(image, m, sign, rng):
+    seen.append(image.size)
+    return image
+
+  monkeypatch.setitem(randaugment.LISTS, kind, {'Record': record})
+  settings = {'task.rand_augment_operations': kind, 'task.image_size': 20}
+  task = benchmarks.create(**tiny('', **settings).task)
+  boxes = []
+  for seed, image in enumerate(standin.records('validation', 12, seed=0)):
+    example = task.train_example(image, np.random.default_rng(seed))
+    assert example['image'].shape == (20, 20, 3)
+    size = decoding.decode(image['jpeg']).size
+    box = decoding.inception_box(*size, np.random.default_rng(seed))
+    boxes.append((box[2] - box[0], box[3] - box[1]))
+  expected = boxes if kind == 'perceiver_io' else [(20, 20)] * 12
+  assert seen[:: task.rand_augment_layers] == expected
+
+
+def test_the_recipes_are_those_of_the_released_code():
+  for variant in imagenet.VARIANTS:
+    config = imagenet.get_config(variant)
+    settings = [
+      config.task[key]
+      for key in ('train_crop', 'round_eval_crop', 'mix_with', 'cutmix')
+    ]
+    if variant in ('io', 'io_recipe'):
+      assert settings == ['sides', True, 'another_batch', True]
+    else:
+      assert settings == ['area', False, 'neighbours', variant == 'tiny']
+    assert config.task.rand_augment_operations == 'perceiver_io'
+  io, recipe = map(imagenet.get_config, ('io', 'io_recipe'))
+  # Standard deviations of the head's weights.
+  assert (io.model.head_init_scale / 1024) ** 0.5 == pytest.approx(0.0275, 1e-3)
+  assert recipe.model.head_init_scale == 0
+  # 110 epochs of steps, each of which takes two batches: 220 passes.
+  passes = benchmarks.create(**io.task).num_mixed * io.train.epochs
+  assert passes == 220
+
+
+def test_a_run_from_before_the_recipe_does_not_silently_take_another_one(
+  tmp_path, caplog
+):
+  before = tiny('').to_dict()
+  for key in (
+    *('rand_augment_operations', 'train_crop', 'round_eval_crop', 'mix_with'),
+  ):
+    del before['task'][key]
+  del before['model']['head_init_scale']
+  (tmp_path / telemetry.CONFIG).write_text(json.dumps(before))
+  old = saved.open_run(str(tmp_path)).task
+  assert old.rand_augment_operations == 'randaugment'
+  assert (old.train_crop, old.round_eval_crop) == ('area', False)
+  assert old.num_mixed == 1
+  with caplog.at_level('INFO'):
+    saved.check_config(on_devices(tiny('')), str(tmp_path))
+  assert [m for m in caplog.messages if 'Changed' in m] == [
+    "Changed: task.rand_augment_operations is 'randaugment' in the run,"
+    " 'perceiver_io' in this config."
+  ]
+
+
+@pytest.mark.parametrize(
+  ('key', 'message'),
+  [
+    ('rand_augment_operations', "='all' is none of .'perceiver_io', 'randaug"),
+    ('train_crop', "='all' is none of .'area', 'sides'"),
+    ('mix_with', "='all' is none of .'neighbours', 'another_batch'"),
+  ],
+)
+def test_an_unknown_part_of_the_recipe_is_one_clear_error(key, message):
+  with pytest.raises(ValueError, match=f'task.{key}{message}'):
+    benchmarks.create(**tiny('', **{f'task.{key}': 'all'}).task)
+
+
+RECIPE = {
+  'task.train_crop': 'sides',
+  'task.round_eval_crop': True,
+  'task.mix_with': 'another_batch',
+  'model.head_init_scale': 0.0,
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize('recipe', [{}, RECIPE])
 def test_a_run_skips_what_is_damaged_and_resumes_to_the_same_losses(
-  mini_imagenet_dir, tmp_path, caplog
+  recipe, mini_imagenet_dir, tmp_path, caplog
 ):
   """Mixup, CutMix and smoothing are on; two worker processes resume."""
   steps = {
@@ -61,6 +154,7 @@ def test_a_run_skips_what_is_damaged_and_resumes_to_the_same_losses(
     'train.batch_size': 8,
     'train.log_every': 1,
     'optimizer.schedule': 'constant',  # The same for a run half as long.
+    **recipe,
   }
   mesh = sharding.make_mesh(1, jax.devices()[:1])
 

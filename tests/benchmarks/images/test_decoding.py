@@ -239,6 +239,92 @@ def test_inception_boxes_cover_the_range():
   assert max(right.max(), bottom.max()) == 1000
 
 
+@settings(max_examples=300, deadline=None)
+@given(sides, sides, seeds)
+def test_distorted_boxes_have_area_and_aspect_in_range(width, height, seed):
+  rng = np.random.default_rng(seed)
+  box = decoding.distorted_box(width, height, rng)
+  left, top, right, bottom = box
+  w, h = right - left, bottom - top
+  assert all(isinstance(x, int) for x in box)
+  assert 0 <= left < right <= width
+  assert 0 <= top < bottom <= height
+  if box != decoding.central_box(width, height, whole_pixels=True):
+    assert 0.1 * width * height <= w * h < width * height
+    assert (w - 0.5) / h <= 4 / 3  # The width is rounded.
+    assert (w + 0.5) / h >= 3 / 4
+    assert right < width or w == width
+    assert bottom < height or h == height
+
+
+def areas_by_the_rule(width, height):
+  """Shares of the image and their probabilities: all heights for each aspect.
+
+  The aspects are so many that halving their distance changes no digit below.
+  """
+  shares, probabilities = [], []
+  for aspect in 3 / 4 + (np.arange(2000) + 0.5) / 2000 * (4 / 3 - 3 / 4):
+    heights = np.arange(1, height + 1)
+    fits = heights[np.rint(heights * aspect) <= width]
+    most = min(fits[-1], round((width * height / aspect) ** 0.5))
+    least = round((0.08 * width * height / aspect) ** 0.5)
+    heights = np.arange(least, most + 1)
+    shares.append(np.rint(heights * aspect) * heights / (width * height))
+    probabilities.append(np.full(len(heights), 1 / len(heights)))
+  shares, probabilities = map(np.concatenate, (shares, probabilities))
+  probabilities *= shares >= 0.1  # Others are drawn again.
+  return shares, probabilities / probabilities.sum()
+
+
+@pytest.mark.parametrize(
+  ('size', 'mean', 'small'),
+  [((500, 375), 0.388, 0.330), ((375, 500), 0.371, 0.345)],
+)
+def test_distorted_boxes_are_small_as_often_as_the_rule_says(size, mean, small):
+  """Twice as often below a quarter of the image as boxes uniform in area."""
+  shares, probabilities = areas_by_the_rule(*size)
+  assert probabilities @ shares == pytest.approx(mean, abs=5e-4)
+  assert probabilities @ (shares < 0.25) == pytest.approx(small, abs=5e-4)
+  rng = np.random.default_rng(0)
+  boxes = np.array([decoding.distorted_box(*size, rng) for _ in range(20_000)])
+  w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+  drawn = w * h / (size[0] * size[1])
+  # Four standard errors are 0.007 and 0.013.
+  assert drawn.mean() == pytest.approx(mean, abs=0.007)
+  assert np.mean(drawn < 0.25) == pytest.approx(small, abs=0.013)
+  # And all of the distribution: four times 0.5/√20,000 at most.
+  for share in np.linspace(0.15, 0.95, 9):
+    expected = probabilities @ (shares < share)
+    assert np.mean(drawn < share) == pytest.approx(expected, abs=0.0142)
+  # The aspect is uniform, not its logarithm; 3 + 4 standard errors.
+  middle = np.mean(w / h > (3 / 4 + 4 / 3) / 2)
+  assert middle == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize('size', [(1000, 60), (60, 1000), (1, 1), (1, 40)])
+def test_where_no_distorted_box_fits_it_is_the_central_square(size):
+  for seed in range(20):
+    box = decoding.distorted_box(*size, np.random.default_rng(seed))
+    assert box == decoding.central_box(*size, whole_pixels=True)
+
+
+@pytest.mark.parametrize(
+  ('size', 'whole', 'exact'),
+  [
+    # By hand: 0.875 x 375 is 328.125; 172 and 47 pixels are left.
+    ((500, 375), (86, 24, 414, 352), (85.9375, 23.4375, 414.0625, 351.5625)),
+    ((256, 256), (16, 16, 240, 240), (16, 16, 240, 240)),
+    ((100, 90), (11, 6, 89, 84), (10.625, 5.625, 89.375, 84.375)),
+    ((1, 1), (0, 0, 1, 1), (0.0625, 0.0625, 0.9375, 0.9375)),
+  ],
+)
+def test_evaluation_crops_whole_pixels_or_exactly_seven_eighths(
+  size, whole, exact
+):
+  assert decoding.central_box(*size, whole_pixels=True) == whole
+  assert decoding.central_box(*size) == exact
+
+
 def ramps(width, height):
   """Red is the column, green the row, each up to 255."""
   y, x = np.mgrid[:height, :width].astype(np.uint8)
@@ -288,6 +374,7 @@ def test_narrow_images_can_be_cropped(size):
   for box in (
     decoding.central_box(*size),
     decoding.inception_box(*size, rng),
+    decoding.distorted_box(*size, rng),
   ):
     result = decoding.crop(image, 8, box)
     assert result.getcolors() == [(64, (10, 20, 30))]

@@ -11,8 +11,8 @@ with magnitudes on one scale from 0 to 10. Some things about it surprise:
 
 - Color, Contrast, Brightness and Sharpness blend by 0.1 to 1.9, so magnitude 5
   leaves the image as it is, and both ends change it most. So at 5 a quarter of
-  all draws from `PERCEIVER_IO` does nothing, and 5 of 14 from `RANDAUGMENT`,
-  with Identity.
+  the draws from `PERCEIVER_IO` do nothing, and with Identity 5 of 14 of those
+  from `RANDAUGMENT`.
 - Posterize and Solarize are strongest at 0. Below magnitude 2.5 Posterize keeps
   no bit: the image is black.
 

@@ -50,17 +50,18 @@ class ImageNet(ImageTask):
   # The Beta distribution's parameters; 0: no mixup.
   mixup_alpha: Training[PositiveOrZero]
   cutmix: Training[bool]
-  # The recipe of the authors' released code has the second value of each of
-  # these. The first one is that of runs before these keys existed.
-  # The 14 of RandAugment's paper, after the resize, or 'perceiver_io': 16, on
-  # the crop at its own resolution (see `randaugment`).
+  # The authors' released code has the other value of each of these. Their
+  # defaults are those of runs from before there were such keys.
+  # 'randaugment': its paper's 14, after the resize. 'perceiver_io': 16, on the
+  # crop at its own resolution.
   rand_augment_operations: Training[str] = 'randaugment'
-  # What is drawn uniformly: the 'area', or the 'sides' (`distorted_box`).
+  # What is uniform: the 'area' (`decoding.inception_box`), or the 'sides'
+  # (`decoding.distorted_box`).
   train_crop: Training[str] = 'area'
   # Whether evaluation crops whole pixels; otherwise exactly 224/256.
   round_eval_crop: Evaluation[bool] = False
-  # Mixup and CutMix join each example with its 'neighbours' in the batch, or
-  # with 'another_batch': a step takes twice as many examples.
+  # Mixup and CutMix join examples with their 'neighbours' in the batch, or with
+  # 'another_batch': then a step takes twice as many examples.
   mix_with: Training[str] = 'neighbours'
   eval_splits = ('validation',)
   mean = (123.675, 116.28, 103.53)  # Of ImageNet's pixels.
@@ -134,7 +135,7 @@ class ImageNet(ImageTask):
     """Adds 'targets' [B, classes]: smoothed, and mixed as the images are."""
     if not (self.label_smoothing or self.mixup_alpha or self.cutmix):
       return batch
-    # [2 B] -> [B, 2]: partners are on one device. One of them is the example.
+    # [2 B] -> [B, 2]: the two of a pair are on the same device.
     parts = [
       {
         k: x.reshape(-1, self.num_mixed, *x.shape[1:])[:, i]

@@ -25,8 +25,7 @@ MAX_PIXELS = 80_000_000
 MIN_AREA = 0.08  # Fraction of the image; the largest is 1.
 MAX_ASPECT = 4 / 3  # Width by height; the smallest is its inverse.
 CROP_TRIES = 10
-
-MIN_COVERED = 0.1  # Smaller crops are drawn again, where sides are drawn.
+MIN_COVERED = 0.1  # Of the image, by a `distorted_box`.
 
 CENTRAL_FRACTION = 224 / 256  # Of the short side, in evaluation.
 

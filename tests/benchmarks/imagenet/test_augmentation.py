@@ -301,7 +301,7 @@ def test_the_seed_decides(kind):
 @pytest.mark.parametrize(
   ('kind', 'share'), [('perceiver_io', 4 / 16), ('randaugment', 5 / 14)]
 )
-def test_a_quarter_of_the_draws_does_nothing_at_five(kind, share):
+def test_a_quarter_of_the_draws_do_nothing_at_five(kind, share):
   rng, image = np.random.default_rng(0), Image.fromarray(COLOURS)
   draws = 10_000
   unchanged = sum(

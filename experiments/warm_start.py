@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.experiment import Experiment
-from perceiver import exports
+from perceiver import exports, hub
 
 log = logging.getLogger(__name__)
 
@@ -19,13 +19,16 @@ HEAD = 'perceiver/head/'  # The classifier: fresh if the classes differ.
 def read(experiment: Experiment) -> dict[str, np.ndarray]:
   """Reads parameters by 'module/name' from the folder in `train.init_from`.
 
-  All others start fresh. `perceiver.exports` describes the folder.
+  All others start fresh. `perceiver.exports` describes the folder, which may
+  also be named by its repository on a hub. Every process downloads it, unless
+  another one on its machine has done so.
 
   Raises:
-    FileNotFoundError: if there is no such folder, or a file is missing in it.
+    FileNotFoundError, PermissionError: as `hub.find`; or a file is missing.
     ValueError: if the folder is damaged, or of a model that does not fit.
   """
-  folder = experiment.config.train.init_from
+  source = experiment.config.train.init_from
+  folder = hub.find(source)
   config, tensors = exports.read(folder)
   shapes = {
     name: x.shape
@@ -43,7 +46,7 @@ def read(experiment: Experiment) -> dict[str, np.ndarray]:
   ]
   if wrong:
     raise ValueError(
-      f'train.init_from={folder!r} does not fit the model: {len(wrong)} tensors'
+      f'train.init_from={source!r} does not fit the model: {len(wrong)} tensors'
       f' differ, such as {wrong[0]}.'
     )
   loaded = {x: tensor for x, tensor in tensors.items() if x not in fresh}

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from perceiver import effects, huggingface, modalities, weight_files
+from perceiver import effects, hub, huggingface, modalities, weight_files
 from perceiver.effects import Effect
 from perceiver.modalities import Modality
 from perceiver.model import Perceiver
@@ -48,14 +48,20 @@ MAX_LAYERS = 1 << 16
 
 
 def read(
-  folder: PathLike,
+  source: PathLike, revision: str | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Reads a folder's config and tensors, and checks that they fit.
 
+  Args:
+    source: a folder, or the name of a repository, as for `from_pretrained`.
+    revision: as for `from_pretrained`.
+
   Raises:
-    FileNotFoundError: if there is no such folder, or a file is missing in it.
+    FileNotFoundError, PermissionError, ValueError: as `hub.find`; or a file is
+      missing in the folder.
     weight_files.WeightsError: as `from_pretrained`.
   """
+  folder = hub.find(source, revision)
   config = weight_files.read_json(folder)
   names: dict[str, str] = {}  # Of tensors in the file, if they differ.
   convert = None

@@ -1,4 +1,4 @@
-"""Loads trained models from folders of weights."""
+"""Loads trained models from folders of weights, also from a hub."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -111,8 +111,9 @@ class Pretrained:
 
 
 def from_pretrained(
-  folder: PathLike,
+  source: PathLike,
   *,
+  revision: str | None = None,
   attention: str = 'auto',
   attention_tile: int | None = None,
   attention_kernel: bool = True,
@@ -122,7 +123,10 @@ def from_pretrained(
   """Loads a trained model.
 
   Args:
-    folder: a folder that `scripts.export` has written, or one of transformers.
+    source: a folder that `scripts.export` has written, or one of transformers;
+      or the name of such a repository on a hub: 'owner/name' or
+      'owner/name@revision'. A path that exists wins.
+    revision: a branch, a tag or a commit of that repository.
     attention: as in `Perceiver`: the form of cross-attention.
     attention_tile: as in `Perceiver`.
     attention_kernel: as in `Perceiver`.
@@ -133,17 +137,19 @@ def from_pretrained(
     The model.
 
   Raises:
-    FileNotFoundError: if there is no such folder, or a file is missing in it.
+    FileNotFoundError: if there is no such folder or repository, if it cannot
+      be downloaded, or if a file is missing in it.
+    PermissionError: if access to the repository must be granted first.
     weight_files.WeightsError: if its files are damaged, do not fit each other,
       or describe a model that this library does not have.
-    ValueError: if the form of attention is unknown.
+    ValueError: if the form of attention is unknown, or a path has a revision.
     TypeError: if the dtype is unknown.
   """
   if attention not in ('auto', *cross_attention.FORMS):
     raise ValueError(
       f'attention={attention!r} is none of {("auto", *cross_attention.FORMS)}.'
     )
-  config, tensors = exports.read(folder)
+  config, tensors = exports.read(source, revision)
   choices = {
     'attention': attention,
     'attention_tile': attention_tile,

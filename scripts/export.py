@@ -2,12 +2,14 @@ r"""Exports a run's model: its weights, config and model card.
 
   python -m scripts.export runs/digits exports/digits
   python -m scripts.export --from=vision-perceiver-fourier exports/fourier
+  python -m scripts.export --from=deepmind/vision-perceiver-fourier@main OUT
 
 The folder gets model.safetensors, without the optimiser's state; config.json,
 which describes the model and its input; and README.md, a model card whose
 licence you fill in. `perceiver.from_pretrained` loads the folder without this
 laboratory, and `--config.train.init_from` starts a run from it. --from converts
-a folder with one of transformers' Perceivers for images instead.
+a folder with one of transformers' Perceivers for images instead, which may also
+be named by its repository on a hub.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ from experiments import path_flags, saved, storage, telemetry
 from experiments.evaluate import summary
 from experiments.experiment import Experiment
 import perceiver
-from perceiver import cost, exports, modalities, weight_files
+from perceiver import cost, exports, hub, modalities, weight_files
 from scripts.shared import command, markdown
 
 
@@ -66,18 +68,22 @@ def export(
 def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
   """Converts a folder of transformers to one of ours.
 
-  `source` is a folder as for `perceiver.from_pretrained`; `folder` and `dtype`
-  are as for `export`.
+  `source` is a folder or a name as for `perceiver.from_pretrained`; `folder`
+  and `dtype` are as for `export`.
 
   Raises:
     FileExistsError: if the folder is not empty.
-    OSError: if it cannot be written.
+    OSError: if it cannot be written, or the source cannot be downloaded.
     FileNotFoundError: if there is no such source.
     ValueError: if something is wrong with it.
   """
   _check(folder)
-  config, tensors = exports.read(source)
+  found = hub.find(source)
+  config, tensors = exports.read(found)
   rows = [('Converted from', f'`{pathlib.Path(source).name}`')]
+  if found != source:
+    commit = pathlib.Path(found).name
+    rows = [('Converted from', f'`{source}`'), ('Its commit', f'`{commit}`')]
   _write(folder, config, tensors, dtype, markdown.table(['', ''], rows))
 
 
@@ -202,7 +208,10 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   _FROM = path_flags.define_path(
-    'from', None, 'A folder of transformers to convert, instead of a run.'
+    'from',
+    None,
+    'What to convert instead of a run: a folder of transformers, or the name of'
+    ' its repository on a hub, OWNER/NAME or OWNER/NAME@REVISION.',
   )
   _DTYPE = flags.DEFINE_enum(
     'dtype', 'float32', sorted(weight_files.DTYPES), 'The dtype of the weights.'

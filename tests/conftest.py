@@ -21,6 +21,7 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = (
   '1'  # They cost more than they save.
 )
+os.environ['HF_HUB_OFFLINE'] = '1'  # What looks like a name asks no real hub.
 # Containers set it; then each process of the tests would compile JAX's sources.
 os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 sys.dont_write_bytecode = False

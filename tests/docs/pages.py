@@ -38,7 +38,7 @@ NEEDS = {
   'minutes': r'(scripts\.benchmark|tests\.torture)\b',
   'slurm': r'^(srun|sbatch) ',
   'tpu': r'jax\[tpu\]|gs://',
-  'weights': r'--from=vision-perceiver',  # The authors', from elsewhere.
+  'weights': r'--from=\S*vision-perceiver',  # The authors', from elsewhere.
 }
 _FENCE = re.compile(r'( *)(```+)(.*)')
 _COMMENT = re.compile(r'<!-- (needs|shortened): (.+) -->')

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from experiments import hold, saved, telemetry, train
+from scripts import export
 from tests.experiments import processes
 from tests.experiments.smoke import losses, starts, told_to_stop
+from tests.perceiver import hub_server
 from tests.torture import emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.versions]
 
 
-def launch(workdir, count, devices, *arguments):
+def launch(workdir, count, devices, *arguments, **environment):
   """Runs all processes; returns the status, output and errors of each."""
   host, port = emulator.free_address()
   started = [
@@ -22,6 +24,7 @@ def launch(workdir, count, devices, *arguments):
       *(f'--coordinator={host}:{port}', f'--num_processes={count}'),
       *(f'--process_id={i}', *arguments),
       JAX_NUM_CPU_DEVICES=str(devices),
+      **environment,
     )
     for i in range(count)
   ]
@@ -66,3 +69,24 @@ def test_all_processes_of_a_second_launch_say_who_trains(tmp_path):
       f'Error: {tmp_path} is in use: process {os.getpid()}'
     )
     assert status == 1
+
+
+def test_weights_from_a_hub_are_downloaded_once(workdir, tmp_path):
+  folder, commit = tmp_path / 'weights', 'c' * 40
+  export.export(str(workdir), str(folder))
+  files = {x.name: x.read_bytes() for x in folder.iterdir()}
+  with hub_server.running(
+    {'lab/digits': {commit: files}}, {'v1': commit}
+  ) as hub:
+    results = launch(
+      tmp_path / 'run',
+      *(2, 2, '--config.train.init_from=lab/digits@v1'),
+      '--config.train.steps=2',
+      **hub.environment(tmp_path / 'home'),
+    )
+  snapshot = f'models--lab--digits/snapshots/{commit}: '
+  for status, _, errors in results:
+    assert status == 0, errors
+    assert snapshot in errors
+    assert 'fresh: none' in errors
+  assert len([x for x in hub.requests if x.startswith('GET /files/')]) == 1

@@ -248,6 +248,9 @@ def test_what_is_no_plain_file_in_the_folder_is_not_opened(copy, tmp_path):
 def test_pickles_are_not_opened(copy):
   folder = copy('fourier')
   (folder / weight_files.TENSORS).rename(folder / 'pytorch_model.bin')
+  message = r'pytorch_model.bin is a pickle.*safe_serialization=True\)\.$'
+  assert_refused(folder, message, FileNotFoundError)
+  (folder / 'pytorch_model.bin').unlink()
   assert_refused(folder, 'Only safetensors are read', FileNotFoundError)
 
 

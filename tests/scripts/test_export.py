@@ -1,6 +1,7 @@
 """Exported models have the same logits without the laboratory."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -17,6 +18,7 @@ from tests import commands
 from tests.benchmarks.audioset import clips
 from tests.conftest import ROOT
 from tests.experiments.smoke import edited_config, on_devices
+from tests.perceiver import hub_server
 from tests.scripts import untrained
 
 CLASSIFY = """
@@ -150,6 +152,26 @@ def test_the_command_converts_a_model_of_transformers(tmp_path):
     perceiver.from_pretrained(source)(images),
   )
   assert '| Converted from | `fourier` |' in (ours / 'README.md').read_text()
+
+
+@pytest.mark.slow
+def test_the_command_converts_a_model_of_a_hub(tmp_path):
+  source = ROOT / 'tests/perceiver/transformers/fourier'
+  files = {x.name: x.read_bytes() for x in source.iterdir()}
+  ours, commit = tmp_path / 'ours', 'c' * 40
+  repositories = {'deepmind/fourier': {commit: files}}
+  with hub_server.running(repositories, {'v1': commit}) as hub:
+    result = commands.python(
+      *('-m', 'scripts.export', '--from=deepmind/fourier@v1', str(ours)),
+      env=os.environ | hub.environment(tmp_path / 'home'),
+    )
+  assert (result.returncode, result.stdout) == (0, f'{ours}\n'), result.stderr
+  expected = exports.read(source)[1]
+  for name, tensor in exports.read(ours)[1].items():
+    np.testing.assert_array_equal(tensor, expected[name])
+  card = (ours / 'README.md').read_text()
+  assert '| Converted from | `deepmind/fourier@v1` |' in card
+  assert f'| Its commit | `{commit}` |' in card
 
 
 def test_what_cannot_be_exported_is_one_clear_error(copy, tmp_path):

@@ -92,6 +92,10 @@ def test_weights_are_split_as_the_parameters_are(weights, parallel, change):
     ({'model.num_self_attends': 2}, r'missing, here \('),
     ({'model.head': 'query'}, 'missing, here'),
     ({'train.init_from': 'nowhere'}, 'nowhere is not a folder of weights'),
+    (
+      {'train.init_from': 'no/where'},
+      'no/where here, .*HF_HUB_OFFLINE forbids',
+    ),
   ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(

@@ -2,8 +2,8 @@
 
   python -m scripts.generate_imagenet --data_dir=/data/mini_imagenet
 
-It has 12 classes. Each of folders/, flat/ and tfds/ in data_dir is a data.dir
-for configs/imagenet.py.
+It has 12 classes. Each of folders/, flat/, tfds/, tars/ and, with pyarrow,
+parquet/ in data_dir is a data.dir for configs/imagenet.py.
 """
 
 from absl import app, flags

@@ -1,4 +1,4 @@
-"""ImageNet's images: records by index, from TFDS's files or from folders."""
+"""ImageNet's images: records by index, in each form that people have them."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments import storage
 from experiments.benchmarks import listing
+from experiments.benchmarks.imagenet import parquet, tars
 from experiments.benchmarks.imagenet.checks import (
   check_classes,
   check_examples,
@@ -47,14 +48,17 @@ class TfdsSource(Sequence[Record]):
 def open_source(
   data_dir: str | None, split: str, *, num_examples: int, num_classes: int
 ) -> Sequence[Record]:
-  """Opens the images of a split, in either form that `data_dir` may have.
+  """Opens the images of a split, in any form that `data_dir` may have.
 
-  Both forms are looked for, in this order:
+  The forms are looked for in this order:
     * TFDS's imagenet2012 as array_record, `data_dir` being TFDS's own data_dir
       or the folder of a version. TFDS keeps 22 CMYK images and one PNG as RGB
       JPEGs; all other bytes are those of the original files.
-    * folders, see `folders`: not on gs://, where each image would be a request.
-  The images' order differs between the two: TFDS shuffles when it prepares.
+    * folders, see `folders`;
+    * parquet files as on Hugging Face, see `parquet`;
+    * tar shards as WebDataset has them, see `tars`.
+  The last three are not read on gs://, where each image would be a request. The
+  images' order differs between forms: TFDS, for one, shuffles when it prepares.
 
   Args:
     data_dir: where to look.
@@ -67,21 +71,26 @@ def open_source(
 
   Raises:
     DataNotFoundError: if there is nothing to read; says how to get it.
-    ValueError: if what is there has other numbers of examples or classes.
-    OSError: if it is in a store that cannot be used.
+    ValueError: if what is there has other numbers of examples or classes, or is
+      damaged.
+    OSError: if it cannot be read, or is in a store that cannot be used.
   """
   if data_dir:
     numbers = {'num_examples': num_examples, 'num_classes': num_classes}
     if prepared := prepared_folder(data_dir):
       return _open_tfds(prepared, split, **numbers)
-    source = open_folders(data_dir, split, **numbers)
-    if source is not None:
-      return source
+    for open_form in (open_folders, parquet.open_parquet, tars.open_tars):
+      source = open_form(data_dir, split, **numbers)
+      if source is not None:
+        return source
   raise _not_found(data_dir, split, FOLDERS[split])
 
 
 def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
-  """Returns the wnids that the labels of `open_source`'s records index.
+  """Returns the names that the labels of `open_source`'s records index.
+
+  They are wnids; in parquet files the names that are kept there; without names,
+  as in tar shards, they are numbers, from 0.
 
   Raises:
     DataNotFoundError: if there is nothing to read.
@@ -92,8 +101,9 @@ def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
       found = _tfds_builder(prepared).info.features['label'].names
       check_classes(prepared, found, num_classes)
       return found
-    if wnids := find_classes(data_dir, num_classes):
-      return wnids
+    for find in (find_classes, parquet.find_classes, tars.find_classes):
+      if names := find(data_dir, num_classes):
+        return names
   raise _not_found(data_dir, 'any split', sum(FOLDERS.values(), ()))
 
 
@@ -106,9 +116,11 @@ def _not_found(
     there = f' {listing.at(data_dir)}'
   return DataNotFoundError(
     f'No ImageNet ({split}) at data.dir={data_dir!r}. Looked for TFDS'
-    f' ({TFDS_NAME}/<version>/ or dataset_info.json) and for folders of images'
-    f' ({folders}, also in {KAGGLE}/).{there} Prepare it once from the'
-    f' official tars ({PREPARE}), or make a small stand-in ({GENERATE}).'
+    f' ({TFDS_NAME}/<version>/ or dataset_info.json), for folders of images'
+    f' ({folders}, also in {KAGGLE}/), for parquet files ({names[0]}-*.parquet)'
+    f' and for tar shards (*{names[0]}-*.tar, both also in data/).{there}'
+    f' Prepare it once from the official tars ({PREPARE}), or make a small'
+    f' stand-in ({GENERATE}).'
   )
 
 

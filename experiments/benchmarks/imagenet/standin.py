@@ -7,6 +7,7 @@ PNG under a name that says JPEG, or progressive, and one is cut short.
 
 from collections.abc import Iterator
 import contextlib
+import importlib.util
 import io
 import os
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 import tensorflow_datasets as tfds
 
+from experiments.benchmarks.imagenet import standin_shards
 from experiments.benchmarks.imagenet.folders import Record
 from experiments.benchmarks.imagenet.known import known_wnids
 from experiments.benchmarks.imagenet.source import TFDS_NAME
@@ -59,8 +61,10 @@ def generate(data_dir: str, num_train: int, num_eval: int, seed: int) -> None:
   """Writes the same images in each of the formats that can be read.
 
   `folders/` has train/<wnid>/ and val/<wnid>/; in `flat/` all of val/ is
-  together, with Kaggle's file of labels; `tfds/` is TFDS's imagenet2012.
-  Names, images and labels follow from the seed.
+  together, with Kaggle's file of labels; `tfds/` is TFDS's imagenet2012;
+  `tars/` are shards as WebDataset's, `parquet/` files as on Hugging Face, if
+  pyarrow is installed, both in the order of `folders/`. Names, images and
+  labels follow from the seed.
 
   Raises ValueError if a number is too small or `data_dir` exists.
   """
@@ -79,6 +83,7 @@ def generate(data_dir: str, num_train: int, num_eval: int, seed: int) -> None:
     images = {s: list(records(s, count, seed)) for s, count in counts.items()}
     for split in SPLITS:
       _write_folders(written, split, images[split])
+      _write_shards(written, split, images[split])
     tfds.disable_progress_bar()
     # It prints about a download, and a path that is about to change.
     with contextlib.redirect_stdout(None):
@@ -150,6 +155,16 @@ def _write_folders(root: str, split: str, images: list[Record]) -> None:
   if split == 'validation':
     with open(os.path.join(root, 'flat', 'LOC_val_solution.csv'), 'w') as file:
       file.writelines(solution)
+
+
+def _write_shards(root: str, split: str, images: list[Record]) -> None:
+  """Writes a split into `tars/` and `parquet/`, in the order of `folders/`."""
+  in_order = sorted(images, key=lambda image: (image['label'], image['name']))
+  standin_shards.write_tars(os.path.join(root, 'tars'), split, in_order)
+  if importlib.util.find_spec('pyarrow'):
+    standin_shards.write_parquet(
+      os.path.join(root, 'parquet', 'data'), split, in_order, wnids()
+    )
 
 
 class _Builder(

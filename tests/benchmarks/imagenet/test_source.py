@@ -15,7 +15,7 @@ from experiments.errors import DataNotFoundError
 
 COUNTS = {'train': 24, 'validation': 12}
 WNIDS = standin.wnids()
-LAYOUTS = ('folders', 'flat', 'tfds')
+LAYOUTS = ('folders', 'flat', 'tfds', 'parquet', 'tars')
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_processes_read_the_same_at_random(mini_imagenet_dir):
   with concurrent.futures.ProcessPoolExecutor(
     2, mp_context=multiprocessing.get_context('spawn')
   ) as pool:
-    for layout in ('flat', 'tfds'):
+    for layout in ('flat', 'tfds', 'parquet', 'tars'):
       source = open_source(mini_imagenet_dir / layout, 'validation')
       expected = [source[i] for i in order]  # Its files are open now.
       read = pool.map(operator.getitem, [source] * len(order), order)
@@ -157,6 +157,8 @@ def test_no_data_says_where_it_was_looked_for(data_dir, tmp_path):
     f'data.dir={data_dir!r}',
     'imagenet2012/<version>/',
     'val/ or validation/',
+    'parquet files (val-*.parquet)',
+    'tar shards (*val-*.tar, both also in data/)',
     'scripts.prepare_imagenet',
     'scripts.generate_imagenet',
   ):
@@ -177,14 +179,15 @@ def test_another_number_of_images_is_an_error(
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_another_number_of_classes_is_an_error(mini_imagenet_dir, layout):
-  message = (
-    r'has 12 classes, but task\.num_classes=1000; missing: (n\d{8}, ){4}n\d{8}'
-    r' and 983 more\.'
-  )
+  message = r'has 12 classes, but task\.num_classes=1000'
+  if layout == 'tars':  # They have labels only.
+    message += r': the largest label is 11\.'
+  else:
+    message += r'; missing: (n\d{8}, ){4}n\d{8} and 983 more\.'
+    with pytest.raises(ValueError, match=message):
+      imagenet.classes(str(mini_imagenet_dir / layout), 1000)
   with pytest.raises(ValueError, match=message):
     open_source(mini_imagenet_dir / layout, num_classes=1000)
-  with pytest.raises(ValueError, match=message):
-    imagenet.classes(str(mini_imagenet_dir / layout), 1000)
 
 
 CSV = 'LOC_val_solution.csv'

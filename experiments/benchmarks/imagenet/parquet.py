@@ -1,0 +1,278 @@
+"""ImageNet as parquet files like Hugging Face's, read at random.
+
+The column 'image' is a struct of 'bytes' and 'path', the column 'label' an
+integer. Labels, paths and footers are read when the files are opened, together
+less than 1 % of them. Then each image is read by itself: `parquet_pages` finds
+those of a row group when one of them is first asked for.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import dataclasses
+import json
+import os
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from experiments.benchmarks.imagenet import parquet_pages, shards
+from experiments.benchmarks.imagenet.checks import (
+  check_classes,
+  check_examples,
+)
+from experiments.benchmarks.imagenet.folders import Record
+from experiments.benchmarks.imagenet.parquet_pages import Chunk, Places
+from experiments.benchmarks.imagenet.snappy import UnlocatedError
+from experiments.errors import DamagedRecordError, DataNotFoundError
+
+IMAGE, PATH, LABEL = 'image.bytes', 'image.path', 'label'
+MAX_NAME = 255  # Bytes.
+# A row group that has to be decoded as a whole, when decompressed.
+MAX_DECODED_BYTES = 2**30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ParquetSource(Sequence[Record]):
+  """Records by index, each read from its file when asked for.
+
+  1.28 million records take about 70 MB, in this process and in each that the
+  source is sent to, and up to 80 MB more once images were read from everywhere.
+  """
+
+  shards: tuple[str, ...]  # Their paths.
+  chunks: tuple[Chunk, ...]  # By row group, over all shards.
+  ends: np.ndarray  # [chunks]: rows up to the end of each.
+  names: np.ndarray  # [n] bytes
+  labels: np.ndarray  # [n] int32
+  # By row group; None if its images have no places.
+  _places: dict[int, Places | None] = dataclasses.field(default_factory=dict)
+  # The last one that had to be decoded as a whole.
+  _decoded: dict[int, Any] = dataclasses.field(default_factory=dict)
+
+  def __reduce__(self) -> Any:  # Processes look for the places themselves.
+    state = self.shards, self.chunks, self.ends, self.names, self.labels
+    return type(self), state
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def __getitem__(self, index: Any) -> Any:
+    index = range(len(self))[index]
+    group = int(np.searchsorted(self.ends, index, side='right'))
+    chunk = self.chunks[group]
+    row = index - int(self.ends[group]) + chunk.num_rows
+    path, name = self.shards[chunk.shard], os.fsdecode(bytes(self.names[index]))
+    try:
+      with open(path, 'rb', buffering=0) as file:
+        if group not in self._places:
+          try:
+            found = parquet_pages.locate(file.fileno(), chunk)
+            self._places[group] = found
+          except UnlocatedError:
+            self._places[group] = None
+        places = self._places[group]
+        if places is not None:
+          jpeg = places.read(file.fileno(), row)
+        else:
+          jpeg = self._decode(file, group)[row].as_py()
+      if jpeg is None:
+        raise DamagedRecordError('there is no image')
+    except DamagedRecordError as error:
+      raise DamagedRecordError(
+        f'{path}, row {row} of row group {chunk.row_group}, {name}: {error}'
+      ) from error
+    return Record(name=name, jpeg=jpeg, label=int(self.labels[index]))
+
+  def _decode(self, file: BinaryIO, group: int) -> Any:
+    """Returns all images of a row group, as pyarrow reads them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    images = self._decoded.get(group)
+    if images is None:
+      try:
+        images = pc.struct_field(
+          _parquet_file(file).read_row_group(
+            self.chunks[group].row_group, columns=[IMAGE], use_threads=False
+          )['image'],
+          'bytes',
+        )
+      except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # The disk's.
+          raise
+        raise DamagedRecordError(str(error)) from error
+      self._decoded.clear()
+      self._decoded[group] = images
+    return images
+
+
+def open_parquet(
+  data_dir: str, split: str, *, num_examples: int, num_classes: int
+) -> ParquetSource | None:
+  """Opens a split's images, in the order of the files and their rows.
+
+  Returns None if there are no files. The arguments are as for
+  `source.open_source`.
+
+  Raises:
+    DataNotFoundError: if some files of the set or pyarrow are missing.
+    ValueError: if there are more or fewer images or classes, labels of other
+      classes, or a file is damaged or has other columns.
+    OSError: if a file cannot be read.
+  """
+  paths = shards.find(data_dir, split, '.parquet')
+  if not paths:
+    return None
+  chunks: list[Chunk] = []
+  names, labels = [], []
+  for shard, path in enumerate(paths):
+    with _opened(path) as parquet:
+      if shard == 0:
+        _class_names(path, parquet, num_classes)
+      chunks += _chunks(path, parquet, shard)
+      found = _names_and_labels(path, parquet)
+      names.append(found[0])
+      labels.append(found[1])
+  folder = os.path.dirname(paths[0])
+  ends = np.cumsum([chunk.num_rows for chunk in chunks], dtype=np.int64)
+  numbers = np.concatenate(labels)
+  check_examples(folder, split, len(numbers), num_examples)
+  shards.check_labels(
+    split,
+    numbers,
+    num_classes,
+    lambda i: paths[chunks[np.searchsorted(ends, i, side='right')].shard],
+  )
+  return ParquetSource(
+    tuple(paths),
+    tuple(chunks),
+    ends,
+    np.concatenate(names),
+    numbers.astype(np.int32),
+  )
+
+
+def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
+  """Returns the names of the classes, or their numbers if there are no names.
+
+  Returns None without files; raises what `open_parquet` does.
+  """
+  for split in shards.SPLITS:
+    if paths := shards.find(data_dir, split, '.parquet'):
+      with _opened(paths[0]) as parquet:
+        names = _class_names(paths[0], parquet, num_classes)
+      return names or list(map(str, range(num_classes)))
+  return None
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+  """Opens a file with pyarrow; names it in errors."""
+  try:
+    import pyarrow as pa
+  except ImportError as error:
+    raise DataNotFoundError(
+      f'{path} is read with pyarrow, which is not installed:'
+      " pip install -e '.[parquet]'"
+    ) from error
+  with open(path, 'rb') as file:
+    try:
+      yield _parquet_file(file)
+    except (pa.ArrowException, OSError) as error:
+      if isinstance(error, OSError) and error.errno:  # The disk's.
+        raise
+      reason = str(error).rstrip('.')
+      raise ValueError(
+        f'{path} is not a whole parquet file: {reason}. Download it again.'
+      ) from error
+
+
+def _parquet_file(file: BinaryIO) -> Any:
+  import pyarrow.parquet as pq
+
+  return pq.ParquetFile(file, pre_buffer=False)
+
+
+def _class_names(path: str, parquet: Any, num_classes: int) -> list[str] | None:
+  """Returns the names that `datasets` keeps in the schema, if there are any."""
+  metadata = parquet.schema_arrow.metadata or {}
+  try:
+    facts = json.loads(metadata.get(b'huggingface', b'{}'))
+    names = facts['info']['features'][LABEL]['names']
+  except (ValueError, LookupError, TypeError, RecursionError):
+    return None
+  if not isinstance(names, list) or not all(isinstance(x, str) for x in names):
+    return None
+  check_classes(path, names, num_classes)
+  return names
+
+
+def _chunks(path: str, parquet: Any, shard: int) -> Iterator[Chunk]:
+  """Yields the images' column chunks; raises ValueError if a claim is wrong."""
+  schema, size = parquet.schema, os.path.getsize(path)
+  columns = {schema.column(i).path: i for i in range(len(schema))}
+  kinds = {name: schema.column(i).physical_type for name, i in columns.items()}
+  if not (
+    kinds.get(IMAGE) == 'BYTE_ARRAY'
+    and kinds.get(PATH, 'BYTE_ARRAY') == 'BYTE_ARRAY'
+    and kinds.get(LABEL) in ('INT32', 'INT64')
+    and not any(schema.column(i).max_repetition_level for i in columns.values())
+  ):
+    found = ', '.join(f'{name} ({kind})' for name, kind in kinds.items())
+    raise ValueError(
+      f'{path} has the columns {found}; ImageNet has {IMAGE} (BYTE_ARRAY) and'
+      f' {LABEL} (INT64), and perhaps {PATH} (BYTE_ARRAY).'
+    )
+  image = columns[IMAGE]
+  for i in range(parquet.num_row_groups):
+    group = parquet.metadata.row_group(i)
+    column = group.column(image)
+    start = column.data_page_offset
+    if column.has_dictionary_page:
+      start = min(start, column.dictionary_page_offset)
+    packed, is_odd = column.total_compressed_size, False
+    for name in (PATH, LABEL):
+      if name in columns:
+        small = group.column(columns[name])
+        most = 2**20 + 2 * MAX_NAME * group.num_rows
+        is_odd |= not 0 <= small.total_uncompressed_size <= most
+    if (
+      is_odd
+      or not 0 < column.num_values == group.num_rows
+      or not 0 < start <= start + packed <= size
+    ):
+      raise ValueError(
+        f'{path} is damaged: the sizes in its footer, of row group {i}, do not'
+        ' fit. Download it again.'
+      )
+    codec = column.compression
+    if codec not in parquet_pages.CODECS and (
+      column.total_uncompressed_size > MAX_DECODED_BYTES
+    ):
+      raise ValueError(
+        f'{path}: row group {i} has {group.num_rows} images in'
+        f' {column.total_uncompressed_size} bytes of {codec}, which would'
+        ' all be decompressed for each image. Write it again with row groups of'
+        ' 100, or uncompressed.'
+      )
+    level = schema.column(image).max_definition_level
+    yield Chunk(shard, i, group.num_rows, start, packed, codec, level)
+
+
+def _names_and_labels(path: str, parquet: Any) -> tuple[np.ndarray, np.ndarray]:
+  """Reads the images' names and labels; raises ValueError for no label."""
+  has_paths = PATH in {column.path for column in parquet.schema}
+  table = parquet.read(columns=[LABEL, *[PATH] * has_paths])
+  labels = table[LABEL].to_numpy(zero_copy_only=False)
+  if labels.dtype.kind not in 'iu':  # Null is NaN.
+    raise ValueError(
+      f'{path} has {table[LABEL].null_count} rows with no label.'
+    )
+  images = table['image'].to_pylist() if has_paths else [None] * len(labels)
+  stem = os.path.basename(path).removesuffix('.parquet')
+  names = [
+    os.path.basename((image or {}).get('path') or f'{stem}_{row:08d}')
+    for row, image in enumerate(images)
+  ]
+  encoded = [name.encode('utf-8', 'replace')[:MAX_NAME] for name in names]
+  return np.array(encoded, bytes), labels.astype(np.int64)

@@ -294,7 +294,7 @@ def test_what_looks_at_such_a_run(trained, tmp_path):
     )
 
 
-@pytest.mark.parametrize('kind', ['tfds', 'folders', 'flat'])
+@pytest.mark.parametrize('kind', ['tfds', 'folders', 'flat', 'parquet', 'tars'])
 def test_images_in_such_a_folder(mini_imagenet_dir, tmp_path, kind):
   folder = tmp_path / ODD
   shutil.copytree(mini_imagenet_dir / kind, folder)

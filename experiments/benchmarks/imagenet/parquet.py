@@ -15,7 +15,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from experiments.benchmarks.imagenet import parquet_pages, shards
+from experiments.benchmarks.imagenet import (
+  parquet_footer,
+  parquet_pages,
+  shards,
+)
 from experiments.benchmarks.imagenet.checks import (
   check_classes,
   check_examples,
@@ -126,11 +130,14 @@ def open_parquet(
   chunks: list[Chunk] = []
   names, labels = [], []
   for shard, path in enumerate(paths):
-    with _opened(path) as parquet:
+    with _opened(path) as (file, parquet):
       if shard == 0:
         _class_names(path, parquet, num_classes)
-      chunks += _chunks(path, parquet, shard)
+      added = list(_chunks(path, file, parquet, shard))
       found = _names_and_labels(path, parquet)
+      if len(found[0]) != sum(chunk.num_rows for chunk in added):
+        raise DamagedRecordError(f'it has {len(found[0])} labels')
+      chunks += added
       names.append(found[0])
       labels.append(found[1])
   folder = os.path.dirname(paths[0])
@@ -159,14 +166,14 @@ def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
   """
   for split in shards.SPLITS:
     if paths := shards.find(data_dir, split, '.parquet'):
-      with _opened(paths[0]) as parquet:
+      with _opened(paths[0]) as (_, parquet):
         names = _class_names(paths[0], parquet, num_classes)
       return names or list(map(str, range(num_classes)))
   return None
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str) -> Iterator[tuple[BinaryIO, Any]]:
   """Opens a file with pyarrow; names it in errors."""
   try:
     import pyarrow as pa
@@ -177,8 +184,11 @@ def _opened(path: str) -> Iterator[Any]:
     ) from error
   with open(path, 'rb') as file:
     try:
-      yield _parquet_file(file)
-    except (pa.ArrowException, OSError) as error:
+      yield file, _parquet_file(file)
+    except (
+      *(pa.ArrowException, OSError, UnicodeError),
+      DamagedRecordError,
+    ) as error:
       if isinstance(error, OSError) and error.errno:  # The disk's.
         raise
       reason = str(error).rstrip('.')
@@ -207,56 +217,57 @@ def _class_names(path: str, parquet: Any, num_classes: int) -> list[str] | None:
   return names
 
 
-def _chunks(path: str, parquet: Any, shard: int) -> Iterator[Chunk]:
-  """Yields the images' column chunks; raises ValueError if a claim is wrong."""
-  schema, size = parquet.schema, os.path.getsize(path)
-  columns = {schema.column(i).path: i for i in range(len(schema))}
-  kinds = {name: schema.column(i).physical_type for name, i in columns.items()}
+def _chunks(
+  path: str, file: BinaryIO, parquet: Any, shard: int
+) -> Iterator[Chunk]:
+  """Yields the images' column chunks.
+
+  Raises:
+    ValueError: if the columns are others.
+    DamagedRecordError: if the footer does not fit the file.
+  """
+  schema = parquet.schema
+  columns = {column.path: column for column in schema}
+  kinds = {name: column.physical_type for name, column in columns.items()}
   if not (
     kinds.get(IMAGE) == 'BYTE_ARRAY'
     and kinds.get(PATH, 'BYTE_ARRAY') == 'BYTE_ARRAY'
     and kinds.get(LABEL) in ('INT32', 'INT64')
-    and not any(schema.column(i).max_repetition_level for i in columns.values())
+    and not any(column.max_repetition_level for column in columns.values())
   ):
     found = ', '.join(f'{name} ({kind})' for name, kind in kinds.items())
     raise ValueError(
       f'{path} has the columns {found}; ImageNet has {IMAGE} (BYTE_ARRAY) and'
       f' {LABEL} (INT64), and perhaps {PATH} (BYTE_ARRAY).'
     )
-  image = columns[IMAGE]
-  for i in range(parquet.num_row_groups):
-    group = parquet.metadata.row_group(i)
-    column = group.column(image)
-    start = column.data_page_offset
-    if column.has_dictionary_page:
-      start = min(start, column.dictionary_page_offset)
-    packed, is_odd = column.total_compressed_size, False
-    for name in (PATH, LABEL):
-      if name in columns:
-        small = group.column(columns[name])
-        most = 2**20 + 2 * MAX_NAME * group.num_rows
-        is_odd |= not 0 <= small.total_uncompressed_size <= most
+  level = columns[IMAGE].max_definition_level
+  size = os.fstat(file.fileno()).st_size
+  groups = parquet_footer.row_groups(file.fileno(), size)
+  for i, group in enumerate(groups):
+    for name in {IMAGE, PATH, LABEL} & kinds.keys():
+      if name not in group:
+        raise DamagedRecordError(f'row group {i} lacks {name}')
+      most = 2**20 + 2 * MAX_NAME * group[name].num_rows
+      if name != IMAGE and group[name].decoded_size > most:
+        raise DamagedRecordError(
+          f'row group {i} has {group[name].decoded_size} bytes of {name}'
+        )
+    image = group[IMAGE]
     if (
-      is_odd
-      or not 0 < column.num_values == group.num_rows
-      or not 0 < start <= start + packed <= size
+      image.codec not in parquet_pages.CODECS
+      and image.decoded_size > MAX_DECODED_BYTES
     ):
       raise ValueError(
-        f'{path} is damaged: the sizes in its footer, of row group {i}, do not'
-        ' fit. Download it again.'
+        f'{path}: row group {i} has {image.num_rows} images in'
+        f' {image.decoded_size} bytes of {image.codec}, which would all be'
+        ' decompressed for each image. Write it again with row groups of 100,'
+        ' or uncompressed.'
       )
-    codec = column.compression
-    if codec not in parquet_pages.CODECS and (
-      column.total_uncompressed_size > MAX_DECODED_BYTES
-    ):
-      raise ValueError(
-        f'{path}: row group {i} has {group.num_rows} images in'
-        f' {column.total_uncompressed_size} bytes of {codec}, which would'
-        ' all be decompressed for each image. Write it again with row groups of'
-        ' 100, or uncompressed.'
+    if image.num_rows:
+      yield Chunk(
+        *(shard, i, image.num_rows, image.start, image.size),
+        *(image.codec, level),
       )
-    level = schema.column(image).max_definition_level
-    yield Chunk(shard, i, group.num_rows, start, packed, codec, level)
 
 
 def _names_and_labels(path: str, parquet: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -271,8 +282,8 @@ def _names_and_labels(path: str, parquet: Any) -> tuple[np.ndarray, np.ndarray]:
   images = table['image'].to_pylist() if has_paths else [None] * len(labels)
   stem = os.path.basename(path).removesuffix('.parquet')
   names = [
-    os.path.basename((image or {}).get('path') or f'{stem}_{row:08d}')
+    os.path.basename(os.fsencode((image or {}).get('path') or b''))[:MAX_NAME]
+    or f'{stem}_{row:08d}'.encode()
     for row, image in enumerate(images)
   ]
-  encoded = [name.encode('utf-8', 'replace')[:MAX_NAME] for name in names]
-  return np.array(encoded, bytes), labels.astype(np.int64)
+  return np.array(names, bytes), labels.astype(np.int64)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from experiments.benchmarks.imagenet import shards, snappy
+from experiments.benchmarks.imagenet import shards, snappy, thrift
 from experiments.benchmarks.imagenet.snappy import UnlocatedError, Window
 from experiments.errors import DamagedRecordError
 
@@ -98,7 +98,7 @@ def locate(file: int, chunk: Chunk) -> Places:
   dictionary = np.zeros((0, 3), np.int32)
   parts, rows, seen, at = [], 0, 0, chunk.start
   while rows < chunk.num_rows:
-    header, at = _struct(window, at)
+    header, at = thrift.read_struct(window, at)
     kind = header.get(TYPE)
     size, packed = (header.get(x) for x in (UNCOMPRESSED_SIZE, COMPRESSED_SIZE))
     facts = header.get(HEADERS.get(kind or 0, 0))
@@ -255,47 +255,3 @@ def _hybrid(data: bytes, width: int, count: int) -> np.ndarray:
     if not len(found):
       raise DamagedRecordError('a page has a run of no numbers')
   return numbers
-
-
-# Types of Thrift's compact protocol.
-_TRUE, _FALSE, _BYTE, _INTS, _BINARY, _STRUCT = 1, 2, 3, (4, 5, 6), 8, 12
-_MAX_DEPTH = 4
-
-
-def _struct(
-  window: Window, at: int, depth: int = 0
-) -> tuple[dict[int, Any], int]:
-  """Reads a Thrift struct; returns its fields by number, and where it ends.
-
-  Numbers and structs are read, byte strings are passed over.
-
-  https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
-  """
-  fields: dict[int, Any] = {}
-  number = 0
-  while byte := window.read(at, 1)[0]:
-    at += 1
-    kind = byte & 15
-    if byte >> 4:
-      number += byte >> 4
-    else:
-      number, at = _zigzag(window, at)
-    if kind in (_TRUE, _FALSE):
-      fields[number] = kind == _TRUE
-    elif kind == _BYTE:
-      at += 1
-    elif kind in _INTS:
-      fields[number], at = _zigzag(window, at)
-    elif kind == _BINARY:
-      size, at = snappy.varint(window, at)
-      at += size
-    elif kind == _STRUCT and depth < _MAX_DEPTH:
-      fields[number], at = _struct(window, at, depth + 1)
-    else:
-      raise UnlocatedError
-  return fields, at + 1
-
-
-def _zigzag(window: Window, at: int) -> tuple[int, int]:
-  number, at = snappy.varint(window, at)
-  return number >> 1 ^ -(number & 1), at

@@ -16,7 +16,7 @@ import dataclasses
 
 import numpy as np
 
-from experiments.benchmarks.imagenet import shards
+from experiments.benchmarks.imagenet import shards, thrift
 from experiments.errors import DamagedRecordError
 
 BLOCK = 2**16
@@ -50,21 +50,6 @@ class Window:
       self._start, self._data = offset, shards.read_at(self.file, offset, count)
       at = 0
     return self._data[at : at + size]
-
-
-def varint(window: Window, offset: int) -> tuple[int, int]:
-  """Reads seven bits of each byte, low ones first, up to one below 128.
-
-  Returns the number and the offset after it. Raises DamagedRecordError for more
-  than ten bytes, which are 64 bits.
-  """
-  value = 0
-  for i in range(10):
-    byte = window.read(offset + i, 1)[0]
-    value |= (byte & 127) << 7 * i
-    if byte < 128:
-      return value, offset + i + 1
-  raise DamagedRecordError(f'no number at byte {offset}')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +91,7 @@ class Elements:
     self._starts: list[int] = []
     self._sources: list[int] = []
     offsets = []
-    claimed, at = varint(window, start)
+    claimed, at = thrift.read_varint(window, start)
     place = 0
     while at < end:
       if place % BLOCK == 0:
@@ -163,7 +148,7 @@ def _little(data: bytes) -> int:
 
 
 def _encoded(number: int) -> bytes:
-  """Writes a number as `varint` reads it."""
+  """Writes a number as `thrift.read_varint` reads it."""
   encoded = []
   while number > 127:
     encoded.append(number & 127 | 128)

@@ -8,6 +8,7 @@ processes may make it at once.
 """
 
 from collections.abc import Iterable, Iterator
+import contextlib
 import hashlib
 import itertools
 import json
@@ -69,7 +70,7 @@ def samples(split: str, paths: list[str]) -> np.ndarray:
   path = os.path.join(folder, name)
   with storage.writing(path):
     os.makedirs(folder, exist_ok=True)
-    storage.check_folder(storage.path(folder))
+    tempfile.TemporaryFile(dir=folder).close()  # Before the long work.
   log.info('Indexing %d shards in %s, which is done once.', len(paths), beside)
   made = _index(paths)
   with storage.writing(path):
@@ -118,11 +119,11 @@ def _save(path: str, made: np.ndarray) -> None:
 
 def _remove_others(folder: str, split: str, name: str) -> None:
   """Removes indices of shards as they were before."""
+  pattern = re.compile(rf'{split}-index-[0-9a-f]{{16}}\.npy')
   for other in os.listdir(folder):
-    if other != name and re.fullmatch(
-      rf'{split}-index-[0-9a-f]{{16}}\.npy', other
-    ):
-      os.unlink(os.path.join(folder, other))
+    if other != name and pattern.fullmatch(other):
+      with contextlib.suppress(FileNotFoundError):  # Another process did it.
+        os.unlink(os.path.join(folder, other))
 
 
 def _index(paths: list[str]) -> np.ndarray:

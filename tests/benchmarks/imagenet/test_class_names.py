@@ -48,11 +48,16 @@ def test_imagenet_needs_no_data_to_name_its_classes():
   assert names[:4] == FIRST
 
 
-@pytest.mark.parametrize('layout', ['folders', 'flat', 'tfds'])
+@pytest.mark.parametrize('layout', ['folders', 'flat', 'tfds', 'parquet'])
 def test_a_subset_names_what_is_found(mini_imagenet_dir, layout):
   names = class_names(mini_imagenet_dir / layout)
   assert names == [known.known_names()[wnid] for wnid in standin.wnids()]
   assert names[:4] == FIRST
+
+
+def test_tar_shards_have_numbers_of_classes_only(mini_imagenet_dir):
+  names = class_names(mini_imagenet_dir / 'tars')
+  assert names == [str(i) for i in range(12)]
 
 
 def test_an_unknown_wnid_is_its_own_name_and_kaggles_folders_are_found(

@@ -1,5 +1,6 @@
 """Images are found in parquet files, however those were written."""
 
+import contextlib
 import json
 import sys
 
@@ -324,3 +325,38 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
   for read in (open_source, lambda path: imagenet.classes(str(path), 2)):
     with pytest.raises(DataNotFoundError, match=r"pip install -e '\.\[parquet"):
       read(tmp_path)
+
+
+def test_damage_to_the_footer_is_one_error_that_names_the_file(tmp_path):
+  """No other error and no end of the process, which pyarrow can cause."""
+  images = records(photographs(6, 100))
+  path = write(tmp_path, images, write_page_index=True)
+  content = path.read_bytes()
+  size = int.from_bytes(content[-8:-4], 'little')
+  rng = np.random.default_rng(0)
+  messages = []
+  for at in rng.integers(len(content) - 8 - size, len(content), 100):
+    changed = bytearray(content)
+    changed[at] ^= int(rng.integers(1, 256))
+    path.write_bytes(changed)
+    try:
+      source = open_source(tmp_path, 6)
+      for i in range(6):
+        with contextlib.suppress(DamagedRecordError):
+          assert source[i].keys() == {'name', 'jpeg', 'label'}
+    except ValueError as error:
+      messages.append(str(error))
+  assert len(messages) > 20
+  # With fewer images or classes the footer may be whole.
+  assert all(NAME in m or 'task.num_' in m for m in messages)
+
+
+def test_a_codec_that_does_not_exist_is_named(tmp_path):
+  """pyarrow would end the process."""
+  path = write(tmp_path, records([b'a', b'b']))
+  snappy, none = (b'\x05bytes\x15' + x for x in (b'\x02', b'\x55'))
+  content = path.read_bytes()
+  assert content.count(snappy) == 1
+  path.write_bytes(content.replace(snappy, none))
+  with pytest.raises(ValueError, match=f'{NAME} is not a whole parquet file'):
+    open_source(tmp_path, 2)

@@ -179,3 +179,34 @@ def test_a_run_skips_what_is_damaged_and_resumes_to_the_same_losses(
   assert halves == whole
   stored = json.loads((tmp_path / 'halves' / 'config.json').read_text())
   assert stored['model']['num_classes'] == 12
+
+
+def outcome(workdir):
+  """Returns all that a run has measured, without times, and its damage."""
+  metrics = [
+    {name: x for name, x in record.items() if name != 'time'}
+    for record in telemetry.read_metrics(str(workdir))
+  ]
+  return metrics, telemetry.read_skipped(str(workdir))
+
+
+@pytest.mark.slow
+def test_parquet_and_tars_train_as_folders_do(mini_imagenet_dir, tmp_path):
+  """A run that reads them, also when it resumes, has the same numbers."""
+  steps = {
+    'train.batch_size': 8,
+    'train.log_every': 1,
+    'optimizer.schedule': 'constant',
+  }
+  mesh = sharding.make_mesh(1, jax.devices()[:1])
+  outcomes = {}
+  for form in ('folders', 'parquet', 'tars'):
+    for epochs in (2.0, 4.0):
+      overrides = {**steps, 'train.epochs': epochs}
+      config = tiny(mini_imagenet_dir / form, **overrides)
+      train.train(experiment.create(config, mesh), str(tmp_path / form))
+    outcomes[form] = outcome(tmp_path / form)
+  metrics, skipped = outcomes['folders']
+  assert len(metrics) > 12
+  assert len(skipped) == 1
+  assert outcomes['parquet'] == outcomes['tars'] == (metrics, skipped)

@@ -5,8 +5,9 @@
 The bare work is to decode and resize a JPEG; the training transform does
 everything up to the array that is batched. They take turns, A B A B …, in one
 process, so that a drift of the machine's speed affects both alike; so do the
-numbers of worker processes. The rates of workers are meaningful only while
-nothing else runs.
+forms of files, which are read from the page cache in a new random order each
+turn, and the numbers of worker processes. The rates of workers are meaningful
+only while nothing else runs.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import io
 import os
 import re
 import statistics
+import tempfile
 import time
 from typing import Any
 
@@ -24,6 +26,8 @@ from PIL import Image, ImageDraw
 
 from configs import imagenet
 from experiments import benchmarks, data_workers, path_flags, pipeline
+from experiments.benchmarks.imagenet import source, standin
+from experiments.benchmarks.imagenet.folders import Record
 from scripts.shared import command, measurements
 
 _WORKERS = flags.DEFINE_list(
@@ -33,6 +37,9 @@ _REPETITIONS = flags.DEFINE_integer(
   'repetitions', 15, 'Timed turns of each contender.'
 )
 _IMAGES = flags.DEFINE_integer('images', 64, 'Photographs per turn.')
+_FILES = flags.DEFINE_integer(
+  'files', 400, 'Photographs in each form of files; 0: no forms are timed.'
+)
 _BATCHES = flags.DEFINE_integer(
   'batches', 40, 'Timed batches per worker process and turn.'
 )
@@ -66,10 +73,17 @@ def photograph(rng: np.random.Generator) -> bytes:
   return stream.getvalue()
 
 
-def photographs(count: int) -> list[dict[str, Any]]:
+def photographs(count: int) -> list[Record]:
   """Makes records like those of ImageNet's data source."""
   rng = np.random.default_rng(0)
-  return [{'jpeg': photograph(rng), 'label': i} for i in range(count)]
+  return [
+    Record(
+      name=f'{i:04d}.JPEG',
+      jpeg=photograph(rng),
+      label=i % standin.NUM_CLASSES,
+    )
+    for i in range(count)
+  ]
 
 
 def decode_and_resize(data: bytes) -> Image.Image:
@@ -78,9 +92,7 @@ def decode_and_resize(data: bytes) -> Image.Image:
   return image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
-def time_transforms(
-  records: list[dict[str, Any]], repetitions: int
-) -> dict[str, Any]:
+def time_transforms(records: list[Record], repetitions: int) -> dict[str, Any]:
   """Returns seconds per image, medians over turns, of both contenders."""
   task = benchmarks.create(**imagenet.get_config().task)
   rng = np.random.default_rng(0)
@@ -105,8 +117,62 @@ def time_transforms(
   }
 
 
+def time_forms(
+  records: list[Record], repetitions: int, folder: str
+) -> list[dict[str, Any]]:
+  """Returns images per second by form of files, with ratios to folders.
+
+  Args:
+    records: photographs, at least one of each class of the stand-in.
+    repetitions: timed turns of each form.
+    folder: a new one, where they are written.
+
+  Returns:
+    By form: images per second, read and transformed in one process; the median
+    over turns of the ratio to folders in the same turn; and the seconds that
+    reading alone takes, for an image.
+  """
+  standin.write(folder, {'train': records})
+  forms = ['folders', *sorted({*os.listdir(folder)} - {'folders', 'flat'})]
+  count, num_classes = len(records), standin.NUM_CLASSES
+  sources = {
+    form: source.open_source(
+      os.path.join(folder, form),
+      'train',
+      num_examples=count,
+      num_classes=num_classes,
+    )
+    for form in forms
+  }
+  task = benchmarks.create(**imagenet.get_config().task)
+  times: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
+  for turn in range(repetitions + 1):
+    order = np.random.default_rng(turn).permutation(count).tolist()
+    for form, images in sources.items():
+      rng = np.random.default_rng(turn)
+      reading, start = 0.0, time.perf_counter()
+      for i in order:
+        begin = time.perf_counter()
+        image = images[i]
+        reading += time.perf_counter() - begin
+        task.train_example(image, rng)
+      times[form].append((time.perf_counter() - start, reading))
+  # The first turn warms up: [forms, turns, 2]
+  seconds = np.array([times[form][1:] for form in forms]) / count
+  ratios = seconds[0, :, 0] / seconds[:, :, 0]
+  return [
+    {
+      'form': form,
+      'images_per_s': float(1 / np.median(seconds[i, :, 0])),
+      'ratio': float(np.median(ratios[i])),
+      'reading_s': float(np.median(seconds[i, :, 1])),
+    }
+    for i, form in enumerate(forms)
+  ]
+
+
 def examples_per_second(
-  records: list[dict[str, Any]], num_workers: int, num_batches: int
+  records: list[Record], num_workers: int, num_batches: int
 ) -> float:
   """Measures the pipeline, once its processes run and its buffers are used."""
   batches: Any = pipeline.train_batches(
@@ -127,7 +193,7 @@ def examples_per_second(
 
 
 def time_workers(
-  records: list[dict[str, Any]],
+  records: list[Record],
   workers: list[int],
   repetitions: int,
   num_batches: int,
@@ -154,6 +220,10 @@ def main(argv: list[str]) -> None:
   for flag in (_REPETITIONS, _IMAGES, _BATCHES):
     if flag.value < 1:
       raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
+  if 0 < _FILES.value < standin.NUM_CLASSES or _FILES.value < 0:
+    raise ValueError(
+      f'--files={_FILES.value} must be 0 or at least {standin.NUM_CLASSES}.'
+    )
   if not all(re.fullmatch(r'[1-9]\d*', count) for count in _WORKERS.value):
     raise ValueError(
       f'--workers={_WORKERS.value} must be numbers of at least 1.'
@@ -174,6 +244,15 @@ def main(argv: list[str]) -> None:
     f'training transform  {transforms["training_s"] * 1e3:7.2f} ms an image,'
     f' {transforms["ratio"]:.2f} times as long'
   )
+  forms = []
+  if _FILES.value:
+    with tempfile.TemporaryDirectory() as folder:
+      forms = time_forms(photographs(_FILES.value), _REPETITIONS.value, folder)
+  for r in forms:
+    print(
+      f'{r["form"]:12} {r["images_per_s"]:9.1f} images/s, {r["ratio"]:.3f} of'
+      f' folders; reading {r["reading_s"] * 1e3:.3f} ms an image'
+    )
   loader = time_workers(records, workers, _REPETITIONS.value, _BATCHES.value)
   for r in loader:
     print(
@@ -184,6 +263,7 @@ def main(argv: list[str]) -> None:
     facts = {
       'cpu_cores': os.cpu_count(),
       'transforms': transforms,
+      'forms': forms,
       'loader': loader,
     }
     measurements.write(_JSON.value, 'benchmark_loader', facts)

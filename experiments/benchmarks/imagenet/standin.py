@@ -80,17 +80,24 @@ def generate(data_dir: str, num_train: int, num_eval: int, seed: int) -> None:
   os.makedirs(parent, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=parent) as temporary:
     written = os.path.join(temporary, 'written')
-    images = {s: list(records(s, count, seed)) for s, count in counts.items()}
-    for split in SPLITS:
-      _write_folders(written, split, images[split])
-      _write_shards(written, split, images[split])
-    tfds.disable_progress_bar()
-    # It prints about a download, and a path that is about to change.
-    with contextlib.redirect_stdout(None):
-      _Builder(images, os.path.join(written, 'tfds')).download_and_prepare(
-        download_dir=os.path.join(temporary, 'downloads')
-      )
+    write(
+      written, {s: list(records(s, count, seed)) for s, count in counts.items()}
+    )
     os.rename(written, data_dir)
+
+
+def write(folder: str, images: dict[str, list[Record]]) -> None:
+  """Writes images, by split, in each format into a folder of its name."""
+  for split in images:
+    _write_folders(folder, split, images[split])
+    _write_shards(folder, split, images[split])
+  tfds.disable_progress_bar()
+  builder = _Builder(images, os.path.join(folder, 'tfds'))
+  with (
+    tempfile.TemporaryDirectory() as downloads,
+    contextlib.redirect_stdout(None),  # It prints about a download.
+  ):
+    builder.download_and_prepare(download_dir=downloads)
 
 
 def _draw(label: int, kind: str, rng: np.random.Generator) -> Image.Image:

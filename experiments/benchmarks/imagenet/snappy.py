@@ -23,6 +23,8 @@ BLOCK = 2**16
 # Elements in a page. Pages of images have about two for each 64 KiB and some
 # ten for each image; lists of this many take 0.1 GB while they are looked at.
 MAX_ELEMENTS = 2**20
+# Of copies to look through for a byte, before its block is decompressed.
+MAX_COPIES = 32
 
 
 class UnlocatedError(ValueError):
@@ -135,12 +137,14 @@ class Elements:
     return bytes(map(self._byte, range(offset, offset + size)))
 
   def _byte(self, offset: int) -> int:
-    while True:
-      i = bisect.bisect_right(self._starts, offset) - 1
+    place = offset
+    for _ in range(MAX_COPIES):
+      i = bisect.bisect_right(self._starts, place) - 1
       source = self._sources[i]
       if source >= 0:
-        return self._window.read(source + offset - self._starts[i], 1)[0]
-      offset += source
+        return self._window.read(source + place - self._starts[i], 1)[0]
+      place += source
+    return self.blocks.read(self._window.file, offset, 1)[0]
 
 
 def _little(data: bytes) -> int:

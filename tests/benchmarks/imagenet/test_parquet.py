@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.benchmarks.imagenet import parquet, parquet_pages
+from experiments.benchmarks.imagenet import known, parquet, parquet_pages
 from experiments.benchmarks.imagenet import source as imagenet
 from experiments.benchmarks.imagenet.standin_shards import write_parquet
 from experiments.errors import DamagedRecordError, DataNotFoundError
@@ -222,6 +222,16 @@ def test_the_names_of_the_classes_are_kept_in_the_file(tmp_path):
     imagenet.classes(str(tmp_path), 3)
   with pytest.raises(ValueError, match=r'has 2 classes, but .*num_classes=3'):
     open_source(tmp_path, 2, num_classes=3)
+
+
+def test_imagenet_s_classes_in_another_order_are_refused(tmp_path):
+  wnids = known.known_wnids()
+  for names in (wnids, wnids[::-1]):
+    write_parquet(str(tmp_path), 'train', records([b'a', b'b']), names, 1)
+    if names == wnids:
+      assert imagenet.classes(str(tmp_path), 1000) == wnids
+  with pytest.raises(ValueError, match='in another order than that of'):
+    imagenet.classes(str(tmp_path), 1000)
 
 
 @pytest.mark.parametrize(

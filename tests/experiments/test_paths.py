@@ -49,7 +49,8 @@ TEXTS = {
   *('devices', 'set', 'workers', 'config'),  # NAME of configs/NAME.py.
 }
 TEXT_KEYS = {
-  *('task.name', 'task.positions', 'task.dataset', 'model.name'),
+  *('task.name', 'task.positions', 'task.dataset', 'task.mix_with'),
+  *('task.rand_augment_operations', 'task.train_crop', 'model.name'),
   *('model.attention', 'model.compute_dtype', 'model.cross_attend_placement'),
   *('model.head', 'model.remat', 'optimizer.name', 'optimizer.schedule'),
   *('train.profile_steps', 'eval.checkpoint'),

@@ -2,9 +2,11 @@
 
   python -m scripts.prepare_modelnet40 --source=ModelNet40.zip --data_dir=data
 
-The archive is not unpacked. --dataset=modelnet40_hdf5 reads the point sets of
-modelnet40_ply_hdf5_2048.zip instead, --dataset=solids the archive of
-scripts/generate_solids.py. If interrupted, it starts again.
+--source is a zip or a tar (.tar, .tar.gz), which is not unpacked, or the folder
+that was; all give the same data. --dataset says which set it is, among them
+ModelNet10 and the point sets of PointNet's and PointNet++'s authors:
+docs/benchmarks.md lists them. If interrupted,
+it starts again.
 """
 
 from absl import app, flags
@@ -30,7 +32,7 @@ if __name__ == '__main__':
     'dataset', 'modelnet40', sorted(source.DATASETS), 'The data set to prepare.'
   )
   _SOURCE = path_flags.define_path(
-    'source', None, 'The zip archive.', required=True
+    'source', None, 'The archive, or its unpacked folder.', required=True
   )
   _DATA_DIR = path_flags.define_path(
     'data_dir',

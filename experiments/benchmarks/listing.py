@@ -62,3 +62,14 @@ def summary(names: Iterable[str]) -> str:
 def inside(folder: str) -> str:
   """Returns the `summary` of all files below a folder."""
   return summary(name for _, _, names in os.walk(folder) for name in names)
+
+
+def is_clutter(name: str) -> bool:
+  """Returns whether a file, below a folder or in an archive, is no data.
+
+  Such are hidden files, and the copies in `__MACOSX/` and `._NAME` in which
+  macOS keeps what other systems cannot store.
+  """
+  return any(
+    part == '__MACOSX' or part.startswith('.') for part in name.split('/')
+  )

@@ -6,6 +6,8 @@ import dataclasses
 import os
 import stat
 
+from experiments.benchmarks import listing
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -25,12 +27,12 @@ def find(
 
   Args:
     arguments: files, whatever their suffix; folders, for the files in them and
-      in their subfolders that have one of the suffixes, sorted by name; and
-      '-' for `lines`.
+      in their subfolders that have one of the suffixes, sorted by name, without
+      hidden ones and what macOS adds; and '-' for `lines`.
     suffixes: in lower case; the case of a file's suffix does not matter.
     lines: further arguments, one per line.
-    skipped: counts by suffix the files in folders that are not taken, without
-      hidden ones and links.
+    skipped: counts by suffix the other files in folders that are not taken,
+      without links.
 
   Yields:
     Files. Links in folders are not followed; those with one of the suffixes
@@ -64,7 +66,10 @@ def _walk(
 ) -> Iterator[Found]:
   try:
     with os.scandir(folder) as entries:
-      inside = sorted(entries, key=lambda entry: entry.name)
+      inside = sorted(
+        (entry for entry in entries if not listing.is_clutter(entry.name)),
+        key=lambda entry: entry.name,
+      )
   except OSError as error:
     yield Found(folder, error)
     return
@@ -75,5 +80,5 @@ def _walk(
     elif suffix in suffixes:
       problem = OSError('It is a link.') if entry.is_symlink() else None
       yield Found(entry.path, problem)
-    elif entry.is_file(follow_symlinks=False) and entry.name[0] != '.':
+    elif entry.is_file(follow_symlinks=False):
       skipped[suffix or 'without a suffix'] += 1

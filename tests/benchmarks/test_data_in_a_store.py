@@ -10,7 +10,7 @@ from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.errors import DataNotFoundError
 from tests.benchmarks.audioset.test_source import record, write_prepared
-from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
+from tests.benchmarks.modelnet40.archives import mesh_files, TINY, write_zip
 
 
 def put(store, folder):
@@ -49,7 +49,7 @@ def test_audioset_is_read_there(store, tmp_path):
 
 def test_point_clouds_are_read_there(store, tmp_path, monkeypatch):
   monkeypatch.setitem(modelnet40.DATASETS, 'tiny', TINY)
-  archive = write_zip(tmp_path / 'tiny.zip', meshes())
+  archive = write_zip(tmp_path / 'tiny.zip', mesh_files())
   with pytest.raises(OSError, match='Write to a disk, and copy that'):
     preparation.prepare('tiny', archive, store.url('data'))
   preparation.prepare('tiny', archive, str(tmp_path / 'data'))

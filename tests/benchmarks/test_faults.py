@@ -14,7 +14,7 @@ from experiments import errors
 from experiments.benchmarks.audioset import clips, csv_files, parts
 from experiments.benchmarks.audioset import files as media_files
 from experiments.benchmarks.images import decoding, pictures
-from experiments.benchmarks.modelnet40 import archives, ply, shapes
+from experiments.benchmarks.modelnet40 import archives, hdf5, ply
 from experiments.benchmarks.modelnet40 import files as shape_files
 
 PLY = b"""ply
@@ -58,6 +58,11 @@ def read_ply(path):
     ply.read(file)
 
 
+def open_archive(path):
+  with archives.open_archive(str(path)):
+    pass
+
+
 READERS = {
   'image': (
     lambda path: decoding.decode(path.read_bytes()),
@@ -78,12 +83,12 @@ READERS = {
   'cloud': (read_cloud, 'cloud.npy', (np.lib.format, 'read_magic')),
   'ply': (read_ply, 'cloud.ply', (plyfile.PlyData, 'read')),
   'archive': (
-    lambda path: archives.open_archive(str(path)),
+    open_archive,
     'a.zip',
     (zipfile, 'ZipFile'),
   ),
   'hdf5': (
-    lambda path: shapes._read_hdf5(path.read_bytes()),
+    lambda path: hdf5.read(path.read_bytes(), 1),
     'a.h5',
     (h5py, 'File'),
   ),

@@ -16,7 +16,7 @@ from experiments.benchmarks.imagenet import preparation as imagenet
 from experiments.benchmarks.modelnet40 import preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from tests import commands
-from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
+from tests.benchmarks.modelnet40.archives import mesh_files, TINY, write_zip
 from tests.experiments.processes import run
 from tests.experiments.smoke import create, latest
 
@@ -154,7 +154,7 @@ def test_a_run_does_without_a_compilation_cache(tmp_path, own_cache):
 
 def test_modelnet40_is_prepared_wholly_or_not(tmp_path, monkeypatch):
   monkeypatch.setitem(modelnet40.DATASETS, 'tiny', TINY)
-  archive = write_zip(tmp_path / 'tiny.zip', meshes())
+  archive = write_zip(tmp_path / 'tiny.zip', mesh_files())
   arguments = 'tiny', archive, str(tmp_path / 'data')
   with (
     files_of_at_most(9000),

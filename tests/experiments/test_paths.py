@@ -37,7 +37,7 @@ from scripts import attention_maps, export, report
 from scripts.sweep import plan, stand_ins
 from tests import commands
 from tests.benchmarks.audioset import test_source as audioset_clips
-from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
+from tests.benchmarks.modelnet40.archives import mesh_files, TINY, write_zip
 from tests.conftest import CONFIGS, ROOT
 from tests.experiments.smoke import checkpoints, create, losses, smoke, starts
 
@@ -326,7 +326,7 @@ def test_point_clouds_in_such_a_folder(tmp_path, monkeypatch):
   monkeypatch.setitem(shapes.DATASETS, 'tiny', TINY)
   folder = tmp_path / ODD
   folder.mkdir()
-  archive = write_zip(folder / 'tiny [0].zip', meshes())
+  archive = write_zip(folder / 'tiny [0].zip', mesh_files())
   preparation.prepare('tiny', archive, str(folder))
   assert 'already' in preparation.prepare('tiny', archive, str(folder))
   found = shapes.open_source('tiny', 'train', str(folder))

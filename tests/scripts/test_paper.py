@@ -118,7 +118,9 @@ def test_rows_train_alike_in_small():
 
 
 # Variants that are no row and no point at full size.
-OTHERS = re.compile(r'tiny|events_.+|solids|hdf5|validation|table[34]_.+')
+OTHERS = re.compile(
+  r'tiny|events_.+|solids|hdf5|(.+_)?resampled|validation|table[34]_.+'
+)
 
 
 def documented(name):

@@ -18,7 +18,7 @@ from tests import commands
 from tests.benchmarks.audioset.media import media, noise
 from tests.benchmarks.audioset.test_preparation import write_sources
 from tests.benchmarks.audioset.test_task import create as create_audioset
-from tests.benchmarks.modelnet40.archives import meshes, TINY, write_zip
+from tests.benchmarks.modelnet40.archives import mesh_files, TINY, write_zip
 from tests.benchmarks.modelnet40.test_task import create as create_modelnet40
 from tests.benchmarks.modelnet40.test_task import tiny
 from tests.scripts import untrained
@@ -46,7 +46,7 @@ def solids(tmp_path_factory):
   folder = tmp_path_factory.mktemp('solids')
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(modelnet40.DATASETS, 'tiny', TINY)
-    source = write_zip(folder / 'tiny.zip', meshes())
+    source = write_zip(folder / 'tiny.zip', mesh_files())
     preparation.prepare('tiny', source, str(folder))
     with zipfile.ZipFile(source) as archive:
       archive.extractall(folder)
@@ -183,6 +183,10 @@ def test_hostile_names_and_folders_do_nothing(digits, tmp_path):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, 'wb') as file:
       file.write(image)
+  # Whatever is in them, these are passed over.
+  for name in ('._x.png', '.hidden/x.png', '__MACOSX/x.png'):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(image)
   os.mkfifo(folder / 'fifo.png')
   (folder / 'link.png').symlink_to(folder / 'link.png')
   (folder / 'loop').symlink_to(folder)

@@ -9,17 +9,15 @@ import numpy as np
 from experiments import errors
 from experiments.benchmarks.images import files
 from experiments.benchmarks.modelnet40 import off, ply, shapes
-from experiments.benchmarks.modelnet40.source import NUM_POINTS
 from experiments.errors import DamagedRecordError
-from perceiver.modalities import normalize_points
 
 
 def read(path: str) -> dict[str, Any]:
   """Reads a shape as a record with label 0, whatever the file's suffix says.
 
   A mesh in CLASS/train/NAME.off, or CLASS/test/, gets the very points that the
-  prepared data set has. `draw` says what becomes of a cloud that does not have
-  2,048 points.
+  prepared data set has. `shapes.draw` says what becomes of a cloud that does
+  not have 2,048 points.
 
   Raises:
     DamagedRecordError: if the file has no shape, or is damaged or too large.
@@ -42,40 +40,6 @@ def read(path: str) -> dict[str, Any]:
   return {'points': cloud, 'label': 0, 'name': name}
 
 
-def draw(cloud: np.ndarray, name: str) -> np.ndarray:
-  """Draws as many points as the model sees, and normalizes them.
-
-  A larger cloud is sampled; a smaller one is whole, with some points twice or
-  more. The draws follow from the name.
-
-  Args:
-    cloud: [n, 3], integers or floats.
-    name: from `shapes.name_of`.
-
-  Returns:
-    [M, 3] float32.
-
-  Raises:
-    ValueError: if there is no point, a coordinate is not finite, or all points
-      are the same.
-  """
-  count = len(cloud)
-  if not np.isfinite(cloud).all():
-    raise ValueError('It has coordinates that are not finite.')
-  if count == 0:
-    raise ValueError('It has no points.')
-  rng = shapes.generator(name)
-  if count > NUM_POINTS:
-    chosen = rng.choice(count, NUM_POINTS, replace=False)
-  else:
-    more = rng.choice(count, NUM_POINTS - count)
-    chosen = np.concatenate([np.arange(count), more])
-  # Before float32, as in `shapes.sample`.
-  with np.errstate(over='ignore'):  # `normalize_points` checks.
-    drawn = np.asarray(cloud[chosen], np.float64)
-  return normalize_points(drawn).astype(np.float32)
-
-
 def _read_off(file: BinaryIO, name: str) -> np.ndarray:
   return shapes.sample(off.parse(file.read()), name)
 
@@ -83,7 +47,7 @@ def _read_off(file: BinaryIO, name: str) -> np.ndarray:
 def _read_ply(file: BinaryIO, name: str) -> np.ndarray:
   vertices, triangles = ply.read(file)
   if triangles is None:
-    return draw(vertices, name)
+    return shapes.draw(vertices, name)
   return shapes.sample((vertices.astype(np.float64), triangles), name)
 
 
@@ -115,4 +79,4 @@ def _read_npy(file: BinaryIO, name: str) -> np.ndarray:
     raise DamagedRecordError('It has no points.')
   order: Literal['C', 'F'] = 'F' if is_fortran else 'C'
   mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-  return draw(np.ndarray(shape, dtype, mapped, start, order=order), name)
+  return shapes.draw(np.ndarray(shape, dtype, mapped, start, order=order), name)

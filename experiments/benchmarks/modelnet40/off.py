@@ -1,18 +1,19 @@
-"""Meshes in the Object File Format, and points on their surface.
+"""Meshes in OFF, the Object File Format.
 
 Glossary of shapes:
-- V: vertices; F: triangles; M: points.
+- V: vertices; F: triangles.
 """
 
 import re
 
 import numpy as np
 
-Mesh = tuple[np.ndarray, np.ndarray]  # Vertices [V, 3], triangles [F, 3].
-
-
-class MeshError(ValueError):
-  """Not a mesh in the Object File Format, or one without a surface."""
+from experiments.benchmarks.modelnet40.meshes import (
+  check_corners,
+  fans,
+  Mesh,
+  MeshError,
+)
 
 
 def parse(data: bytes) -> Mesh:
@@ -51,24 +52,6 @@ def parse(data: bytes) -> Mesh:
   return vertices[:, :3], triangles
 
 
-def check_corners(triangles: np.ndarray, num_vertices: int) -> None:
-  """Raises MeshError if triangles have corners that do not exist."""
-  if len(triangles) and not (
-    triangles.min() >= 0 and triangles.max() < num_vertices
-  ):
-    raise MeshError(
-      f'Faces have vertices from {triangles.min()} to {triangles.max()}, but'
-      f' there are 0 to {num_vertices - 1}.'
-    )
-
-
-def fan(polygons: np.ndarray) -> np.ndarray:
-  """Returns [F, 3] triangles about the first corners of [polygons, corners]."""
-  second, third = polygons[:, 1:-1], polygons[:, 2:]  # [polygons, corners - 2]
-  first = np.broadcast_to(polygons[:, :1], second.shape)
-  return np.stack([first, second, third], axis=-1).reshape(-1, 3)
-
-
 def _read_header(lines: list[str]) -> tuple[int, int, list[str]]:
   """Returns the numbers of vertices and of faces, and the lines after them."""
   if not lines or not lines[0].startswith('OFF'):
@@ -94,16 +77,15 @@ def _read_triangles(lines: list[str]) -> np.ndarray:
       f' {longest} characters.'
     )
   rows = np.array(lines, object)
-  fans = [np.zeros((0, 3), np.int64)]
-  for size in np.unique(sizes[sizes >= 3]):
-    polygons = _read_table(
+  return fans(
+    _read_table(
       f'faces of {size} corners',
       rows[sizes == size].tolist(),
       np.int64,
       columns=range(1, size + 1),
     )
-    fans.append(fan(polygons))
-  return np.concatenate(fans)
+    for size in np.unique(sizes[sizes >= 3])
+  )
 
 
 def _read_table(what, lines, dtype, columns=None) -> np.ndarray:
@@ -112,40 +94,6 @@ def _read_table(what, lines, dtype, columns=None) -> np.ndarray:
     return np.loadtxt(lines, dtype, usecols=columns, ndmin=2)
   except ValueError as error:
     raise MeshError(f'In the {what}: {error}') from None
-
-
-def sample_surface(
-  vertices: np.ndarray,
-  triangles: np.ndarray,
-  num_points: int,
-  rng: np.random.Generator,
-) -> np.ndarray:
-  """Draws points from a surface, uniformly by area.
-
-  Args:
-    vertices: [V, 3].
-    triangles: [F, 3] indices of vertices; some may have no area.
-    num_points: M.
-    rng: source of randomness.
-
-  Returns:
-    [M, 3] float64.
-
-  Raises:
-    MeshError: if the area is zero or not finite.
-  """
-  origins = vertices[triangles[:, 0]]  # [F, 3]
-  with np.errstate(over='ignore', invalid='ignore'):  # Checked below.
-    sides = [vertices[triangles[:, i]] - origins for i in (1, 2)]
-    areas = np.linalg.norm(np.cross(*sides), axis=-1) / 2  # [F]
-    area = areas.sum()
-  if not np.isfinite(area) or area == 0:
-    raise MeshError(f'Its {len(triangles)} triangles have an area of {area}.')
-  chosen = rng.choice(len(areas), num_points, p=areas / area)  # [M]
-  u, v = rng.random((2, num_points, 1))
-  # The parallelogram's far half is folded back onto the triangle.
-  u, v = np.where(u + v > 1, (1 - u, 1 - v), (u, v))
-  return origins[chosen] + u * sides[0][chosen] + v * sides[1][chosen]
 
 
 def write(vertices: np.ndarray, faces: list[list[int]], header: str) -> bytes:

@@ -15,7 +15,7 @@ import warnings
 import numpy as np
 
 from experiments import errors
-from experiments.benchmarks.modelnet40 import off
+from experiments.benchmarks.modelnet40 import meshes
 from experiments.errors import DamagedRecordError
 
 MAX_HEADER = 2**16  # Bytes.
@@ -90,7 +90,7 @@ def read(file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
   if faces is None:
     return vertices, None
   triangles = _triangles(data['face'])
-  off.check_corners(triangles, len(vertices))
+  meshes.check_corners(triangles, len(vertices))
   return vertices, triangles
 
 
@@ -184,5 +184,4 @@ def _triangles(faces) -> np.ndarray:
     ]
   if any(group.dtype.kind not in 'iu' for group in groups):
     raise PlyError('Its faces have corners that are not integers.')
-  fans = [off.fan(group.astype(np.int64)) for group in groups]
-  return np.concatenate([np.zeros((0, 3), np.int64), *fans])
+  return meshes.fans(groups)

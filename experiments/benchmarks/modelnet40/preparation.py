@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from tqdm.contrib import logging as tqdm_logging
 
 from experiments import storage
-from experiments.benchmarks.modelnet40 import archives, shapes
+from experiments.benchmarks.modelnet40 import archives, layouts, shapes
 from experiments.benchmarks.modelnet40.builder.point_clouds import PointClouds
 from experiments.benchmarks.modelnet40.source import Dataset, directory, get
 from experiments.errors import PreparationError
@@ -46,7 +46,7 @@ def prepare(name: str, source: str, data_dir: str) -> str:
   removed. Returns one line on what is there now.
 
   Raises:
-    FileNotFoundError: if there is no archive.
+    FileNotFoundError: if there is no archive or folder.
     archives.ArchiveError: if the archive cannot be read.
     PreparationError: if it has other shapes than it should, or too many of
       them are damaged.
@@ -57,7 +57,7 @@ def prepare(name: str, source: str, data_dir: str) -> str:
   if os.path.isdir(path):
     return f'{path} is prepared already; remove it to prepare it again.'
   with archives.open_archive(source) as archive:
-    found = shapes.read_archive(archive, expected.form)
+    found = layouts.read_archive(archive, expected)
     if lines := differences(found, expected):
       raise PreparationError(
         f'{source} is not the whole data set {name!r}: {"; ".join(lines)}.'

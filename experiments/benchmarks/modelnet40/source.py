@@ -1,7 +1,7 @@
 """ModelNet40, and data sets like it: which there are, and where.
 
-`shapes` reads the source archives, and `preparation` writes the array_record
-files.
+`layouts` finds the shapes in a source archive or folder, and `preparation`
+writes the array_record files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,11 @@ VERSION = '1.0.0'
 class Dataset:
   """A data set: its archive, classes and sizes."""
 
-  form: str  # The archive's: 'off' (meshes) or 'hdf5' (point sets).
+  form: str  # The archive's layout: 'off', 'hdf5' or 'txt', see `layouts`.
   archive: str  # File name, as published.
   categories: tuple[str, ...]  # In the order of the labels.
   sizes: Mapping[str, int]  # Shapes by split.
+  lists: str = ''  # In 'txt': LISTS_train.txt and LISTS_test.txt name them.
 
 
 CATEGORIES = (
@@ -36,16 +37,29 @@ CATEGORIES = (
   *('range_hood', 'sink', 'sofa', 'stairs', 'stool', 'table', 'tent'),
   *('toilet', 'tv_stand', 'vase', 'wardrobe', 'xbox'),
 )
+CATEGORIES_10 = (
+  *('bathtub', 'bed', 'chair', 'desk', 'dresser', 'monitor', 'night_stand'),
+  *('sofa', 'table', 'toilet'),
+)
+SIZES = {'train': 9843, 'test': 2468}
+SIZES_10 = {'train': 3991, 'test': 908}
+RESAMPLED = 'modelnet40_normal_resampled.zip'
 DATASETS = {
-  'modelnet40': Dataset(
-    'off', 'ModelNet40.zip', CATEGORIES, {'train': 9843, 'test': 2468}
-  ),
+  'modelnet40': Dataset('off', 'ModelNet40.zip', CATEGORIES, SIZES),
+  'modelnet10': Dataset('off', 'ModelNet10.zip', CATEGORIES_10, SIZES_10),
   # PointNet's authors published it without three training shapes.
   'modelnet40_hdf5': Dataset(
     'hdf5',
     'modelnet40_ply_hdf5_2048.zip',
     CATEGORIES,
     {'train': 9840, 'test': 2468},
+  ),
+  # PointNet++'s authors published 10,000 points of each shape.
+  'modelnet40_normal_resampled': Dataset(
+    'txt', RESAMPLED, CATEGORIES, SIZES, 'modelnet40'
+  ),
+  'modelnet10_normal_resampled': Dataset(
+    'txt', RESAMPLED, CATEGORIES_10, SIZES_10, 'modelnet10'
   ),
   'solids': Dataset('off', 'solids.zip', standin.CATEGORIES, standin.SIZES),
 }

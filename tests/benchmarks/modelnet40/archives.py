@@ -1,18 +1,21 @@
 """Archives like those of ModelNet40, of few shapes or damaged ones."""
 
+import functools
 import io
 import itertools
+import tarfile
 import zipfile
 
 import h5py
 import numpy as np
 
+from experiments.benchmarks.modelnet40 import meshes, off, standin
 from experiments.benchmarks.modelnet40 import source as modelnet40
-from experiments.benchmarks.modelnet40 import standin
 
 KINDS = ('box', 'cone', 'torus')
 SIZES = {'train': 12, 'test': 6}
 TINY = modelnet40.Dataset('off', 'tiny.zip', KINDS, SIZES)
+TINY_TEXT = modelnet40.Dataset('txt', 'tiny_text.zip', KINDS, SIZES, 'tiny')
 TINY_HDF5 = modelnet40.Dataset('hdf5', 'tiny_hdf5.zip', KINDS, SIZES)
 
 
@@ -23,7 +26,39 @@ def write_zip(path, files):
   return str(path)
 
 
-def meshes(sizes=SIZES, seed=0):
+def write_tar(path, files, mode='w', **options):
+  """Packs files in no order of names, as they lie on a disk."""
+  with tarfile.open(path, mode, **options) as archive:
+    for name, content in reversed(files.items()):
+      entry = tarfile.TarInfo(name.rstrip('/'))
+      if name.endswith('/'):
+        entry.type = tarfile.DIRTYPE
+      entry.size = len(content)
+      archive.addfile(entry, io.BytesIO(content))
+  return str(path)
+
+
+def write_folder(path, files):
+  for name, content in files.items():
+    file = path / name
+    if name.endswith('/'):
+      file.mkdir(parents=True, exist_ok=True)
+    else:
+      file.parent.mkdir(parents=True, exist_ok=True)
+      file.write_bytes(content)
+  return str(path)
+
+
+SOURCES = {
+  'zip': write_zip,
+  'folder': write_folder,
+  'tar': write_tar,
+  'old tar': functools.partial(write_tar, format=tarfile.USTAR_FORMAT),
+  'tgz': functools.partial(write_tar, mode='w:gz'),
+}
+
+
+def mesh_files(sizes=SIZES, seed=0):
   """Files of an archive like ModelNet40.zip, with those that macOS adds."""
   rng = np.random.default_rng(seed)
   files = {'ModelNet40/': b'', 'ModelNet40/.DS_Store': b'\0' * 10}
@@ -35,17 +70,42 @@ def meshes(sizes=SIZES, seed=0):
   return files
 
 
-def hdf5(clouds, labels):
+def hdf5_content(clouds, labels, dtype=np.uint8):
   buffer = io.BytesIO()
   with h5py.File(buffer, 'w') as file:
     file.create_dataset('data', data=clouds, compression='gzip')
-    file['label'] = np.array(labels, np.uint8)[:, None]
+    file['label'] = np.array(labels, dtype)[:, None]
   return buffer.getvalue()
+
+
+def text_files(num_points=2500):
+  """Files of an archive like modelnet40_normal_resampled.zip."""
+  rng = np.random.default_rng(0)
+  top = 'modelnet40_normal_resampled'
+  files = {f'{top}/tiny_shape_names.txt': '\n'.join(KINDS).encode()}
+  number = 0
+  for split, size in SIZES.items():
+    names = []
+    for i in range(size):
+      number += 1
+      kind = KINDS[i % len(KINDS)]
+      names.append(f'{kind}_{number:04}')
+      mesh = off.parse(standin.mesh(kind, rng))
+      points = meshes.sample_surface(*mesh, num_points, rng)
+      files[f'{top}/{kind}/{names[-1]}.txt'] = text_content(points, rng)
+    files[f'{top}/tiny_{split}.txt'] = ('\n'.join(names) + '\n').encode()
+  return files
+
+
+def text_content(points, rng):
+  """A file of points with normals, which nothing reads."""
+  rows = np.concatenate([points, rng.normal(size=points.shape)], axis=1)
+  return '\n'.join(','.join(f'{x:.6f}' for x in row) for row in rows).encode()
 
 
 def small_hdf5():
   clouds = np.random.default_rng(0).normal(size=(2, 2048, 3)).astype('f')
-  return hdf5(clouds, [0, 1])
+  return hdf5_content(clouds, [0, 1])
 
 
 def hdf5_files(train=None, test=None):
@@ -53,5 +113,5 @@ def hdf5_files(train=None, test=None):
   return {
     'm/ply_data_train0.h5': whole if train is None else train,
     'm/ply_data_test0.h5': whole if test is None else test,
-    'm/shape_names.txt': '\n'.join(KINDS),
+    'm/shape_names.txt': '\n'.join(KINDS).encode(),
   }

@@ -6,12 +6,16 @@ import random
 import numpy as np
 import pytest
 
-from experiments.benchmarks.modelnet40 import archives, off, shapes
+from experiments.benchmarks.modelnet40 import archives, layouts, off
 from experiments.benchmarks.modelnet40 import source as modelnet40
+from experiments.benchmarks.modelnet40.meshes import MeshError, sample_surface
 from tests.benchmarks.modelnet40.archives import (
   hdf5_files,
-  meshes,
+  mesh_files,
   small_hdf5,
+  SOURCES,
+  TINY,
+  TINY_HDF5,
   write_zip,
 )
 
@@ -62,7 +66,7 @@ def lie(mesh, rng):
 
 
 def test_300_damaged_meshes_are_errors_or_meshes():
-  files = [x for name, x in meshes().items() if name.endswith('1.off')]
+  files = [x for name, x in mesh_files().items() if name.endswith('1.off')]
   files = [x for x in files if x.startswith(b'OFF')]
   outcomes = {'mesh': 0, 'error': 0}
   for seed in range(300):
@@ -70,29 +74,33 @@ def test_300_damaged_meshes_are_errors_or_meshes():
     damaged = rng.choice([edit, lie])(rng.choice(files), rng)
     try:
       mesh = off.parse(damaged)
-      points = off.sample_surface(*mesh, 64, np.random.default_rng(0))
+      points = sample_surface(*mesh, 64, np.random.default_rng(0))
       assert np.isfinite(points).all()
       outcomes['mesh'] += 1
-    except off.MeshError:
+    except MeshError:
       outcomes['error'] += 1
   assert outcomes['error'] > 150
 
 
-def read_all(path, form):
+def read_all(path, dataset):
   """Reads the clouds of an archive; yields the errors of bad ones."""
   with archives.open_archive(path) as archive:
-    for shape in shapes.read_archive(archive, form):
+    for shape in layouts.read_archive(archive, dataset):
       try:
         assert shape.read().shape == (modelnet40.NUM_POINTS, 3)
       except ValueError as error:
         yield f'{shape.name}: {error}'
 
 
-@pytest.mark.parametrize('form', ['off', 'hdf5'])
-def test_200_damaged_archives_are_errors_or_named_skips(tmp_path, form):
-  files = meshes({'train': 3, 'test': 3}) if form == 'off' else hdf5_files()
+@pytest.mark.parametrize(
+  ('form', 'kind'),
+  [('off', 'zip'), ('hdf5', 'zip'), ('off', 'tar'), ('off', 'tgz')],
+)
+def test_damaged_archives_are_errors_or_named_skips(tmp_path, form, kind):
+  """A hundred of each."""
+  files = mesh_files({'train': 3, 'test': 3}) if form == 'off' else hdf5_files()
   path = tmp_path / 'damaged.zip'
-  write_zip(path, files)
+  SOURCES[kind](path, files)
   whole = path.read_bytes()
   noticed = 0
   for seed in range(100):
@@ -102,7 +110,7 @@ def test_200_damaged_archives_are_errors_or_named_skips(tmp_path, form):
     else:
       path.write_bytes(edit(whole, rng))
     try:
-      problems = list(read_all(str(path), form))
+      problems = list(read_all(str(path), TINY if form == 'off' else TINY_HDF5))
     except archives.ArchiveError as error:
       problems = [str(error)]
     assert all(problems)

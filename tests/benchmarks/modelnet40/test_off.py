@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.benchmarks.modelnet40 import off
+from experiments.benchmarks.modelnet40 import meshes, off
 
 # A square of two triangles and a pyramid's tip above it.
 VERTICES = '0 0 0\n1 0 0\n1 1 0\n0 1 0\n0.5 0.5 1\n'
@@ -74,7 +74,7 @@ def test_faces_of_all_sizes_are_kept():
   ],
 )
 def test_what_is_wrong_with_a_mesh_is_said(text, message):
-  with pytest.raises(off.MeshError, match=message):
+  with pytest.raises(meshes.MeshError, match=message):
     off.parse(text.encode())
 
 
@@ -99,7 +99,7 @@ def test_points_are_on_the_surface_and_follow_its_areas():
     vertices.extend(corners)
   vertices, triangles = np.array(vertices), np.array(triangles)
   n = 200_000
-  points = off.sample_surface(vertices, triangles, n, rng)
+  points = meshes.sample_surface(vertices, triangles, n, rng)
   face = np.round(points.mean(axis=1) / 100).astype(int)
   counts = np.bincount(face, minlength=len(areas))
   assert counts[3] == 0
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_bytes():
 
   def draw(seed):
     rng = np.random.default_rng(seed)
-    return off.sample_surface(vertices, triangles, 64, rng).tobytes()
+    return meshes.sample_surface(vertices, triangles, 64, rng).tobytes()
 
   assert draw(5) == draw(5) != draw(6)
 
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_bytes():
 )
 def test_a_surface_needs_an_area(corners):
   vertices, rng = np.array(corners, float), np.random.default_rng(0)
-  with pytest.raises(off.MeshError, match=r'an area of (0|nan|inf)'):
-    off.sample_surface(vertices, np.array([[0, 1, 2]]), 8, rng)
-  with pytest.raises(off.MeshError, match='0 triangles'):
-    off.sample_surface(vertices, np.zeros((0, 3), np.int64), 8, rng)
+  with pytest.raises(meshes.MeshError, match=r'an area of (0|nan|inf)'):
+    meshes.sample_surface(vertices, np.array([[0, 1, 2]]), 8, rng)
+  with pytest.raises(meshes.MeshError, match='0 triangles'):
+    meshes.sample_surface(vertices, np.zeros((0, 3), np.int64), 8, rng)

@@ -13,14 +13,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from experiments.benchmarks.modelnet40 import archives, preparation, shapes
+from experiments.benchmarks.modelnet40 import archives, hdf5, preparation
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.errors import DataNotFoundError
 from tests.benchmarks.modelnet40.archives import (
-  hdf5,
+  hdf5_content,
   hdf5_files,
   KINDS,
-  meshes,
+  mesh_files,
   TINY,
   TINY_HDF5,
   write_zip,
@@ -65,7 +65,7 @@ def sizes(tmp_path, name):
 
 
 def test_bad_meshes_are_skipped_and_named(tmp_path, caplog):
-  files = meshes(MANY)
+  files = mesh_files(MANY)
   bad = {
     'cone/train/cone_0003': b'OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 -2',
     'box/test/box_0000': b'',
@@ -120,30 +120,38 @@ def without(files, part):
       "it has 3 .obj, 3 .ply, the first one 'box/train/0.obj'",
     ),
     ('tiny', hdf5_files(), 'has no meshes .*ply_data_test0.h5'),
-    ('tiny_hdf5', meshes(), 'has no point sets'),
-    ('tiny', without(meshes(), '/cone/'), 'no shapes of cone; 8 shapes for tr'),
+    ('tiny_hdf5', mesh_files(), 'has no point sets'),
     (
       'tiny',
-      without(meshes(), 's_0000')
+      without(mesh_files(), '/cone/'),
+      'no shapes of cone; 8 shapes for tr',
+    ),
+    (
+      'tiny',
+      without(mesh_files(), 's_0000')
       | {'more/box/test/box_0000.off': b'', 'more/box/train/box_0000.off': b''},
       'several shapes of one name: box/test/box_0000, box/train/box_0000',
     ),
-    ('tiny', without(meshes(), 'x_0000'), '11 shapes for train instead of 12'),
     (
       'tiny',
-      meshes() | {'ModelNet40/cup/test/cup_1.off': b''},
+      without(mesh_files(), 'x_0000'),
+      '11 shapes for train instead of 12',
+    ),
+    (
+      'tiny',
+      mesh_files() | {'ModelNet40/cup/test/cup_1.off': b''},
       'unknown classes: cup; 7 shapes for test instead of 6',
     ),
     ('tiny_hdf5', hdf5_files(), 'no shapes of torus; 2 shapes for train'),
     (
       'tiny_hdf5',
-      hdf5_files(train=hdf5(np.zeros((2, 100, 3), 'f'), [0, 1])),
+      hdf5_files(train=hdf5_content(np.zeros((2, 100, 3), 'f'), [0, 1])),
       r'data \(2, 100, 3\)',
     ),
     (
       'tiny_hdf5',
-      hdf5_files(train=hdf5(np.zeros((1, 2048, 3), 'f'), [7])),
-      'label 7; there are 3 classes',
+      hdf5_files(train=hdf5_content(np.zeros((1, 2048, 3), 'f'), [7])),
+      'labels from 7 to 7; there are 3 classes',
     ),
     ('tiny_hdf5', without(hdf5_files(), 'names'), 'has no shape_names.txt'),
     ('tiny_hdf5', hdf5_files(train=b'HDF'), '0.h5: it is not a whole HDF5'),
@@ -157,30 +165,15 @@ def test_a_wrong_archive_is_one_clear_error(tmp_path, name, files, message):
 
 
 def test_archives_that_are_none(tmp_path):
-  with pytest.raises(FileNotFoundError, match='There is no file'):
+  with pytest.raises(FileNotFoundError, match='There is no file or folder'):
     preparation.prepare('tiny', str(tmp_path / 'absent.zip'), str(tmp_path))
   (tmp_path / 'text.zip').write_text('404 Not Found')
   with pytest.raises(archives.ArchiveError, match=r'not a whole zip .*404'):
-    archives.open_archive(str(tmp_path / 'text.zip'))
-
-
-def test_an_unpacked_archive_is_told_from_none(tmp_path):
-  unpacked = tmp_path / 'ModelNet40'
-  (unpacked / 'box' / 'train').mkdir(parents=True)
-  for i in range(5):
-    (unpacked / 'box' / 'train' / f'{i}.off').touch()
-  (unpacked / 'README.txt').touch()
-  with pytest.raises(FileNotFoundError) as error:
-    preparation.prepare('tiny', str(unpacked), str(tmp_path / 'data'))
-  assert str(error.value) == (
-    f'{unpacked} is a folder, with 5 .off, 1 .txt in it; give the zip'
-    ' archive as it was downloaded, not unpacked.'
-  )
-  assert not (tmp_path / 'data').exists()
+    preparation.prepare('tiny', str(tmp_path / 'text.zip'), str(tmp_path))
 
 
 def test_suffixes_may_be_in_upper_case(tmp_path):
-  files = {name.replace('.off', '.OFF'): x for name, x in meshes().items()}
+  files = {name.replace('.off', '.OFF'): x for name, x in mesh_files().items()}
   assert '12 for train, 6 for test' in prepare('tiny', tmp_path, files)
 
 
@@ -192,7 +185,7 @@ def test_a_file_that_points_at_others_is_refused():
     file['data'] = h5py.ExternalLink('/etc/other.h5', '/data')
     file['label'] = np.zeros((1, 1), np.uint8)
   with pytest.raises(archives.ArchiveError):
-    shapes._read_hdf5(buffer.getvalue())
+    hdf5.read(buffer.getvalue(), 1)
   buffer = io.BytesIO()
   with h5py.File(buffer, 'w') as file:
     file.create_dataset(
@@ -200,7 +193,7 @@ def test_a_file_that_points_at_others_is_refused():
     )
     file['label'] = np.zeros((1, 1), np.uint8)
   with pytest.raises(archives.ArchiveError, match='not an array in the file'):
-    shapes._read_hdf5(buffer.getvalue())
+    hdf5.read(buffer.getvalue(), 1)
 
 
 @pytest.mark.slow

@@ -15,14 +15,20 @@ from experiments import (
   telemetry,
   train,
 )
-from experiments.benchmarks.modelnet40 import off, points, preparation, standin
+from experiments.benchmarks.modelnet40 import (
+  meshes,
+  off,
+  points,
+  preparation,
+  standin,
+)
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from perceiver import position_encoding
 from perceiver.modalities import normalize_points
 from tests.benchmarks.modelnet40.archives import (
-  hdf5,
+  hdf5_content,
   KINDS,
-  meshes,
+  mesh_files,
   SIZES,
   TINY,
   TINY_HDF5,
@@ -38,7 +44,7 @@ def data_dir(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(modelnet40.DATASETS, 'tiny', TINY)
     patch.setitem(modelnet40.DATASETS, 'tiny_hdf5', TINY_HDF5)
-    source = write_zip(folder / 'tiny.zip', meshes())
+    source = write_zip(folder / 'tiny.zip', mesh_files())
     told = preparation.prepare('tiny', source, data_dir)
     assert '12 for train, 6 for test; 0 skipped' in told
     files = {'m/shape_names.txt': '\n'.join(KINDS).encode()}
@@ -51,7 +57,7 @@ def data_dir(tmp_path_factory):
       labels = [record['label'] for record in records]
       for i in range(2):
         part = slice(i, None, 2)
-        content = hdf5(clouds[part], labels[part])
+        content = hdf5_content(clouds[part], labels[part])
         files[f'm/ply_data_{split}{i}.h5'] = content
     source = write_zip(folder / 'tiny_hdf5.zip', files)
     preparation.prepare('tiny_hdf5', source, data_dir)
@@ -64,7 +70,7 @@ def test_every_solid_is_a_mesh_that_its_seed_gives(kind):
   assert draw(0) == draw(0) != draw(1)
   # Whole meshes with a surface; flaws are faces without area, loose vertices.
   mesh = off.parse(draw(0))
-  assert np.ptp(off.sample_surface(*mesh, 64, np.random.default_rng(0))) > 0
+  assert np.ptp(meshes.sample_surface(*mesh, 64, np.random.default_rng(0))) > 0
 
 
 def tiny(data_dir, **overrides):

@@ -60,6 +60,7 @@ class PointClouds(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self, split: str) -> Iterator[Any]:
     skipped = self.info.metadata['skipped']
     chosen = [shape for shape in self._shapes if shape.split == split]
+    chosen.sort(key=lambda shape: shape.position)
     for shape in tqdm.tqdm(chosen, desc=split, unit=' shapes'):
       try:
         points = shape.read()
@@ -76,3 +77,6 @@ class PointClouds(tfds.core.GeneratorBasedBuilder):
         shape.name,
         {'points': points, 'label': shape.category, 'name': shape.name},
       )
+    # As TFDS does with the examples, so that archives may have any order.
+    for name in sorted(skipped):
+      skipped[name] = skipped.pop(name)

@@ -5,7 +5,7 @@
 
 The run's benchmark says which files it takes: pictures (.jpg, .png, .webp,
 .gif, .bmp, .tif, .avif, .jp2, .ppm); for ModelNet40, meshes and point clouds
-(.off, .ply, .npy); for AudioSet, clips (.mp4, .mkv, .webm, .wav). A
+(.off, .obj, .stl, .ply, .npy); for AudioSet, clips (.mp4, .mkv, .webm, .wav). A
 folder stands for the files in it and its subfolders that have one of these
 suffixes; links are not followed, hidden files and what macOS adds are passed
 over, and the number of other files is printed. A file named directly is tried

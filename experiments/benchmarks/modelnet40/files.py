@@ -1,5 +1,10 @@
-"""Reads people's own shapes: meshes in OFF and PLY, points in PLY and NPY."""
+"""Reads people's own shapes: meshes in OFF, OBJ, STL and PLY, and points.
 
+Points are in NPY, or in OBJ or PLY without faces.
+"""
+
+import codecs
+from collections.abc import Callable
 import math
 import mmap
 from typing import Any, BinaryIO, Literal
@@ -8,7 +13,8 @@ import numpy as np
 
 from experiments import errors
 from experiments.benchmarks.images import files
-from experiments.benchmarks.modelnet40 import off, ply, shapes
+from experiments.benchmarks.modelnet40 import meshes, obj, off, ply, shapes, stl
+from experiments.benchmarks.modelnet40.meshes import MeshError
 from experiments.errors import DamagedRecordError
 
 
@@ -30,7 +36,7 @@ def read(path: str) -> dict[str, Any]:
     if start == b'\x93NUMPY':
       reader = _read_npy
     else:
-      reader = _read_ply if start[:3] == b'ply' else _read_off
+      reader = _read_ply if start[:3] == b'ply' else _read_mesh
     try:
       cloud = reader(file, name)
     except DamagedRecordError:
@@ -40,15 +46,39 @@ def read(path: str) -> dict[str, Any]:
   return {'points': cloud, 'label': 0, 'name': name}
 
 
-def _read_off(file: BinaryIO, name: str) -> np.ndarray:
-  return shapes.sample(off.parse(file.read()), name)
+def _read_mesh(file: BinaryIO, name: str) -> np.ndarray:
+  data = file.read().removeprefix(codecs.BOM_UTF8)
+  vertices, triangles = _parser(data)(data)
+  return _cloud(vertices, triangles, name)
 
 
-def _read_ply(file: BinaryIO, name: str) -> np.ndarray:
-  vertices, triangles = ply.read(file)
+def _parser(data: bytes) -> Callable[[bytes], Any]:
+  """Returns what parses a mesh in OFF, OBJ or STL."""
+  if stl.is_binary(data):
+    return stl.parse
+  lines = (line.partition('#')[0].split() for line in meshes.read_lines(data))
+  word = next((words[0] for words in lines if words), '')
+  if word.startswith('OFF'):
+    return off.parse
+  if word.lower() == 'solid':
+    return stl.parse
+  if word in obj.KEYWORDS:
+    return obj.parse
+  raise MeshError(
+    f'It is neither OFF, OBJ, STL, PLY nor NPY: it starts with {word[:20]!r}.'
+  )
+
+
+def _cloud(
+  vertices: np.ndarray, triangles: np.ndarray | None, name: str
+) -> np.ndarray:
   if triangles is None:
     return shapes.draw(vertices, name)
   return shapes.sample((vertices.astype(np.float64), triangles), name)
+
+
+def _read_ply(file: BinaryIO, name: str) -> np.ndarray:
+  return _cloud(*ply.read(file), name)
 
 
 def _read_npy(file: BinaryIO, name: str) -> np.ndarray:

@@ -44,7 +44,9 @@ class ModelNet40(Task):
   grid: tuple[Count, Count] | None
   # Of the training split; the held-out part picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne]
-  file_reader = FileReader(('.npy', '.off', '.ply'), one_by_one(files.read))
+  file_reader = FileReader(
+    ('.npy', '.obj', '.off', '.ply', '.stl'), one_by_one(files.read)
+  )
 
   def __post_init__(self) -> None:
     self.categories = modelnet40.get(self.dataset).categories

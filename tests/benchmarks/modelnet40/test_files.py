@@ -1,5 +1,6 @@
 """People's own meshes and clouds, and files that only claim to be some."""
 
+import codecs
 import io
 import os
 import pickle
@@ -10,7 +11,11 @@ import pytest
 
 from configs import modelnet40 as configs
 from experiments import benchmarks
+from experiments.benchmarks.modelnet40 import off, shapes
 from experiments.benchmarks.modelnet40.files import read as read_file
+from experiments.errors import DamagedRecordError
+from tests.benchmarks.modelnet40.test_stl import binary as stl_binary
+from tests.benchmarks.modelnet40.test_stl import text as stl_text
 
 
 class Executed:
@@ -76,12 +81,55 @@ def test_forms_of_one_mesh_have_the_same_points(tmp_path):
     assert np.abs(open_below).max() == 1
 
 
+def test_a_mesh_has_the_same_points_in_every_form(tmp_path):
+  """Where the data set has it, too, so that the names agree."""
+  (tmp_path / 'box' / 'test').mkdir(parents=True)
+  lines = [f'{x} {y} {z}' for x, y, z in PYRAMID]
+  counts = f'{len(lines)} {len(SIDES)} 0'
+  triangles = [[PYRAMID[i] for i in side] for side in SIDES]
+  contents = {
+    'off': '\n'.join(
+      ['OFF', counts, *lines, *(f'3 {i} {j} {k}' for i, j, k in SIDES)]
+    ).encode(),
+    'obj': '\n'.join(
+      [f'v {line}' for line in lines]
+      + [f'f {i + 1} {j + 1} {k + 1}' for i, j, k in SIDES]
+    ).encode(),
+    'stl': stl_text(triangles).encode(),
+    'STL': stl_binary(triangles, b'solid'),
+    'ply': ply(PYRAMID, SIDES),
+  }
+  seen = {}
+  for suffix, content in contents.items():
+    # The suffix does not matter, and Windows marks its texts.
+    mark = codecs.BOM_UTF8 if suffix in ('off', 'obj', 'stl') else b''
+    path = tmp_path / 'box' / 'test' / f'box_1.{suffix}'
+    path.write_bytes(mark + content)
+    seen[suffix] = read_file(str(path))
+    path.rename(path.with_suffix('.off'))
+    other = read_file(str(path.with_suffix('.off')))
+    np.testing.assert_array_equal(other['points'], seen[suffix]['points'])
+  assert {record['name'] for record in seen.values()} == {'box/test/box_1'}
+  expected = shapes.sample(off.parse(contents['off']), 'box/test/box_1')
+  for suffix, record in seen.items():
+    np.testing.assert_array_equal(record['points'], expected, suffix)
+
+
+def test_text_that_is_no_mesh_is_told_from_one(tmp_path):
+  path = tmp_path / 'a.obj'
+  for content in (b'', b'hello world', b'{"v": 1}', b'# only', b'\xff\xfe\n'):
+    path.write_bytes(content)
+    with pytest.raises(DamagedRecordError, match='neither OFF, OBJ, STL, PLY'):
+      read_file(str(path))
+
+
 @pytest.mark.parametrize('count', [1500, 2048, 5000])
 def test_forms_of_one_cloud_have_the_same_points(tmp_path, count):
   cloud = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
   forms = {
     'same.npy': npy(cloud),
     'same.ply': ply(cloud.tolist()),
+    'same.obj': '\n'.join(f'v {x} {y} {z}' for x, y, z in cloud).encode(),
     'a.npy': npy(cloud.T.copy(), shape=(count, 3), fortran_order=True),
   }
   seen = {}
@@ -89,6 +137,7 @@ def test_forms_of_one_cloud_have_the_same_points(tmp_path, count):
     (tmp_path / name).write_bytes(content)
     seen[name] = read_file(str(tmp_path / name))['points']
   np.testing.assert_array_equal(seen['same.npy'], seen['same.ply'])
+  np.testing.assert_array_equal(seen['same.npy'], seen['same.obj'])
   # Their number is the model's; of more or fewer, the name tells which.
   different = len(np.unique(seen['same.npy'], axis=0))
   assert different == min(count, 2048)
@@ -138,6 +187,10 @@ def test_hostile_shapes_are_refused_without_being_believed(tmp_path):
     'no.ply': b'ply\n' + b' ' * 100_000,
     'fifo.off': None,
     'text.off': b'hello',
+    'corner.obj': b'v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 4\n',
+    'library.obj': b'mtllib /dev/zero\n',
+    'many.stl': b' ' * 80 + b'\xff' * 4 + b' ' * 500,
+    'cut.stl': b'solid a\nfacet normal 0 0 1\n',
   }
   for name, content in files.items():
     if content is None:

@@ -3,19 +3,26 @@
 import functools
 import io
 import itertools
+import pathlib
 import tarfile
 import zipfile
 
 import h5py
 import numpy as np
 
-from experiments.benchmarks.modelnet40 import meshes, off, standin
+from experiments.benchmarks.modelnet40 import (
+  meshes,
+  off,
+  preparation,
+  standin,
+)
 from experiments.benchmarks.modelnet40 import source as modelnet40
 
 KINDS = ('box', 'cone', 'torus')
 SIZES = {'train': 12, 'test': 6}
 TINY = modelnet40.Dataset('off', 'tiny.zip', KINDS, SIZES)
 TINY_TEXT = modelnet40.Dataset('txt', 'tiny_text.zip', KINDS, SIZES, 'tiny')
+MANY = {'train': 240, 'test': 60}  # Enough for three skips to be 1 %.
 TINY_HDF5 = modelnet40.Dataset('hdf5', 'tiny_hdf5.zip', KINDS, SIZES)
 
 
@@ -115,3 +122,41 @@ def hdf5_files(train=None, test=None):
     'm/ply_data_test0.h5': whole if test is None else test,
     'm/shape_names.txt': '\n'.join(KINDS).encode(),
   }
+
+
+def published_hdf5_files(dtype=np.uint8, precision=np.float32):
+  """Files as published, also those that nothing reads."""
+  top = 'modelnet40_ply_hdf5_2048'
+  rng = np.random.default_rng(0)
+  files = {f'{top}/shape_names.txt': '\n'.join(KINDS).encode()}
+  for split, size in SIZES.items():
+    parts = [f'ply_data_{split}{i}' for i in range(2)]
+    listed = [f'data/{top}/{part}.h5' for part in parts]
+    files[f'{top}/{split}_files.txt'] = '\n'.join(listed).encode()
+    for i, part in enumerate(parts):
+      clouds = rng.normal(size=(size // 2, 2048, 3)).astype(np.float32)
+      labels = np.arange(size // 2) % len(KINDS)
+      content = hdf5_content(clouds.astype(precision), labels, dtype)
+      files[f'{top}/{part}.h5'] = content
+      files[f'{top}/ply_data_{split}_{i}_id2file.json'] = b'[]'
+  return files
+
+
+def prepare(name, source, data_dir):
+  return preparation.prepare(name, str(source), str(data_dir))
+
+
+def prepared(name, source, data_dir):
+  """Returns the records in order, and the content of the other files."""
+  prepare(name, source, data_dir)
+  folder = pathlib.Path(modelnet40.directory(name, str(data_dir)))
+  written = {path.name: path.read_bytes() for path in folder.iterdir()}
+  # array_record compresses in parallel, so its files' bytes are never the same.
+  written = {k: x for k, x in written.items() if 'array_record' not in k}
+  for split in SIZES:
+    records = list(modelnet40.open_source(name, split, str(data_dir)))
+    written[split] = [
+      (record['name'], record['label'], record['points'].tobytes())
+      for record in records
+    ]
+  return written

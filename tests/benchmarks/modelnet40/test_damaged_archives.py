@@ -6,7 +6,14 @@ import random
 import numpy as np
 import pytest
 
-from experiments.benchmarks.modelnet40 import archives, layouts, off
+from experiments.benchmarks.modelnet40 import (
+  archives,
+  layouts,
+  obj,
+  off,
+  standin,
+  stl,
+)
 from experiments.benchmarks.modelnet40 import source as modelnet40
 from experiments.benchmarks.modelnet40.meshes import MeshError, sample_surface
 from tests.benchmarks.modelnet40.archives import (
@@ -18,6 +25,8 @@ from tests.benchmarks.modelnet40.archives import (
   TINY_HDF5,
   write_zip,
 )
+from tests.benchmarks.modelnet40.test_stl import binary as stl_binary
+from tests.benchmarks.modelnet40.test_stl import text as stl_text
 
 
 def edit(data, rng):
@@ -80,6 +89,40 @@ def test_300_damaged_meshes_are_errors_or_meshes():
     except MeshError:
       outcomes['error'] += 1
   assert outcomes['error'] > 150
+
+
+def as_obj(vertices, triangles):
+  lines = ['v {} {} {}'.format(*vertex) for vertex in vertices]
+  lines += ['f {}// {}// {}//'.format(*(corners + 1)) for corners in triangles]
+  return '\n'.join(lines).encode()
+
+
+FORMS = {
+  'obj': (obj.parse, as_obj),
+  'stl': (stl.parse, lambda *mesh: stl_binary(mesh[0][mesh[1]])),
+  'text': (stl.parse, lambda *mesh: stl_text(mesh[0][mesh[1]]).encode()),
+}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_damaged_obj_and_stl_are_errors_or_meshes(form):
+  parse, write = FORMS[form]
+  rng = np.random.default_rng(0)
+  files = [
+    write(*off.parse(standin.mesh(kind, rng)))
+    for kind in ('box', 'pyramid', 'l_shape')
+  ]
+  outcomes = {'mesh': 0, 'error': 0}
+  for seed in range(200):
+    damaged = edit(files[seed % 3], random.Random(seed))
+    try:
+      vertices, triangles = parse(damaged)
+      if triangles is not None:  # OBJ that has lost all faces is a cloud.
+        sample_surface(vertices, triangles, 64, np.random.default_rng(0))
+      outcomes['mesh'] += 1
+    except MeshError:
+      outcomes['error'] += 1
+  assert outcomes['error'] > 60
 
 
 def read_all(path, dataset):

@@ -19,22 +19,11 @@ from experiments.errors import DataNotFoundError
 from tests.benchmarks.modelnet40.archives import (
   hdf5_content,
   hdf5_files,
-  KINDS,
+  MANY,
   mesh_files,
-  TINY,
-  TINY_HDF5,
   write_zip,
 )
 from tests.conftest import ROOT
-
-MANY = {'train': 240, 'test': 60}  # Enough for three skips to be 1 %.
-
-
-@pytest.fixture(autouse=True)
-def datasets(monkeypatch):
-  many = modelnet40.Dataset('off', 'many.zip', KINDS, MANY)
-  added = {'tiny': TINY, 'tiny_hdf5': TINY_HDF5, 'many': many}
-  monkeypatch.setattr(modelnet40, 'DATASETS', modelnet40.DATASETS | added)
 
 
 def tree(folder):

@@ -12,8 +12,8 @@ import numpy as np
 Mesh = tuple[np.ndarray, np.ndarray]  # Vertices [V, 3], triangles [F, 3].
 
 MAX_LINE = 2**20  # Characters.
-# Of text that is read line by line, at about four million numbers a second.
-MAX_NUMBERS = 20_000_000
+# Lines, and numbers, of a text. A million of them take about half a second.
+MAX_COUNT = 20_000_000
 
 
 class MeshError(ValueError):
@@ -21,19 +21,24 @@ class MeshError(ValueError):
 
 
 def read_lines(data: bytes) -> Iterator[str]:
-  """Yields lines without their ends. Raises MeshError if one is very long."""
+  """Yields lines without their ends.
+
+  Raises MeshError if there are very many, or one is very long.
+  """
   # Not `splitlines`, whose list may take many times the memory of the file.
   file = io.TextIOWrapper(io.BytesIO(data), 'latin-1')
+  count = 0
   while line := file.readline(MAX_LINE):
+    check_count(count := count + 1, 'lines')
     if len(line) == MAX_LINE:
       raise MeshError(f'It has a line of more than {MAX_LINE} characters.')
     yield line.rstrip('\n')
 
 
-def check_numbers(count: int) -> None:
-  """Raises MeshError if a text has too many numbers to read."""
-  if count > MAX_NUMBERS:
-    raise MeshError(f'It has more than {MAX_NUMBERS} numbers.')
+def check_count(count: int, what: str) -> None:
+  """Raises MeshError if a text has too many lines or numbers to read."""
+  if count > MAX_COUNT:
+    raise MeshError(f'It has more than {MAX_COUNT} {what}.')
 
 
 def check_corners(

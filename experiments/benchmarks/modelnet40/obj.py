@@ -53,7 +53,7 @@ def parse(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
         raise MeshError(f'{keyword[:20]!r} is no keyword that is read.')
     except (ValueError, OverflowError) as error:
       raise MeshError(f'In line {number}: {error}') from None
-    meshes.check_numbers(len(coordinates) + len(corners))
+    meshes.check_count(len(coordinates) + len(corners), 'numbers')
   if not coordinates:
     raise MeshError('It has no vertices.')
   vertices = np.array(coordinates, np.float64).reshape(-1, 3)

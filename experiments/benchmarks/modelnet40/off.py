@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.benchmarks.modelnet40.meshes import (
   check_corners,
+  check_count,
   fans,
   Mesh,
   MeshError,
@@ -30,9 +31,11 @@ def parse(data: bytes) -> Mesh:
   Raises:
     MeshError: says what is wrong, and where.
   """
+  text = data.decode('latin-1').replace('\r', '\n')
+  check_count(text.count('\n'), 'lines')  # Each becomes a string.
   lines = [
     stripped
-    for line in data.decode('latin-1').splitlines()
+    for line in text.split('\n')
     if (stripped := line.partition('#')[0].strip())
   ]
   num_vertices, num_faces, lines = _read_header(lines)

@@ -82,7 +82,7 @@ def _parse_text(data: bytes) -> np.ndarray:
         coordinates.extend(float(word) for word in words[1:])
       except ValueError as error:
         raise MeshError(f'In line {number}: {error}') from None
-      meshes.check_numbers(len(coordinates))
+      meshes.check_count(len(coordinates), 'numbers')
     if keyword == 'endsolid':
       allowed = ('solid',)
       continue

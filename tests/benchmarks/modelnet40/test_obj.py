@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.benchmarks.modelnet40 import meshes, obj
+from experiments.benchmarks.modelnet40 import meshes, obj, off, stl
 
 VERTICES = 'v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0.5 0.5 1\n'
 SQUARE = [[0, 1, 2], [0, 2, 3]]
@@ -90,8 +90,12 @@ def test_what_is_wrong_with_a_mesh_is_said(text, message):
     sample(text)
 
 
-def test_numbers_are_counted_before_they_fill_the_memory(monkeypatch):
-  monkeypatch.setattr(meshes, 'MAX_NUMBERS', 20)
+def test_numbers_and_lines_are_counted_before_they_fill_the_memory(monkeypatch):
+  monkeypatch.setattr(meshes, 'MAX_COUNT', 20)
   assert len(obj.parse(VERTICES.encode())[0]) == 5
   with pytest.raises(meshes.MeshError, match='more than 20 numbers'):
     obj.parse(f'{VERTICES}f 1 2 3 4 5 1\n'.encode())
+  lines = '\n' * 21
+  for parse, text in ((obj.parse, ''), (off.parse, 'OFF'), (stl.parse, '')):
+    with pytest.raises(meshes.MeshError, match='more than 20 lines'):
+      parse((text + lines).encode())

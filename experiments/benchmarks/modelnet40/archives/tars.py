@@ -22,7 +22,7 @@ from experiments.benchmarks.modelnet40.archives.entries import (
 
 GZIP = b'\x1f\x8b'
 MAGIC = slice(257, 262)  # Of the first header.
-MAX_HEADER = 2**20  # Bytes before an entry's content, with its long name.
+MAX_HEADERS = 2**27  # Bytes of all names and the like; tarfile keeps them.
 
 
 def unpacked(file: BinaryIO) -> BinaryIO | None:
@@ -47,7 +47,6 @@ def entries(tar: BinaryIO, packed: int) -> list[Entry]:
   found = []
   count = 0
   while member := archive.next():
-    headers.left = MAX_HEADER
     check_count(count := count + 1)
     end = member.offset_data + member.size
     # Checked before tarfile goes to this end.
@@ -72,16 +71,16 @@ def entries(tar: BinaryIO, packed: int) -> list[Entry]:
 
 
 class _Headers:
-  """A tar as tarfile sees it, which reads headers, but no long ones."""
+  """A tar as tarfile sees it, which reads headers alone."""
 
   def __init__(self, tar: BinaryIO):
     self._tar = tar
-    self.left = MAX_HEADER  # Bytes until the next entry.
+    self._left = MAX_HEADERS
 
   def read(self, size: int) -> bytes:
-    self.left -= size
-    if size < 0 or self.left < 0:
-      raise ArchiveError(f'it has a header of more than {MAX_HEADER} bytes.')
+    self._left -= size
+    if size < 0 or self._left < 0:
+      raise ArchiveError(f'it has more than {MAX_HEADERS} bytes of headers.')
     return self._tar.read(size)
 
   def seek(self, position: int) -> int:

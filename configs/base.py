@@ -81,6 +81,7 @@ MODELS = {
     'attention_tile': config_dict.placeholder(int),
     'attention_kernel': True,
     'head': 'mean',  # Or 'query', as in Perceiver IO.
+    'query_residual': True,  # Of that query; False: its result replaces it.
     'share_cross_attends': True,
     'share_latent_transformers': True,
     'latent_init_scale': 0.02,

@@ -159,13 +159,18 @@ class AttentionBlock(Block):
     latents: jax.Array,  # [B, N, D]
     attended: jax.Array,  # [B, N, H, F] or [B, N, H F]
     is_training: bool,
+    residual: bool = True,
   ) -> jax.Array:  # [B, N, D]
-    """Adds the output layer's result, then the dense block's."""
+    """Adds the output layer's result, then the dense block's.
+
+    Without `residual`, the former replaces the latents.
+    """
     attended = attended.reshape(
       *latents.shape[:-1], math.prod(attended.shape[2:])
     )
     out = self.linear(latents.shape[-1], 'output')(attended)
-    latents = latents + self.dropout(out, is_training)
+    out = self.dropout(out, is_training)
+    latents = latents + out if residual else out
     return DenseBlock(self.options, name='dense_block')(latents, is_training)
 
   @hk.transparent
@@ -184,6 +189,7 @@ class CrossAttention(AttentionBlock):
   """Latents attend to the input; the paper uses one head, min(C, D) wide."""
 
   num_channels: int | None = None  # Of queries, keys, values; None: min(C, D).
+  residual: bool = True  # Whether what is attended to is added to the latents.
 
   def __call__(
     self,
@@ -194,7 +200,7 @@ class CrossAttention(AttentionBlock):
     """Returns the new latents."""
     query, parameters = self._project(latents, inputs.num_channels)
     attended = cross_attention.cross_attend(query, inputs, parameters)
-    return self.add(latents, attended, is_training)
+    return self.add(latents, attended, is_training, self.residual)
 
   @hk.name_like('__call__')
   def input_queries(
@@ -290,6 +296,7 @@ class QueryDecoder(hk.Module):
 
   options: BlockOptions
   init_scale: float  # Standard deviation of the query, truncated at two.
+  residual: bool = True  # Whether what it finds is added to the query.
   name: str | None = None
 
   def __call__(
@@ -303,7 +310,10 @@ class QueryDecoder(hk.Module):
     query = jnp.broadcast_to(query, (batch_size, *query.shape))  # [B, 1, D]
     normed = attention.normalize(latents).astype(latents.dtype)
     cross_attend = CrossAttention(
-      self.options, num_channels=channels, name='cross_attend'
+      self.options,
+      num_channels=channels,
+      residual=self.residual,
+      name='cross_attend',
     )
     inputs = cross_attention.PlainInputs(normed, mask=None)
     return cross_attend(query, inputs, is_training)[:, 0]

@@ -120,6 +120,9 @@ class Perceiver(hk.Module):
   # Input of the last linear layer: the latents' 'mean' as in the paper, or what
   # a learned 'query' attends to, as in Perceiver IO (arXiv 2107.14795).
   head: str = 'mean'
+  # Whether what that query finds is added to it. It is not in the authors'
+  # model with learned positions.
+  query_residual: bool = True
   share_cross_attends: bool = True  # From the second on; the first has its own.
   share_latent_transformers: bool = True  # All of them.
   widening_factor: Count = 1  # Of the dense blocks.
@@ -174,7 +177,9 @@ class Perceiver(hk.Module):
     latents = self.encode(inputs, is_training)
     if self.head == 'query':
       options = self._block_options(widening_factor=1)
-      decoder = QueryDecoder(options, self.latent_init_scale, name='decoder')
+      decoder = QueryDecoder(
+        options, self.latent_init_scale, self.query_residual, name='decoder'
+      )
       with float32_parameters():
         return decoder(latents, is_training).astype(jnp.float32)
     # First the mean over the latents, then the only linear layer; v1 of the
@@ -242,6 +247,10 @@ class Perceiver(hk.Module):
       )
     if self.head not in HEADS:
       raise ValueError(f'head={self.head!r} is none of {HEADS}.')
+    if self.head != 'query' and not self.query_residual:
+      raise ValueError(
+        f"query_residual=False needs head='query', not {self.head!r}."
+      )
     self._iterations = self._build_iterations()
 
   def _block_options(self, widening_factor: int) -> BlockOptions:

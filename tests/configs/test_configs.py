@@ -167,6 +167,7 @@ EFFECTS = {
   'model.cross_attend_channels': (program, 4, {}),
   'model.self_attend_heads': (program, 4, {}),
   'model.head': (program, 'query', {}),
+  'model.query_residual': (program, False, {'model.head': 'query'}),
   'model.share_cross_attends': (
     program,
     False,

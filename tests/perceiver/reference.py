@@ -42,13 +42,14 @@ def attention(q, k, v, heads, mask):
   return out
 
 
-def block(latents, queries, inputs, params, heads, mask):
+def block(latents, queries, inputs, params, heads, mask, residual=True):
   """Applies attention and dense block with their residuals to one example."""
   q = linear(queries, params['query'])
   k = linear(inputs, params['key'])
   v = linear(inputs, params['value'])
   attended = attention(q, k, v, heads, mask)
-  latents = latents + linear(attended, params['output'])
+  out = linear(attended, params['output'])
+  latents = latents + out if residual else out
   h = layer_norm(latents, params['dense_block/layer_norm'])
   h = gelu(linear(h, params['dense_block/linear_0']))
   return latents + linear(h, params['dense_block/linear_1'])
@@ -94,6 +95,7 @@ def perceiver(
   share_cross_attends=True,
   share_latent_transformers=True,
   head='mean',
+  query_residual=True,
   **_,
 ):
   """Returns the logits, [B, classes]. The model's other settings are shapes."""
@@ -125,7 +127,9 @@ def perceiver(
       p = under(params, 'perceiver/decoder/cross_attend')
       keys = layer_norm(z, p['input_norm'])
       normed = layer_norm(query, p['latent_norm'])
-      (pooled,) = block(query, normed, keys, p, 1, np.ones(len(z)))
+      (pooled,) = block(
+        query, normed, keys, p, 1, np.ones(len(z)), query_residual
+      )
     logits.append(linear(pooled, top['head']))
   return np.stack(logits)
 

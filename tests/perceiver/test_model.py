@@ -145,6 +145,7 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
       },
     ),
     (masked, 'ctctct', {'head': 'query', 'attention': 'factored'}),
+    (single, 'ctctct', {'head': 'query', 'query_residual': False}),
   ],
   ids=lambda x: getattr(x, '__name__', str(x)),
 )
@@ -326,6 +327,7 @@ def test_the_head_starts_with_its_own_scale(data, head, scale, deviation, most):
     ({'num_cross_attends': 5}, 'Cannot interleave 5 cross-attends'),
     ({'num_cross_attends': 0}, 'num_cross_attends=0 must be'),
     ({'cross_attend_placement': 'end'}, "'end' is none of"),
+    ({'query_residual': False}, "query_residual=False needs head='query'"),
     ({'remat': 'all'}, "remat='all' is neither"),
   ],
 )

@@ -20,12 +20,14 @@ from jax.sharding import Mesh
 from perceiver.inputs import ByteArray, ModalityEncoding
 from perceiver.modalities.audio import MelSpectrogram, RawAudio
 from perceiver.modalities.base import Modality
+from perceiver.modalities.convolved_image import ConvolvedImage
 from perceiver.modalities.image import Image, permutation
 from perceiver.modalities.points import normalize_points, Points
 from perceiver.modalities.video import cut_patches, Video
 
 __all__ = [
   'MODALITIES',
+  'ConvolvedImage',
   'Image',
   'MelSpectrogram',
   'Modality',
@@ -43,6 +45,7 @@ __all__ = [
 # By the name that a file gives them.
 MODALITIES: dict[str, type[Modality]] = {
   'image': Image,
+  'convolved_image': ConvolvedImage,
   'points': Points,
   'video': Video,
   'raw_audio': RawAudio,

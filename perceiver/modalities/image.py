@@ -22,30 +22,20 @@ POSITIONS = ('fourier', 'learned')
 
 
 @dataclasses.dataclass(frozen=True)
-class Image(Modality):
-  """Images [H, W, channels], an element for each pixel (section 4.1)."""
+class Pixels(Modality):
+  """Base class of images [H, W, channels], normalised on the device."""
 
   height: Count
   width: Count
   channels: Count
   mean: tuple[Number, ...]  # Of the pixels, by channel.
   stddev: tuple[Positive, ...]
-  positions: str = 'fourier'  # Or 'learned' (Table 2, appendix B).
-  max_resolution: Positive | None = None  # μ; None: the height, the width.
-  position_channels: Count = 128  # P, of learned positions.
-  # Pixels in another order, drawn from this seed (Table 2); None: as they are.
-  permutation_seed: Seed | None = None
-  # Channels that a learned linear layer gives a pixel; None: there is no such
-  # layer, as in the paper.
-  projection: Count | None = None
   # The largest number of a pixel, before it is normalised; None: not known.
   white: Positive | None = 255.0
   source = 'image'
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if self.positions not in POSITIONS:
-      raise ValueError(f'positions={self.positions!r} is none of {POSITIONS}.')
     for name in ('mean', 'stddev'):
       if len(getattr(self, name)) != self.channels:
         raise ValueError(
@@ -67,16 +57,6 @@ class Image(Modality):
       max((self.white - mean) / stddev for mean, stddev in pairs),
     )
 
-  def takes(self, shape: tuple[int, ...]) -> bool:
-    """Accepts any height and width if there are positions for all of them."""
-    if (
-      self.positions == 'fourier'
-      and self.max_resolution is not None
-      and self.permutation_seed is None
-    ):
-      return shape[2] == self.channels
-    return shape == self.shape
-
   def content(
     self, array: jax.Array, normalized: bool = False, mesh: Mesh | None = None
   ) -> jax.Array:
@@ -87,6 +67,35 @@ class Image(Modality):
       return image
     spread = lambda x: jnp.reshape(jnp.array(x, jnp.float32), (1, 1, 1, -1))
     return (image - spread(self.mean)) / spread(self.stddev)
+
+
+@dataclasses.dataclass(frozen=True)
+class Image(Pixels):
+  """Images [H, W, channels], an element for each pixel (section 4.1)."""
+
+  positions: str = 'fourier'  # Or 'learned' (Table 2, appendix B).
+  max_resolution: Positive | None = None  # μ; None: the height, the width.
+  position_channels: Count = 128  # P, of learned positions.
+  # Pixels in another order, drawn from this seed (Table 2); None: as they are.
+  permutation_seed: Seed | None = None
+  # Channels that a learned linear layer gives a pixel; None: there is no such
+  # layer, as in the paper.
+  projection: Count | None = None
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.positions not in POSITIONS:
+      raise ValueError(f'positions={self.positions!r} is none of {POSITIONS}.')
+
+  def takes(self, shape: tuple[int, ...]) -> bool:
+    """Accepts any height and width if there are positions for all of them."""
+    if (
+      self.positions == 'fourier'
+      and self.max_resolution is not None
+      and self.permutation_seed is None
+    ):
+      return shape[2] == self.channels
+    return shape == self.shape
 
   def segment(self, content: jax.Array) -> Segment:
     grid = content.shape[1:3]

@@ -83,6 +83,37 @@ def grid(*sizes):
   return np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1)
 
 
+def windows(image, size, stride, padding, fill):
+  """Yields each place (i, j) of a window, and the pixels there: [H, W, C]."""
+  image = np.pad(image, [*padding, (0, 0)], constant_values=fill)
+  height, width = (1 + (n - size) // stride for n in image.shape[:2])
+  for i in range(size):
+    for j in range(size):
+      pixels = image[i::stride, j::stride]
+      yield i, j, pixels[:height, :width]
+
+
+def same_padding(image, size, stride):
+  """Pads by TensorFlow's rule: an element for each stride, more at the end."""
+  padding = []
+  for n in image.shape[:2]:
+    total = max(stride * (math.ceil(n / stride) - 1) + size - n, 0)
+    padding.append((total // 2, total - total // 2))
+  return padding
+
+
+def convolve(image, kernel, padding):
+  """Convolves [H, W, C] with [size, size, C, D] in steps of 2 pixels."""
+  places = windows(image, len(kernel), 2, padding, 0)
+  return sum(pixels @ kernel[i, j] for i, j, pixels in places)
+
+
+def max_pool(image, padding):
+  """Takes the largest of 3 x 3, in steps of 2."""
+  places = windows(image, 3, 2, padding, -np.inf)
+  return np.max([pixels for _, _, pixels in places], axis=0)
+
+
 def perceiver(
   params,
   inputs,  # [B, M, C]

@@ -21,6 +21,16 @@ IMAGE = modalities.Image(
   stddev=(50.0, 60.0, 70.0),
   max_resolution=6.0,
 )
+CONVOLVED = modalities.ConvolvedImage(
+  num_bands=2,
+  height=11,
+  width=8,
+  channels=3,
+  mean=IMAGE.mean,
+  stddev=IMAGE.stddev,
+  features=6,
+  max_resolution=5.0,
+)
 POINTS = modalities.Points(num_bands=3, num_points=9, max_resolution=6.0)
 VIDEO = modalities.Video(
   num_bands=2, num_frames=4, height=6, width=4, patch_shape=(2, 3, 2)
@@ -29,7 +39,10 @@ RAW = modalities.RawAudio(num_bands=2, num_samples=24, samples_per_element=6)
 MEL = modalities.MelSpectrogram(
   num_bands=2, num_samples=3840, num_mel_bins=5, mel_hop=960
 )
-ALL = {'image': IMAGE, 'points': POINTS, 'video': VIDEO, 'raw': RAW, 'mel': MEL}
+ALL = {
+  **{'image': IMAGE, 'convolved': CONVOLVED, 'points': POINTS, 'video': VIDEO},
+  **{'raw': RAW, 'mel': MEL},
+}
 RNG = np.random.default_rng(0)
 
 
@@ -111,6 +124,51 @@ def test_a_projection_is_learned_and_positions_too():
   np.testing.assert_allclose(content, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ('padding', 'grids'),
+  [
+    ('same', {(11, 8): (3, 2), (12, 9): (3, 3), (1, 4): (1, 1)}),
+    ('transformers', {(11, 8): (2, 1), (12, 9): (2, 2), (16, 5): (3, 1)}),
+  ],
+)
+def test_elements_of_a_convolution_are_as_its_padding_says(padding, grids):
+  image = dataclasses.replace(CONVOLVED, padding=padding)
+  for size, grid in grids.items():
+    pixels = RNG.normal(size=(2, *size, 3)).astype(np.float32)
+    image.check(pixels, normalized=True)
+    inputs, params = of_image(image, pixels, normalized=True)
+    assert inputs.segments[0].grid == grid
+    kernel, bias = (np.float64(params['convolution'][x]) for x in 'wb')
+    assert kernel.shape == (7, 7, 3, 6)
+    for i, x in enumerate(np.float64(pixels)):
+      is_same = padding == 'same'
+      around = reference.same_padding(x, 7, 2) if is_same else [(3, 3)] * 2
+      x = np.maximum(reference.convolve(x, kernel, around) + bias, 0)
+      around = reference.same_padding(x, 3, 2) if is_same else [(0, 0)] * 2
+      features = reference.fourier(reference.grid(*grid), 2, 5)
+      expected = [reference.max_pool(x, around), features]
+      np.testing.assert_allclose(
+        inputs.to_array()[i].reshape(*grid, -1),
+        np.concatenate(expected, axis=-1),
+        atol=1e-5,
+      )
+
+
+def test_a_convolution_takes_images_that_leave_an_element():
+  any_size = dataclasses.replace(CONVOLVED, padding='transformers')
+  for image, size, is_taken in (
+    (CONVOLVED, (1, 1), True),
+    (any_size, (5, 5), True),
+    (any_size, (5, 4), False),
+    (dataclasses.replace(CONVOLVED, max_resolution=None), (11, 8), True),
+    (dataclasses.replace(CONVOLVED, max_resolution=None), (11, 9), False),
+  ):
+    assert image.takes((*size, 3)) == is_taken
+  assert not CONVOLVED.takes((11, 8, 4))
+  inputs, _ = of_image(CONVOLVED, np.zeros((0, 11, 8, 3)))
+  assert inputs.to_array().shape == (0, 6, 16)
+
+
 def test_permuted_pixels_are_the_same_elements():
   pixels = RNG.normal(size=(1, 4, 5, 3)).astype(np.float32)
   permuted = dataclasses.replace(IMAGE, permutation_seed=3)
@@ -178,6 +236,9 @@ def test_what_is_absent_is_zero_and_keeps_its_place():
     ('image', {'stddev': [1, 1]}, 'must have 3 values'),
     ('image', {'stddev': [1, 1, 0]}, r'stddev=.* must be in \(0, inf\)'),
     ('image', {'positions': 'sine'}, "positions='sine' is none of"),
+    ('convolved', {'features': 0}, r'features=0 must be in \[1, inf\)'),
+    ('convolved', {'padding': 'full'}, "padding='full' is none of"),
+    ('convolved', {'padding': 'transformers', 'width': 4}, '11 x 4 pixels are'),
     ('points', {'grid': [2, 5]}, 'must have 9 places'),
     ('video', {'patch_shape': [3, 3, 2]}, 'does not divide'),
     ('video', {'patch_shape': [2, 3]}, r'patch_shape=\(2, 3\) does not'),

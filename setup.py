@@ -81,7 +81,7 @@ setuptools.setup(
     'Typing :: Typed',
   ],
   packages=setuptools.find_packages(include=['perceiver', 'perceiver.*']),
-  package_data={'perceiver': ['py.typed']},
+  package_data={'perceiver': ['imagenet_classes.txt', 'py.typed']},
   python_requires='>=3.11',
   install_requires=[
     'dm-haiku>=0.0.16',

@@ -17,15 +17,15 @@ HEAD = 'perceiver/head/'  # The classifier: fresh if the classes differ.
 
 
 def read(experiment: Experiment) -> dict[str, np.ndarray]:
-  """Reads parameters by 'module/name' from the folder in `train.init_from`.
+  """Reads parameters by 'module/name' from the weights in `train.init_from`.
 
-  All others start fresh. `perceiver.exports` describes the folder, which may
-  also be named by its repository on a hub. Every process downloads it, unless
-  another one on its machine has done so.
+  All others start fresh. `perceiver.exports.read` says what the weights may be.
+  If they are on a hub, every process downloads them, unless another one on its
+  machine has done so.
 
   Raises:
     FileNotFoundError, PermissionError: as `hub.find`; or a file is missing.
-    ValueError: if the folder is damaged, or of a model that does not fit.
+    ValueError: if they are damaged, or of a model that does not fit.
   """
   source = experiment.config.train.init_from
   folder = hub.find(source)

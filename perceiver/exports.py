@@ -12,7 +12,7 @@ config.json, which describes the model and its input:
               'none' for a regression: the outputs are no scores of classes
 
 Folders of transformers' PerceiverForImageClassification… are read as well, see
-`perceiver.huggingface`.
+`perceiver.huggingface`, and the authors' files, see `perceiver.released`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,14 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from perceiver import effects, hub, huggingface, modalities, weight_files
+from perceiver import (
+  effects,
+  hub,
+  huggingface,
+  modalities,
+  released,
+  weight_files,
+)
 from perceiver.effects import Effect
 from perceiver.modalities import Modality
 from perceiver.model import Perceiver
@@ -50,10 +57,11 @@ MAX_LAYERS = 1 << 16
 def read(
   source: PathLike, revision: str | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Reads a folder's config and tensors, and checks that they fit.
+  """Reads a model's config and tensors, and checks that they fit.
 
   Args:
-    source: a folder, or the name of a repository, as for `from_pretrained`.
+    source: a folder, the name of a repository or a file, as for
+      `from_pretrained`.
     revision: as for `from_pretrained`.
 
   Raises:
@@ -61,18 +69,34 @@ def read(
       missing in the folder.
     weight_files.WeightsError: as `from_pretrained`.
   """
-  folder = hub.find(source, revision)
+  path = hub.find(source, revision)
+  if pathlib.Path(path).is_file():
+    where = str(path)
+    config, tensors, names = released.read(path)
+    config = FORMAT | config
+    _check_config(where, config)
+    _check_tensors(where, _shapes(where, config), tensors, names)
+    return config, tensors
+  return _read_folder(path)
+
+
+def _read_folder(
+  folder: PathLike,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  where = f'{folder}/{weight_files.CONFIG}'
   config = weight_files.read_json(folder)
   names: dict[str, str] = {}  # Of tensors in the file, if they differ.
   convert = None
+  ignored: tuple[str, ...] = ()
   if config.get('model_type') == huggingface.MODEL_TYPE:
     config, convert = huggingface.read_config(folder, config)
-    config = FORMAT | config
-  _check_config(folder, config)
-  tensors = weight_files.read_tensors(folder)
+    config, ignored = FORMAT | config, huggingface.FORM.ignored
+  _check_config(where, config)
+  tensors = weight_files.read_tensors(folder, ignored)
   if convert is not None:
     tensors, names = convert(tensors)
-  _check_tensors(folder, _shapes(folder, config), tensors, names)
+  file = f'{folder}/{weight_files.TENSORS}'
+  _check_tensors(file, _shapes(where, config), tensors, names)
   return config, tensors
 
 
@@ -99,8 +123,10 @@ def write(
     weight_files.WeightsError: if config and tensors do not fit each other.
   """
   config = FORMAT | dict(config)
-  _check_config(folder, config)
-  _check_tensors(folder, _shapes(folder, config), tensors, {})
+  where = f'{folder}/{weight_files.CONFIG}'
+  _check_config(where, config)
+  file = f'{folder}/{weight_files.TENSORS}'
+  _check_tensors(file, _shapes(where, config), tensors, {})
   if dtype not in DTYPES:
     raise ValueError(f'dtype={dtype!r} is none of {sorted(DTYPES)}.')
   weight_files.check_is_free(folder)
@@ -156,9 +182,8 @@ def read_modalities(config: Mapping[str, Any]) -> dict[str, Modality]:
   return {name: modalities.from_json(x) for name, x in inputs.items()}
 
 
-def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
+def _check_config(where: str, config: Mapping[str, Any]) -> None:
   """Raises WeightsError if a config is invalid; `model` is checked later."""
-  where = f'{folder}/{weight_files.CONFIG}'
   if any(config.get(key) != value for key, value in FORMAT.items()):
     raise WeightsError(
       f'{where}: format {config.get("format")!r}, version'
@@ -199,7 +224,7 @@ def _check_config(folder: PathLike, config: Mapping[str, Any]) -> None:
     raise WeightsError(f'{where}: unknown keys {chosen} of the model.')
 
 
-def _shapes(folder: PathLike, config: Mapping[str, Any]) -> dict[str, Any]:
+def _shapes(where: str, config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the shapes of a config's tensors. Allocates nothing."""
   try:
     inputs = read_modalities(config)
@@ -215,22 +240,21 @@ def _shapes(folder: PathLike, config: Mapping[str, Any]) -> dict[str, Any]:
     }
     return as_tensors(jax.eval_shape(init, jax.random.key(0), batch))
   except (ValueError, TypeError, OverflowError) as error:
-    raise WeightsError(f'{folder}/{weight_files.CONFIG}: {error}') from error
+    raise WeightsError(f'{where}: {error}') from error
 
 
 def _check_tensors(
-  folder: PathLike,
+  where: str,
   expected: Mapping[str, Any],
   tensors: Mapping[str, Any],
   names: Mapping[str, str],
 ) -> None:
   """Raises WeightsError if the tensors are not the expected ones."""
-  where = f'{folder}/{weight_files.TENSORS}'
   missing = sorted(names.get(x, x) for x in expected.keys() - tensors.keys())
   extra = sorted(names.get(x, x) for x in tensors.keys() - expected.keys())
   if missing or extra:
     raise WeightsError(
-      f'{where} does not fit its config: missing tensors {_some(missing)},'
+      f'{where} does not fit the model: missing tensors {_some(missing)},'
       f' unknown tensors {_some(extra)}.'
     )
   for name, spec in expected.items():
@@ -238,7 +262,7 @@ def _check_tensors(
     if shape != spec.shape:
       raise WeightsError(
         f'{where}: {names.get(name, name)!r} gives the shape {shape}; the'
-        f' config asks for {spec.shape}.'
+        f' model asks for {spec.shape}.'
       )
 
 

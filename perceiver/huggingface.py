@@ -1,12 +1,14 @@
 """Reads transformers' Perceivers for images, such as the authors' own weights.
 
 They are Perceiver IO models (arXiv 2107.14795): one cross-attend, the same
-latent Transformer repeated, a learned query at the end. Two classes are known,
-by what they add to the pixels:
+latent Transformer repeated, a learned query at the end. Three classes are
+known, by what becomes of the pixels:
 
-- PerceiverForImageClassificationFourier: Fourier features;
-- PerceiverForImageClassificationLearned: a linear layer for the pixels, and
-  learned positions.
+- PerceiverForImageClassificationFourier: they get Fourier features;
+- PerceiverForImageClassificationLearned: they pass a linear layer, and get
+  learned positions;
+- PerceiverForImageClassificationConvProcessing: they pass a convolution and a
+  max pool, whose results get Fourier features.
 
 GELU is computed in its tanh form, as in the authors' code. transformers' 'gelu'
 is the exact one: its logits then differ in the fourth digit.
@@ -17,29 +19,24 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import (
-  huggingface_tensors,
-  image_processor,
-  modalities,
-  weight_files,
-)
-from perceiver.huggingface_tensors import Names
+from perceiver import image_processor, modalities, perceiver_io, weight_files
+from perceiver.perceiver_io import CONV, FOURIER, LEARNED, Names
 from perceiver.weight_files import PathLike, WeightsError
 
 MODEL_TYPE = 'perceiver'
-FOURIER = 'PerceiverForImageClassificationFourier'
-LEARNED = 'PerceiverForImageClassificationLearned'
+KINDS = {
+  'PerceiverForImageClassificationFourier': FOURIER,
+  'PerceiverForImageClassificationLearned': LEARNED,
+  'PerceiverForImageClassificationConvProcessing': CONV,
+}
 GELUS = (
   *('gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'gelu_accurate'),  # tanh
   *('gelu', 'gelu_python'),  # exact
 )
-# Fixed in the classes above, whatever config.json says.
-FOURIER_SIZE, FOURIER_BANDS = 224, 64
+# Channels of the pixels when they get their positions, and of learned ones:
+# fixed in the classes above, whatever config.json says.
+CHANNELS = {FOURIER: 3, LEARNED: 256, CONV: 64}
 LEARNED_CHANNELS = 256
-INPUT_CHANNELS = {
-  FOURIER: 3 + 2 * (2 * FOURIER_BANDS + 1),
-  LEARNED: 2 * LEARNED_CHANNELS,
-}
 SHAPE_KEY = 'cross_attention_shape_for_attention'
 # transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {
@@ -62,6 +59,32 @@ DEFAULTS: dict[str, Any] = {
   'num_labels': None,
 }
 MAX_LABELS = 1 << 20  # More could take all memory.
+_ATTENTION = tuple(f'attention.self.{x}' for x in ('query', 'key', 'value'))
+_ATTENTION += ('attention.output.dense',)
+_MLP = ('layernorm', 'mlp.dense1', 'mlp.dense2')
+_NORMS = tuple(f'attention.self.layernorm{i}' for i in (1, 2))
+_INPUT, _DECODER = 'perceiver.input_preprocessor', 'perceiver.decoder.decoder'
+_BATCH_NORM = f'{_INPUT}.convnet.batchnorm'
+FORM = perceiver_io.Format(
+  separator='.',
+  leaves={'w': 'weight', 'b': 'bias', 'scale': 'weight', 'offset': 'bias'},
+  latents='perceiver.embeddings.latents',
+  query=f'{_DECODER}.output_position_encodings.position_embeddings',
+  head=f'{_DECODER}.final_layer',
+  cross_attend='perceiver.encoder.cross_attention',
+  decoder=f'{_DECODER}.decoding_cross_attention',
+  self_attend=lambda i: f'perceiver.encoder.self_attends.{i}',
+  cross_attend_layers=(*_NORMS, *_ATTENTION, *_MLP),
+  self_attend_layers=(_NORMS[0], *_ATTENTION, *_MLP),
+  pixels=f'{_INPUT}.convnet_1x1',
+  positions=f'{_INPUT}.position_embeddings.position_embeddings',
+  positions_projection=f'{_INPUT}.positions_projection',
+  convolution=f'{_INPUT}.convnet.conv',
+  batch_norm=_BATCH_NORM,
+  batch_norm_statistics=('running_mean', 'running_var'),
+  ignored=(f'{_BATCH_NORM}.num_batches_tracked',),
+  is_transposed=True,
+)
 # How labels are scored, by `problem_type`; other types are refused.
 SCORES = {
   None: 'softmax',  # A single label is a regression.
@@ -92,12 +115,12 @@ def read_config(
   """
   where = f'{folder}/{weight_files.CONFIG}'
   architectures = config.get('architectures')
-  if architectures not in ([FOURIER], [LEARNED]):
+  if architectures not in [[name] for name in KINDS]:
     raise WeightsError(
-      f'{where}: architectures={architectures!r}; known are {FOURIER} and'
-      f' {LEARNED}, not the convolutional one nor other tasks.'
+      f'{where}: architectures={architectures!r}; known are'
+      f' {", ".join(KINDS)}, not those of other tasks.'
     )
-  is_fourier = architectures == [FOURIER]
+  kind = KINDS[architectures[0]]
   settings = DEFAULTS | dict(config)
   refused = {
     'hidden_act': settings['hidden_act'] in GELUS,
@@ -112,9 +135,12 @@ def read_config(
   for key, is_known in refused.items():
     if not is_known:
       raise WeightsError(f'{where}: {key}={settings[key]!r} is not supported.')
-  image = _image(folder, is_fourier, settings['image_size'])
+  image = _image(folder, kind, settings['image_size'])
+  position_channels = (
+    LEARNED_CHANNELS if kind == LEARNED else perceiver_io.POSITION_CHANNELS
+  )
   channels = settings['qk_channels'] or (
-    INPUT_CHANNELS[architectures[0]]
+    CHANNELS[kind] + position_channels
     if settings[SHAPE_KEY] == 'kv'
     else settings['d_latents']
   )
@@ -128,10 +154,10 @@ def read_config(
   if len(classes) == 1 and problem_type is None:
     problem_type = 'regression'
   model = {
+    **perceiver_io.MODEL,
     'num_classes': len(classes),
     'num_latents': settings['num_latents'],
     'latent_channels': settings['d_latents'],
-    'num_cross_attends': 1,
     'num_latent_transformers': settings['num_blocks'],
     'num_self_attends': settings['num_self_attends_per_block'],
     'cross_attend_heads': settings['num_cross_attention_heads'],
@@ -139,7 +165,6 @@ def read_config(
     'self_attend_heads': settings['num_self_attention_heads'],
     'widening_factor': settings['self_attention_widening_factor'],
     'cross_attend_widening_factor': settings['cross_attention_widening_factor'],
-    'head': 'query',
   }
   ours = {
     'model': model,
@@ -151,11 +176,12 @@ def read_config(
   def convert(
     tensors: Mapping[str, np.ndarray],
   ) -> tuple[dict[str, np.ndarray], Names]:
-    return huggingface_tensors.convert(
-      folder,
+    return perceiver_io.convert(
+      f'{folder}/{weight_files.TENSORS}',
       tensors,
+      FORM,
+      kind,
       num_self_attends=settings['num_self_attends_per_block'],
-      num_bands=FOURIER_BANDS if is_fourier else None,
       image_size=settings['image_size'],
     )
 
@@ -186,21 +212,17 @@ def _classes(where: str, settings: Mapping[str, Any]) -> list[str]:
     raise WeightsError(f'{where}: id2label lacks {error}.') from error
 
 
-def _image(folder: PathLike, is_fourier: bool, size: int) -> modalities.Image:
+def _image(folder: PathLike, kind: str, size: int) -> modalities.Modality:
   """Returns the input, normalised as preprocessor_config.json says."""
-  positions: dict[str, Any] = {
-    'num_bands': 1,
-    'positions': 'learned',
-    'position_channels': LEARNED_CHANNELS,
-    'projection': LEARNED_CHANNELS,
-  }
-  if is_fourier:
-    size = FOURIER_SIZE
-    positions = {'num_bands': FOURIER_BANDS, 'max_resolution': float(size)}
   normalization = image_processor.read(folder)
   try:
-    return modalities.Image(
-      height=size, width=size, channels=3, **normalization, **positions
+    return perceiver_io.image(
+      kind,
+      size=size,
+      channels=CHANNELS[kind],
+      position_channels=LEARNED_CHANNELS,
+      normalization=normalization,
+      padding='transformers',
     )
   except (TypeError, ValueError) as error:
     where = f'{folder}/{image_processor.FILE}'

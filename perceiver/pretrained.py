@@ -1,4 +1,4 @@
-"""Loads trained models from folders of weights, also from a hub."""
+"""Loads trained models from folders or files of weights, also from a hub."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -125,7 +125,8 @@ def from_pretrained(
   Args:
     source: a folder that `scripts.export` has written, or one of transformers;
       or the name of such a repository on a hub: 'owner/name' or
-      'owner/name@revision'. A path that exists wins.
+      'owner/name@revision'; or a `.pystate` file of the authors. A path that
+      exists wins.
     revision: a branch, a tag or a commit of that repository.
     attention: as in `Perceiver`: the form of cross-attention.
     attention_tile: as in `Perceiver`.

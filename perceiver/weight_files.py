@@ -5,7 +5,7 @@ files inside the folder are opened. A snapshot in the cache of huggingface_hub
 consists of links, which may lead to the files of that cache and nowhere else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 import json
 import os
 import pathlib
@@ -54,8 +54,10 @@ def read_json(folder: PathLike, name: str = CONFIG) -> dict[str, Any]:
   return data
 
 
-def read_tensors(folder: PathLike) -> dict[str, np.ndarray]:
-  """Reads all tensors of the folder, as float32.
+def read_tensors(
+  folder: PathLike, ignored: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+  """Reads all tensors of the folder but those `ignored`, as float32.
 
   They are in model.safetensors, or else in the files that
   model.safetensors.index.json names.
@@ -67,10 +69,11 @@ def read_tensors(folder: PathLike) -> dict[str, np.ndarray]:
   """
   root = pathlib.Path(folder)
   if os.path.lexists(root / TENSORS) or not os.path.lexists(root / INDEX):
-    return _read_safetensors(_inside(folder, TENSORS))
+    return _read_safetensors(_inside(folder, TENSORS), ignored)
   tensors: dict[str, np.ndarray] = {}
   for shard, names in _read_index(folder).items():
-    found = _read_safetensors(_inside(folder, shard))
+    found = _read_safetensors(_inside(folder, shard), ignored)
+    names = names.difference(ignored)
     if found.keys() != names:
       name = min(found.keys() ^ names)
       raise WeightsError(
@@ -97,12 +100,15 @@ def _read_index(folder: PathLike) -> dict[str, set[str]]:
   return names
 
 
-def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_safetensors(
+  path: pathlib.Path, ignored: Collection[str]
+) -> dict[str, np.ndarray]:
   tensors = {}
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
       for name in file.keys():  # noqa: SIM118, it is not a dictionary.
-        tensors[name] = file.get_tensor(name)
+        if name not in ignored:
+          tensors[name] = file.get_tensor(name)
   except (safetensors.SafetensorError, AttributeError, KeyError) as error:
     raise WeightsError(f'{path} is damaged: {error}') from error
   for name, tensor in tensors.items():

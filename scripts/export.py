@@ -9,7 +9,7 @@ which describes the model and its input; and README.md, a model card whose
 licence you fill in. `perceiver.from_pretrained` loads the folder without this
 laboratory, and `--config.train.init_from` starts a run from it. --from converts
 a folder with one of transformers' Perceivers for images instead, which may also
-be named by its repository on a hub.
+be named by its repository on a hub, or a `.pystate` file of the authors.
 """
 
 import dataclasses
@@ -66,10 +66,10 @@ def export(
 
 
 def convert(source: str, folder: str, *, dtype: str = 'float32') -> None:
-  """Converts a folder of transformers to one of ours.
+  """Converts a folder of transformers, or a file of the authors, to ours.
 
-  `source` is a folder or a name as for `perceiver.from_pretrained`; `folder`
-  and `dtype` are as for `export`.
+  `source` is as for `perceiver.from_pretrained`; `folder` and `dtype` are as
+  for `export`.
 
   Raises:
     FileExistsError: if the folder is not empty.
@@ -210,8 +210,9 @@ if __name__ == '__main__':
   _FROM = path_flags.define_path(
     'from',
     None,
-    'What to convert instead of a run: a folder of transformers, or the name of'
-    ' its repository on a hub, OWNER/NAME or OWNER/NAME@REVISION.',
+    'What to convert instead of a run: a folder of transformers, the name of'
+    ' its repository on a hub, OWNER/NAME or OWNER/NAME@REVISION, or a .pystate'
+    ' file.',
   )
   _DTYPE = flags.DEFINE_enum(
     'dtype', 'float32', sorted(weight_files.DTYPES), 'The dtype of the weights.'

@@ -38,7 +38,8 @@ NEEDS = {
   'minutes': r'(scripts\.benchmark|tests\.torture)\b',
   'slurm': r'^(srun|sbatch) ',
   'tpu': r'jax\[tpu\]|gs://',
-  'weights': r'--from=\S*vision-perceiver',  # The authors', from elsewhere.
+  # The authors', from elsewhere.
+  'weights': r'=(\S*vision-perceiver|imagenet_\w+\.pystate)',
 }
 _FENCE = re.compile(r'( *)(```+)(.*)')
 _COMMENT = re.compile(r'<!-- (needs|shortened): (.+) -->')

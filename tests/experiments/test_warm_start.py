@@ -4,11 +4,19 @@ import jax
 import numpy as np
 import pytest
 
+from configs import imagenet
 from experiments import train, warm_start
 from perceiver import exports
 from scripts import export
 from tests import quick
-from tests.experiments.smoke import create, final_params, fresh, told_to_stop
+from tests.experiments.smoke import (
+  create,
+  final_params,
+  fresh,
+  on_devices,
+  told_to_stop,
+)
+from tests.perceiver import make_released_fixtures as released
 
 
 @pytest.fixture(scope='module')
@@ -73,6 +81,26 @@ def test_a_classifier_of_other_classes_is_named_and_fresh(
   assert not same['perceiver/head']['w']
   params['perceiver/head'] = weights[1]['perceiver/head']
   assert all(jax.tree.leaves(jax.tree.map(np.array_equal, params, weights[1])))
+
+
+def test_the_authors_file_starts_a_run_of_their_model(tmp_path, caplog):
+  path = tmp_path / 'imagenet_fourier_position_encoding.pystate'
+  params, state = released.draw('fourier', 0, num_classes=1000)
+  path.write_bytes(released.dumps(params, state))
+  config = imagenet.get_config('io')
+  config.model.update(num_latents=6, latent_channels=16, num_self_attends=2)
+  config.model.update(cross_attend_channels=12, widening_factor=2)
+  config.model.update(cross_attend_widening_factor=3)
+  config.train.init_from = str(path)
+  loaded = warm_start.read(on_devices(config))
+  np.testing.assert_array_equal(
+    loaded['perceiver/head/w'], params[f'{released.DECODER}/output/w']
+  )
+  assert 'fresh: none' in caplog.text  # ImageNet's classes are in that order.
+  assert 'trained with' not in caplog.text
+  config.model.query_residual = False
+  warm_start.read(on_devices(config))
+  assert 'trained with model.query_residual=True, here False' in caplog.text
 
 
 @pytest.mark.slow

@@ -86,8 +86,9 @@ def put_in_model(**values):
     ('ours', put_in_model(latent_channels=16), 'gives the shape'),
     ('ours', put_in_model(compute_dtype='float7'), 'float7'),
     ('ours', put_in_model(head='query'), r'missing tensors \[perceiver/deco'),
-    ('conv', lambda d: None, 'not the convolutional one'),
-    ('fourier', put(architectures=['PerceiverForMaskedLM']), 'nor oth'),
+    ('fourier', put(architectures=['PerceiverForMaskedLM']), 'of other'),
+    ('fourier', put(architectures=['x', 'y']), 'not those of other tasks'),
+    ('conv', put(d_latents=48), 'gives the shape'),
     ('fourier', put(hidden_act='relu'), "hidden_act='relu' is not sup"),
     ('fourier', put(use_query_residual=False), 'use_query_residual=F'),
     ('fourier', put(qk_channels=64), 'qk_channels=64 is not supported'),
@@ -189,6 +190,9 @@ def test_a_length_that_lies_is_refused(copy):
 
 HEAD = 'perceiver.decoder.decoder.final_layer.bias'
 NORM = 'perceiver.encoder.cross_attention.attention.self.layernorm2.weight'
+BIAS = 'perceiver.input_preprocessor.positions_projection.bias'
+KERNEL = 'perceiver.input_preprocessor.convnet.conv.weight'
+NORM_2D = 'perceiver.input_preprocessor.convnet.batchnorm'
 PIXELS = 'perceiver.input_preprocessor.convnet_1x1.weight'
 TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
 
@@ -212,6 +216,16 @@ TABLE = 'perceiver.input_preprocessor.position_embeddings.position_embeddings'
     ('learned', ones(PIXELS, 256, 3, 2, 2), f'{PIXELS}.*has the shape'),
     ('learned', ones(TABLE, 9), f'{TABLE}.*has the shape'),
     ('learned', ones(TABLE, 100, 7), 'positions do not fit image_size=10'),
+    ('learned', ones(BIAS, 1), rf'{BIAS}.*has the shape \(1,\)'),
+    ('conv', lambda t: t.pop(KERNEL), rf'missing \[{KERNEL}\]'),
+    ('conv', ones(KERNEL, 64, 3, 3, 3), f'{KERNEL}.*has the shape'),
+    ('conv', ones(f'{NORM_2D}.running_mean', 3), 'running_mean.*has the shape'),
+    ('conv', ones(f'{NORM_2D}.x', 3), rf'unknown \[{NORM_2D}.x\]'),
+    (
+      'conv',
+      lambda t: t[f'{NORM_2D}.running_var'].fill(-1),
+      'running_var.* has negative',
+    ),
   ],
 )
 def test_tensors_that_do_not_fit_are_named(copy, kind, change, message):

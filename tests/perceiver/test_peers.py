@@ -1,6 +1,6 @@
 """Models of `transformers` give the same logits here, in many sizes.
 
-Needs the extra [peers]; of two of them the files are checked in, see
+Needs the extra [peers]; of some of them the files are checked in, see
 `make_transformers_fixtures`, and tested everywhere.
 """
 
@@ -31,8 +31,9 @@ def draw(kind, seed):
   rng = np.random.default_rng(100 + seed)
   heads = int(rng.choice([1, 2, 4]))
   shape = ['q', 'kv'][seed % 2]
-  # Must divide the attention's channels: 261 in one of the cases.
-  cross_heads = 1 if (kind, shape) == ('fourier', 'kv') else heads
+  # Must divide the attention's channels, which are 261 or 322 of these inputs.
+  is_odd = shape == 'kv' and kind in ('fourier', 'conv')
+  cross_heads = 1 if is_odd else heads
   sizes = {
     'num_latents': int(rng.integers(3, 12)),
     'd_latents': heads * int(rng.integers(3, 9)),

@@ -204,14 +204,14 @@ def relative_error(logits, expected):
 
 
 @pytest.mark.parametrize(
-  'kind', quick.only(['learned'], ['fourier', 'learned'])
+  'kind', quick.only(['learned', 'conv'], ['fourier', 'learned', 'conv'])
 )
 def test_models_of_transformers_give_its_logits(kind):
   """The fixtures are from tests/perceiver/make_transformers_fixtures.py."""
   folder = TRANSFORMERS / kind
   expected = np.load(folder / 'expected.npz')
   sizes = [x.removeprefix('tanh_') for x in expected if x.startswith('tanh_')]
-  assert len(sizes) == {'fourier': 3, 'learned': 1}[kind]
+  assert len(sizes) == {'fourier': 3, 'learned': 1, 'conv': 2}[kind]
   model = perceiver.from_pretrained(folder)
   assert 'owl' in model.class_names
   for size in sizes:

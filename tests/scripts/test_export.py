@@ -140,6 +140,21 @@ def test_the_card_tells_where_the_weights_come_from(trained, tmp_path):
     export.export(str(workdir), str(folder))
 
 
+def test_the_command_converts_a_file_of_the_authors(tmp_path):
+  source = ROOT / 'tests/perceiver/released/imagenet_conv.pystate'
+  ours = tmp_path / 'ours'
+  result = commands.run('scripts.export', f'--from={source}', ours)
+  assert result.returncode == 0, result.stderr
+  assert '| Converted from | `imagenet_conv.pystate`' in (
+    (ours / 'README.md').read_text()
+  )
+  images = np.random.default_rng(0).integers(0, 256, (2, 16, 20, 3))
+  np.testing.assert_array_equal(
+    perceiver.from_pretrained(ours)(images),
+    perceiver.from_pretrained(source)(images),
+  )
+
+
 def test_the_command_converts_a_model_of_transformers(tmp_path):
   source = ROOT / 'tests/perceiver/transformers/fourier'
   ours = tmp_path / 'ours'

@@ -4,12 +4,9 @@ import importlib.util
 import pathlib
 
 from experiments.errors import DataNotFoundError
+from perceiver import released
 
 NUM_CLASSES, NUM_VALIDATION = 1000, 50_000
-# Each line has a wnid and a name, in the order of the labels. The names are
-# lemmas of WordNet 3.0, made unambiguous where two classes have the same one or
-# it is better known for something else.
-NAMES = pathlib.Path(__file__).parent / 'class_names.txt'
 
 
 def known_wnids() -> list[str]:
@@ -19,7 +16,7 @@ def known_wnids() -> list[str]:
 
 def known_names() -> dict[str, str]:
   """Names of the 1,000 classes by wnid, in the order of the labels."""
-  return dict(line.split('\t') for line in NAMES.read_text().splitlines())
+  return released.class_names()
 
 
 def known_validation_labels() -> dict[str, str]:

@@ -102,6 +102,9 @@ setuptools.setup(
       *(*EXPERIMENTS, *AUDIOSET, *GCS, *HUB, *MODELNET40, *PARQUET),
       *(*DOCS, *TEST),
     ],
-    'peers': ['perceiver-pytorch>=0.8.8', 'torch>=2.6', 'transformers>=4.56'],
+    'peers': [
+      *('perceiver-pytorch>=0.8.8', 'torch>=2.6', 'torchvision>=0.21'),
+      'transformers>=4.56',
+    ],
   },
 )

@@ -217,12 +217,12 @@ def _learned_input(
     'projection/b': source.take(names['projection/b']),
   }
   table = source.take(form.positions, num_axes=2)
-  projection = form.layer('', form.positions_projection)
-  weight = source.take(projection['/w'], num_axes=2)
+  projection = form.layer('positions', form.positions_projection)
+  weight = source.take(projection['positions/w'], num_axes=2)
   weight = weight.T if form.is_transposed else weight
-  bias = source.take(projection['/b'])
+  bias = source.take(projection['positions/b'])
   if bias.shape != weight.shape[1:]:
-    raise source.misshapen(projection['/b'], bias)
+    raise source.misshapen(projection['positions/b'], bias)
   # The projection of a learned table is a learned table.
   try:
     table = table.astype(np.float64) @ weight.astype(np.float64) + bias

@@ -133,6 +133,7 @@ def test_the_card_tells_where_the_weights_come_from(trained, tmp_path):
   config = json.loads((folder / 'config.json').read_text())
   assert config['classes'] == [str(i) for i in range(10)]
   assert config['scores'] == 'softmax'
+  assert config['model']['query_residual'] is True
   assert config['input']['image']['mean'] == [8.0]
   model = perceiver.from_pretrained(folder)
   assert model(np.zeros((1, 8, 8, 1))).shape == (1, 10)

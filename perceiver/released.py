@@ -166,10 +166,10 @@ def class_names() -> dict[str, str]:
 
 def _kind(arrays: Mapping[str, np.ndarray]) -> str:
   """Returns which of the three models has such names."""
-  layers = {name.rpartition('/')[0] for name in arrays}
-  if FORM.convolution in layers:
+  has = lambda path: any(name.startswith(f'{path}/') for name in arrays)
+  if has(_DOWNSAMPLE):
     return CONV
-  return LEARNED if FORM.pixels in layers else FOURIER
+  return LEARNED if has(FORM.pixels) else FOURIER
 
 
 def _count_self_attends(arrays: Mapping[str, np.ndarray]) -> int:

@@ -194,6 +194,7 @@ MLP = f'{fixtures.ENCODER}/self_attention/mlp/linear/w'
 TABLE_HERE = f'{fixtures.POSITION}/{TABLE}'
 PIXELS = f'{fixtures.IMAGE}/conv2_d/w'
 MEAN = f'{fixtures.CONV}/batchnorm/~/mean_ema/average'
+KERNEL = f'{fixtures.CONV}/conv/w'
 SCALE = f'{fixtures.CONV}/batchnorm/scale'
 
 
@@ -202,6 +203,7 @@ SCALE = f'{fixtures.CONV}/batchnorm/scale'
   [
     ('fourier', OUTPUT, None, rf'none of the three .*missing \[{OUTPUT}\]'),
     ('fourier', LAST, None, rf'missing \[{LAST}\]'),
+    ('conv', KERNEL, None, rf'missing \[{KERNEL}\]'),
     ('conv', MEAN, None, rf'missing \[{MEAN}\]'),
     ('learned', PIXELS, None, rf'missing \[{PIXELS}\]'),
     ('fourier', 'adam/count', (), r'unknown \[adam/count\]'),

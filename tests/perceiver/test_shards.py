@@ -20,11 +20,9 @@ FIRST = 'model-00001-of-00002.safetensors'
 SECOND = 'model-00002-of-00002.safetensors'
 
 
-@pytest.fixture
-def shards(tmp_path):
-  """A folder whose tensors are in two files."""
-  folder = tmp_path / 'shards'
-  shutil.copytree(TRANSFORMERS / 'fourier', folder)
+def split(kind, folder):
+  """Copies a model of transformers, with its tensors in two files."""
+  shutil.copytree(TRANSFORMERS / kind, folder)
   path = folder / weight_files.TENSORS
   tensors = safetensors.numpy.load_file(path)
   path.unlink()
@@ -36,7 +34,12 @@ def shards(tmp_path):
     (folder / shard).write_bytes(safetensors.numpy.save(part))
   index = {'metadata': {'total_size': 0}, 'weight_map': where}
   (folder / weight_files.INDEX).write_text(json.dumps(index))
-  return folder
+
+
+@pytest.fixture
+def shards(tmp_path):
+  split('fourier', tmp_path / 'shards')
+  return tmp_path / 'shards'
 
 
 def test_shards_are_read_as_one_file(shards):
@@ -50,6 +53,15 @@ def test_shards_are_read_as_one_file(shards):
   # One file wins, as in transformers.
   (shards / weight_files.TENSORS).write_bytes(b'')
   assert_refused(shards, f'{weight_files.TENSORS} is damaged')
+
+
+def test_a_shard_may_have_what_does_nothing_in_inference(tmp_path):
+  split('conv', tmp_path / 'conv')
+  (_, whole), (_, parts) = (
+    exports.read(x) for x in (TRANSFORMERS / 'conv', tmp_path / 'conv')
+  )
+  for name, tensor in whole.items():
+    np.testing.assert_array_equal(parts[name], tensor)
 
 
 def rename(new):

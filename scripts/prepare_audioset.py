@@ -2,13 +2,14 @@
 
   python -m scripts.prepare_audioset --clips=clips --csv=csv --data_dir=data
 
-Clips (mp4, mkv, webm, wav; subfolders are searched) are named <video id> or
-<video id>_<start>. A file has either the clip of its row in the CSVs or the
-whole video, from which the clip is cut; files of another length are skipped.
-The CSVs are class_labels_indices.csv and those that exist of
-balanced_train_segments.csv, unbalanced_train_segments.csv and
-eval_segments.csv. report.csv names what is skipped. If interrupted, the same
-command continues.
+Clips (mp4, mkv, webm, mov, avi, ts, wav, flac, opus, m4a, ogg, mp3; subfolders
+are searched) are named <video id>, <video id>_<start> or
+<video id>_<start>_<end>, in seconds or milliseconds, with or without a Y before
+it. A file has either the clip of its row in the CSVs or the whole video, from
+which the clip is cut; files of another length are skipped. The CSVs are
+class_labels_indices.csv and those that exist of balanced_train_segments.csv,
+unbalanced_train_segments.csv and eval_segments.csv. report.csv names every file
+that is not prepared, and why. If interrupted, the same command continues.
 
 Machines that share the directories can each prepare a shard, at the same time
 or not, with --shard=0/16 to --shard=15/16. As the last step, run the command

@@ -5,11 +5,12 @@
 
 The run's benchmark says which files it takes: pictures (.jpg, .png, .webp,
 .gif, .bmp, .tif, .avif, .jp2, .ppm); for ModelNet40, meshes and point clouds
-(.off, .obj, .stl, .ply, .npy); for AudioSet, clips (.mp4, .mkv, .webm, .wav). A
-folder stands for the files in it and its subfolders that have one of these
-suffixes; links are not followed, hidden files and what macOS adds are passed
-over, and the number of other files is printed. A file named directly is tried
-whatever its suffix. - reads paths from standard input, one per line.
+(.off, .obj, .stl, .ply, .npy); for AudioSet, clips and sounds (.mp4, .mkv,
+.webm, .mov, .avi, .ts, .wav, .flac, .opus, .m4a, .ogg, .mp3). A folder stands
+for the files in it and its subfolders that have one of these suffixes; links
+are not followed, hidden files and what macOS adds are passed over, and the
+number of other files is printed. A file named directly is tried whatever its
+suffix. - reads paths from standard input, one per line.
 
 Pictures are rotated as EXIF says. Only the first frame or page counts, and
 transparent parts are white. Pictures for the digits and Fashion-MNIST are

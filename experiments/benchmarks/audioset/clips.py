@@ -8,10 +8,18 @@ import os
 import re
 from typing import NoReturn
 
+from experiments.benchmarks import listing
 from experiments.benchmarks.audioset.csv_files import Segment, VIDEO_ID
+from experiments.benchmarks.audioset.media.formats import SUFFIXES, TAKEN
 
-SUFFIXES = ('.mp4', '.mkv', '.webm', '.wav')  # The first is preferred.
-NAME = re.compile(rf'({VIDEO_ID.pattern})(?:_(\d+(?:\.\d+)?))?')
+NAMES = '<video id>, <video id>_<start> or <video id>_<start>_<end>'
+_NUMBER = r'[0-9]+(?:\.[0-9]+)?'
+# Ids may begin with Y and have "_" and "-" in them. Because they have 11
+# characters, a name can only be read in one way.
+_NAME = re.compile(
+  rf'Y?(?P<id>{VIDEO_ID.pattern})'
+  rf'(?:_(?P<start>{_NUMBER})(?:[_-](?P<end>{_NUMBER}))?)?'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +32,8 @@ class Clip:
   @property
   def is_named_by_start(self) -> bool:
     """Returns whether the file's name says where in the video it begins."""
-    match = NAME.fullmatch(_stem(self.path))
-    return match is not None and match[2] is not None
+    match = _NAME.fullmatch(_stem(self.path))
+    return match is not None and match['start'] is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +41,8 @@ class Plan:
   """The clips to prepare, and what is left out."""
 
   clips: Sequence[Clip]  # By split, then by id.
-  skipped: Sequence[tuple[str, str]]  # Files that are left out, and why.
+  skipped: Sequence[tuple[str, str]]  # Media that are left out, and why.
+  others: Sequence[str]  # Files that are no media.
   missing: Sequence[Segment]  # Without a file.
 
 
@@ -59,25 +68,28 @@ def make_plan(clips: str, segments: Sequence[Segment]) -> Plan:
       skipped.append((path, f'{paths[found]} is the same clip.'))
     else:
       paths[found] = path
-  for path in others:  # Beside a clip, such a file may be notes on it.
-    found = _find(os.path.basename(path), by_id)
-    if isinstance(found, Segment) and found not in paths:
-      skipped.append((path, f'Only {", ".join(SUFFIXES)} are read.'))
   chosen = [Clip(segment, path) for segment, path in paths.items()]
   chosen.sort(key=lambda c: (c.segment.split, c.segment.id, c.segment.start))
   missing = [segment for segment in segments if segment not in paths]
-  return Plan(chosen, sorted(skipped), missing)
+  return Plan(chosen, sorted(skipped), sorted(others), missing)
 
 
 def _files(folder: str) -> tuple[list[str], list[str]]:
-  """Lists files with one of SUFFIXES, preferred ones first, and all others."""
+  """Lists files with one of SUFFIXES, preferred ones first, and all others.
+
+  Hidden files and folders are passed over, and those that macOS adds to
+  archives.
+  """
   media: list[str] = []
   others: list[str] = []
   suffix = lambda path: os.path.splitext(path)[1].lower()
-  for parent, _, names in os.walk(folder, onerror=_raise):
+  is_hidden = lambda name: name.startswith('.') or name == '__MACOSX'
+  for parent, folders, names in os.walk(folder, onerror=_raise):
+    folders[:] = [name for name in folders if not is_hidden(name)]
     for name in names:
-      chosen = media if suffix(name) in SUFFIXES else others
-      chosen.append(os.path.join(parent, name))
+      if not is_hidden(name):
+        chosen = media if suffix(name) in SUFFIXES else others
+        chosen.append(os.path.join(parent, name))
   media.sort(key=lambda path: (SUFFIXES.index(suffix(path)), path))
   return media, others
 
@@ -90,26 +102,33 @@ def _raise(error: OSError) -> NoReturn:
   raise error
 
 
-def _find(name: str, by_id: dict[str, list[Segment]]) -> Segment | str:
+def _find(name: str, by_id: Mapping[str, Sequence[Segment]]) -> Segment | str:
   """Returns the segment that a file has, or why there is none."""
-  match = NAME.fullmatch(_stem(name))
+  match = _NAME.fullmatch(_stem(name))
   if match is None:
-    return 'Its name is neither <video id> nor <video id>_<start>.'
-  video, start = match.groups()
+    return f'Its name is none of {NAMES}.'
+  video, start, end = match.groups()
   if video not in by_id:
     return f'No CSV has a row for {video}.'
-  segments = by_id[video]
-  if start is not None:
-    # In seconds, or in milliseconds as some downloaders have it.
-    starts = {float(start), float(start) / 1000}
-    segments = [segment for segment in segments if segment.start in starts]
+  times = [float(time) for time in (start, end) if time is not None]
+  segments = [x for x in by_id[video] if _is_from(x, times)]
   if len(segments) == 1:
     return segments[0]
-  return (
-    f'The CSVs have {len(segments)} rows for {video}'
-    + (f' at {start}' if start is not None else '')
-    + (': its name must say which (<video id>_<start>).' if segments else '.')
-  )
+  found = f'The CSVs have {len(segments)} rows for {video}'
+  found += f' at {start}' * bool(start) + f' to {end}' * bool(end)
+  if segments:
+    return f'{found}: its name must say which (<video id>_<start>_<end>).'
+  rows = [f'{x.start:g} to {x.end:g} s' for x in by_id[video]]
+  return f'{found}, only for {listing.shown(rows)}.'
+
+
+def _is_from(segment: Segment, times: Sequence[float]) -> bool:
+  """Returns whether a name's times are a segment's start, or start and end.
+
+  They are in seconds, or in milliseconds, as some downloaders have them.
+  """
+  row = [segment.start, segment.end][: len(times)]
+  return row == times or row == [time / 1000 for time in times]
 
 
 def write_report(
@@ -131,6 +150,7 @@ def write_report(
     files = len(skipped) + len(plan.skipped)
     yield 'skipped', '', '', '', '', f'{files} files'
     yield 'no clip', '', '', '', '', f'{len(plan.missing)} rows'
+    yield 'other', '', '', '', '', f'{len(plan.others)} files'
     for clip, reason in skipped:
       row = clip.segment
       yield 'skipped', row.split, row.id, row.start, clip.path, reason
@@ -138,6 +158,8 @@ def write_report(
       yield 'skipped', '', '', '', file, reason
     for row in plan.missing:
       yield 'no clip', row.split, row.id, row.start, '', ''
+    for file in plan.others:
+      yield 'other', '', '', '', file, f'Only {TAKEN}.'
 
   # Names of files need not be in UTF-8.
   with open(

@@ -23,10 +23,11 @@ from experiments.benchmarks.audioset import csv_files, parts, source
 from experiments.benchmarks.audioset.clips import (
   Clip,
   make_plan,
+  NAMES,
   Plan,
-  SUFFIXES,
   write_report,
 )
+from experiments.benchmarks.audioset.media.formats import SUFFIXES
 from experiments.benchmarks.audioset.parts import Decoding, File, PARTS, SKIPPED
 from experiments.benchmarks.audioset.workers import Job, Lost, Workers
 from experiments.errors import PreparationError
@@ -53,7 +54,7 @@ def prepare(
   """Writes a data set that `source.open_source` reads, unless it exists.
 
   Args:
-    clips: directory with the files, named <video id> or <video id>_<start>.
+    clips: directory with the files; `clips.NAMES` are their names.
     csv_folder: with AudioSet's CSVs.
     data_dir: to write to.
     num_processes: how many decode.
@@ -93,8 +94,7 @@ def prepare(
       example = f'; {file}: {reason.removesuffix(".")}'
     raise FileNotFoundError(
       f'None of the {len(segments)} rows of the CSVs has a clip in {clips!r}:'
-      f' looked for <video id>.* and <video id>_<start>.* with'
-      f' {", ".join(SUFFIXES)}. In it there are'
+      f' looked for {NAMES} with {", ".join(SUFFIXES)}; in it there are'
       f' {listing.inside(clips)}{example}.'
     )
   folder = source.incomplete_directory(data_dir)
@@ -269,7 +269,8 @@ def _finish(
   )
   return (
     f'{path}: {counts}; {len(skipped) + len(plan.skipped):,} files skipped,'
-    f' {len(plan.missing):,} CSV rows without a clip (all named in {REPORT}).'
+    f' {len(plan.missing):,} CSV rows without a clip,'
+    f' {len(plan.others):,} other files (all named in {REPORT}).'
   )
 
 

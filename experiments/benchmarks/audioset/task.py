@@ -22,8 +22,8 @@ from experiments.benchmarks.audioset import (
   windows,
 )
 from experiments.benchmarks.audioset.average_precision import summarize
-from experiments.benchmarks.audioset.clips import SUFFIXES
 from experiments.benchmarks.audioset.display import ClipDisplay
+from experiments.benchmarks.audioset.media.formats import SUFFIXES
 from experiments.display import Display
 from experiments.errors import DataNotFoundError
 from experiments.task import (

@@ -15,6 +15,36 @@ from experiments.benchmarks.audioset import parts
 RATE = 48_000
 MP4 = {'form': 'mp4', 'video_codec': 'libx264', 'audio_codec': 'aac'}
 WEBM = {'form': 'webm', 'video_codec': 'libvpx', 'audio_codec': 'libopus'}
+_H264 = {'video_codec': 'libx264', 'audio_codec': 'aac'}
+# Reordered pictures, and a key frame every second.
+_MPEG2 = {'video_codec': 'mpeg2video', 'audio_codec': 'mp2', 'frame_rate': 25}
+_BIDIRECTIONAL = {'video_options': {'bf': '2', 'g': '25'}}
+_AVI = {'form': 'avi', 'frame_rate': 25}
+_TS = {'form': 'mpegts'}
+PICTURES = {  # Further formats of clips with pictures.
+  'mov': {**_H264, 'form': 'mov'},
+  'mov, as from cameras': {
+    **{'form': 'mov', 'video_codec': 'mjpeg', 'pixels': 'yuvj420p'},
+    **{'audio_codec': 'pcm_s16be'},
+  },
+  'avi': {**_AVI, 'audio_codec': 'libmp3lame'},
+  'avi, as from cameras': {
+    **{**_AVI, 'video_codec': 'mjpeg', 'pixels': 'yuvj420p'},
+    **{'audio_codec': 'pcm_s16le'},
+  },
+  'avi with B-frames': {**_AVI, **_BIDIRECTIONAL, 'audio_codec': 'ac3'},
+  'avi with H.264': {**_AVI, **_H264},
+  'avi with H.264 without B-frames': {
+    **{**_AVI, **_H264, 'video_options': {'bf': '0'}}
+  },
+  'ts': {**_TS, **_H264},
+  'ts with MPEG-2': {**_TS, **_MPEG2, **_BIDIRECTIONAL},
+  'ts with MPEG-4': {**_TS, **_BIDIRECTIONAL, 'audio_codec': 'ac3'},
+  # As from a stream that has gone on for a day: times are in 33 bits.
+  'ts whose clock overflows': {
+    **{**_TS, **_H264, 'options': {'output_ts_offset': '95435'}}
+  },
+}
 
 
 def media(
@@ -34,6 +64,9 @@ def media(
   is_mirrored=False,
   pixel_ratio=None,
   is_live=False,
+  frame_rate=None,
+  video_options=None,
+  options=None,
 ):
   """Encodes pictures and sound; returns the file's content.
 
@@ -49,16 +82,23 @@ def media(
     form: the container's name in FFmpeg.
     pixel_ratio: width to height of a pixel, a Fraction.
     is_live: written as it comes: no length in the header, no index.
+    frame_rate: pictures come at multiples of its inverse; None: of 1 ms.
+    video_options: of the encoder of the pictures.
+    options: of the container.
   """
+  unit = Fraction(1, frame_rate or 1000)
   file = io.BytesIO()
   # A pipe can only be written to, in order.
   target = types.SimpleNamespace(write=file.write) if is_live else file
-  with av.open(target, 'w', format=form) as container:
+  packets = []
+  with av.open(target, 'w', format=form, options=options or {}) as container:
     if times is not None:
-      video = container.add_stream(video_codec, 25)
+      video = container.add_stream(
+        video_codec, frame_rate or 25, options=video_options or {}
+      )
       video.height, video.width = images[0].shape[:2]
       video.pix_fmt = pixels
-      video.codec_context.time_base = Fraction(1, 1000)
+      video.codec_context.time_base = unit
       video.codec_context.thread_count = 1
       if pixel_ratio is not None:
         video.codec_context.sample_aspect_ratio = pixel_ratio
@@ -69,9 +109,9 @@ def media(
     if times is not None:
       for time, image in zip(times, images, strict=True):
         frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-        frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
-        container.mux(video.encode(frame))
-      container.mux(video.encode())
+        frame.pts, frame.time_base = round(time / unit), unit
+        packets += video.encode(frame)
+      packets += video.encode()
     if samples is not None:
       resampler = av.AudioResampler(sound.format, layout, rate)
       for i, part in enumerate(
@@ -84,8 +124,9 @@ def media(
         begin = audio_start + i * (sound_gap + part.shape[1] / rate)
         chunk.pts = round(rate * begin)
         for frame in resampler.resample(chunk):
-          container.mux(sound.encode(frame))
-      container.mux(sound.encode())
+          packets += sound.encode(frame)
+      packets += sound.encode()
+    container.mux(sorted(packets, key=lambda x: float(x.dts * x.time_base)))
   return file.getvalue()
 
 

@@ -1,8 +1,8 @@
-"""The CSVs are read as they are; clips are found by their names."""
+"""The CSVs are read as they are."""
 
 import pytest
 
-from experiments.benchmarks.audioset import clips, csv_files
+from experiments.benchmarks.audioset import csv_files
 from experiments.benchmarks.audioset.csv_files import Segment
 
 # As downloaded, but for the number of lines.
@@ -105,61 +105,3 @@ def test_ten_seconds_in_decimals_are_ten_seconds(tmp_path):
   row = 'AAAAAAAAAAA, 6.1, 16.1, "/m/09x0r"\n'
   (segment,) = write(tmp_path, eval=row)
   assert (segment.start, segment.end) == (6.1, 16.1)
-
-
-def plan(folder, names, segments):
-  for name in names:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-  return clips.make_plan(str(folder), segments)
-
-
-def test_clips_are_found_by_their_names(tmp_path):
-  names = [
-    '-0123456789.mp4',
-    'folder/_-abcABC_-__30.webm',
-    'AAAAAAAAAAA_30000.WAV',  # Milliseconds.
-    'BBBBBBBBBBB_12.500.mkv',
-    'notes.txt',
-  ]
-  ids = ['-0123456789', '_-abcABC_-_', 'AAAAAAAAAAA', 'BBBBBBBBBBB']
-  starts = [7.0, 30.0, 30.0, 12.5]
-  segments = [
-    Segment('train', video, start, start + 10, (0,))
-    for video, start in zip(ids, starts, strict=True)
-  ]
-  missing = Segment('eval', 'CCCCCCCCCCC', 0.0, 10.0, (0,))
-  found = plan(tmp_path, names, [*segments, missing])
-  assert {clip.segment: clip.path for clip in found.clips} == {
-    segment: str(tmp_path / name)
-    for segment, name in zip(segments, names[:4], strict=True)
-  }
-  assert found.missing == [missing]
-  assert found.skipped == []
-
-
-def test_clips_that_are_of_no_row_are_named(tmp_path):
-  segments = [
-    Segment('train', 'AAAAAAAAAAA', 10.0, 20.0, (0,)),
-    Segment('train', 'AAAAAAAAAAA', 50.0, 60.0, (0,)),
-    Segment('eval', 'BBBBBBBBBBB', 0.0, 10.0, (0,)),
-  ]
-  names = {
-    'AAAAAAAAAAA.mp4': '2 rows for AAAAAAAAAAA: its name must say',
-    'AAAAAAAAAAA_20.mp4': '0 rows for AAAAAAAAAAA at 20',
-    'BBBBBBBBBBB.wav': 'BBBBBBBBBBB.mp4 is the same clip',
-    'CCCCCCCCCCC.mp4': 'No CSV has a row for CCCCCCCCCCC',
-    'holiday.mp4': 'neither <video id> nor',
-    'BBBBBBBBBBB_.mp4': 'neither <video id> nor',
-    'AAAAAAAAAAA_10.flac': 'Only .mp4, .mkv, .webm, .wav are read.',
-  }
-  good = ['AAAAAAAAAAA_50.mp4', 'BBBBBBBBBBB.mp4']
-  notes = ['BBBBBBBBBBB.json', 'AAAAAAAAAAA_50.flac', 'LICENSE']
-  found = plan(tmp_path, [*names, *good, *notes], segments)
-  assert [clip.segment for clip in found.clips] == [segments[2], segments[1]]
-  assert found.missing == segments[:1]
-  skipped = dict(found.skipped)
-  assert set(skipped) == {str(tmp_path / name) for name in names}
-  for name, reason in names.items():
-    assert reason in skipped[str(tmp_path / name)]

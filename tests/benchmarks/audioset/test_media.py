@@ -180,20 +180,18 @@ def test_pixels_become_square(decode, ratio, rotation, expected):
 @pytest.mark.parametrize(
   ('form', 'codec', 'found'),
   [
-    ('flac', 'flac', 'flac'),
-    ('ogg', 'libopus', r'ogg \(opus or vorbis\)'),
-    ('mp3', 'libmp3lame', 'mp3'),
     ('adts', 'aac', 'aac'),
     ('aiff', 'pcm_s16be', 'aiff'),
-    ('avi', 'pcm_s16le', 'avi'),
     ('flv', 'aac', 'flv'),
+    ('asf', 'pcm_s16le', 'wma or wmv'),
+    ('mpeg', 'mp2', 'mpg'),
   ],
 )
 def test_another_format_is_named_with_those_that_are_taken(
   decode, form, codec, found
 ):
   content = media(samples=SAMPLES, form=form, audio_codec=codec)
-  expected = rf'opened: it is {found}; mp4, mkv, webm and wav are read\.$'
+  expected = rf'opened: it is {found}; \.mp4, \.mkv, .* \.mp3 are read\.$'
   with pytest.raises(streams.MediaError, match=expected):
     decode(content)
 

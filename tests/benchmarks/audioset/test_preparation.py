@@ -108,7 +108,7 @@ def test_records_are_what_was_decoded(tmp_path, good):
   with pytest.raises(IndexError):
     source[0]['frames'][10]
   statuses = collections.Counter(row['status'] for row in report(tmp_path))
-  assert statuses == {'prepared': 2, 'skipped': 1, 'no clip': 3}
+  assert statuses == {'prepared': 2, 'skipped': 1, 'no clip': 3, 'other': 1}
   missing = [row['id'] for row in report(tmp_path) if row['id']]
   assert missing == ['none0000000', 'none0000001']
 
@@ -132,7 +132,10 @@ def test_clips_that_kill_or_hang_are_skipped_and_named(
     for row in report(tmp_path)
     if row['file']
   }
-  unknown = 'Its name is neither <video id> nor <video id>_<start>.'
+  unknown = (
+    'Its name is none of <video id>, <video id>_<start> or <video id>_<start>_'
+    '<end>.'
+  )
   died = 'Its process died (SIGSEGV).'
   assert reasons == {
     '_clip000003.mkv': died,
@@ -163,8 +166,10 @@ def test_what_cannot_be_prepared(tmp_path, good):
   with pytest.raises(FileNotFoundError, match=r'None of the 10 rows.*no files'):
     prepare(sources)
   for name in good:
-    (sources / 'clips' / name).with_suffix('.flac').touch()
-  expected = r'are 10 \.flac; .*000000\.flac: Only .mp4, .mkv, .webm, .wav are'
+    (sources / 'clips' / name).with_suffix('.flv').touch()
+  expected = (
+    r'looked for <video id>, .* with \.mp4, .*; in it there are 10 \.flv'
+  )
   with pytest.raises(FileNotFoundError, match=expected):
     prepare(sources)
   assert not os.path.exists(

@@ -38,7 +38,7 @@ def decode(
   rate, turned and stretched as a player shows it.
 
   Args:
-    path: of the file: mp4, mkv, webm or wav, whatever its name says.
+    path: of a file in one of the `formats`, whatever its name says.
     start: of the part, in seconds from time zero.
     seconds: length of the part, if the file does not end before.
 

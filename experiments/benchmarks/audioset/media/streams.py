@@ -17,6 +17,9 @@ from experiments.benchmarks.audioset.source import FPS
 # to 16 frames later than they are shown (0.7 s at 24 Hz), so that the part's
 # first frames may refer to an earlier key frame than the one before it.
 RUN_IN = 2.0
+# Seconds too, for containers without an index: encoders have a key frame in 10
+# seconds.
+LONG_RUN_IN = 12.0
 MAX_GAP = 10.0  # Seconds without a packet of picture or sound.
 # Titles need not be UTF-8: PyAV 19 takes them as they are, 18 has to be told.
 _IS_NEW = int(av.__version__.partition('.')[0]) >= 19
@@ -55,7 +58,9 @@ def length(path: str, limit: float = math.inf) -> float:
     found = [_stream(container, kind) for kind in streams]
     try:
       for packet in container.demux(*found):
-        time = packet.dts if packet.pts is None else packet.pts
+        time = packet.pts
+        if time is None or container.format.name == 'avi':  # See `_decode`.
+          time = packet.dts
         if time is None:
           continue
         begin = float(time * packet.time_base)
@@ -76,7 +81,7 @@ def length(path: str, limit: float = math.inf) -> float:
 
 
 def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
-  """Opens the picture and sound of an mp4, mkv, webm or wav, whatever its name.
+  """Opens the picture and sound of a file of FORMATS, whatever its name.
 
   Returns:
     Time zero in seconds by the file's clock, where the first stream begins; and
@@ -94,7 +99,11 @@ def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
       streams[kind] = itertools.chain([first], stream)
       begins.append(first.begin)
   if not streams:
-    raise MediaError('It has neither pictures nor sound.')
+    # FFmpeg takes anything named .flac for that.
+    found = describe(path)
+    raise MediaError(
+      'It has neither pictures nor sound' + (f': {found}.' if found else '.')
+    )
   return min(begins), streams
 
 
@@ -103,12 +112,15 @@ def seek_video(path: str, time: float) -> Iterator[Timed]:
 
   The time is in seconds by the file's clock.
   """
-  with contextlib.suppress(MediaError):
-    stream = _read(path, 'video', time - RUN_IN)
-    first = next(stream, None)
-    # With its index, or without one, a container may lead too far.
-    if first is not None and first.begin <= time - RUN_IN / 2:
-      return itertools.chain([first], stream)
+  # A container without an index may lead to any frame. A decoder makes up the
+  # ones before a key frame.
+  for run_in in (RUN_IN, LONG_RUN_IN):
+    with contextlib.suppress(MediaError):
+      stream = _read(path, 'video', time - run_in)
+      first = next((x for x in stream if x.frame.key_frame), None)
+      # With its index, or without one, a container may lead too far.
+      if first is not None and first.begin <= time - RUN_IN / 2:
+        return itertools.chain([first], stream)
   return _read(path, 'video')
 
 
@@ -124,10 +136,13 @@ def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
     if kind == 'video' and stream.sample_aspect_ratio:
       ratio = float(stream.sample_aspect_ratio)
     try:
-      if seek is not None:
+      # The delay of an AVI's decoder shows only at the beginning (`_decode`).
+      if seek is not None and not (
+        container.format.name == 'avi' and stream.codec_context.has_b_frames
+      ):
         container.seek(math.floor(seek / stream.time_base), stream=stream)
-      for frame in container.decode(stream):
-        time = frame.time if frame.time is not None else time
+      for frame, found in _decode(container, stream):
+        time = found if found is not None else time
         end = time + _duration(frame, stream)
         yield Timed(time, end, frame, ratio)
         time = end
@@ -137,17 +152,43 @@ def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
       ) from error
 
 
+def _decode(container: Any, stream: Any) -> Iterator[tuple[Any, float | None]]:
+  """Yields frames with their times in seconds, where these are known.
+
+  An AVI has no times: the n-th picture is shown at the n-th packet's place. Its
+  packets are in the order of decoding, and so is what FFmpeg guesses as `pts`.
+  A picture's `dts` is the place of the last packet that the decoder had when it
+  gave the picture out, later than the picture's own by a constant delay.
+  """
+  if container.format.name != 'avi' or stream.type != 'video':
+    for frame in container.decode(stream):
+      yield frame, frame.time
+    return
+  first = delay = None
+  for packet in container.demux(stream):
+    first = packet.dts if first is None else first
+    for frame in packet.decode():
+      if frame.dts is None:  # The last ones, which come after all packets.
+        yield frame, None
+        continue
+      delay = frame.dts - first if delay is None else delay
+      yield frame, float((frame.dts - delay) * stream.time_base)
+
+
 def _container(path: str) -> Any:
   """Opens a file. Raises MediaError if it is in none of FORMATS."""
   try:
     return av.open(
       path,
-      options={'format_whitelist': FORMATS, 'protocol_whitelist': 'file'},
+      options={
+        'format_whitelist': ','.join(FORMATS),
+        'protocol_whitelist': 'file',
+      },
       **_METADATA,
     )
   except av.FFmpegError as error:
     reason = error.strerror
-    if isinstance(error, av.ArgumentError | av.InvalidDataError):
+    if isinstance(error, av.ArgumentError | av.InvalidDataError | av.EOFError):
       reason = describe(path) or reason
     raise MediaError(f'It cannot be opened: {reason}.') from error
 

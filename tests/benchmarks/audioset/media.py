@@ -18,7 +18,7 @@ WEBM = {'form': 'webm', 'video_codec': 'libvpx', 'audio_codec': 'libopus'}
 _H264 = {'video_codec': 'libx264', 'audio_codec': 'aac'}
 # Reordered pictures, and a key frame every second.
 _MPEG2 = {'video_codec': 'mpeg2video', 'audio_codec': 'mp2', 'frame_rate': 25}
-_BIDIRECTIONAL = {'video_options': {'bf': '2', 'g': '25'}}
+_BIDIRECTIONAL = {'video_options': {'bf': '2', 'g': '25', 'qmax': '2'}}
 _AVI = {'form': 'avi', 'frame_rate': 25}
 _TS = {'form': 'mpegts'}
 PICTURES = {  # Further formats of clips with pictures.
@@ -66,6 +66,7 @@ def media(
   is_live=False,
   frame_rate=None,
   video_options=None,
+  audio_options=None,
   options=None,
 ):
   """Encodes pictures and sound; returns the file's content.
@@ -83,7 +84,7 @@ def media(
     pixel_ratio: width to height of a pixel, a Fraction.
     is_live: written as it comes: no length in the header, no index.
     frame_rate: pictures come at multiples of its inverse; None: of 1 ms.
-    video_options: of the encoder of the pictures.
+    video_options: of the encoder of the pictures; audio_options: of the sound.
     options: of the container.
   """
   unit = Fraction(1, frame_rate or 1000)
@@ -105,7 +106,9 @@ def media(
       if rotation is not None:
         video.set_display_rotation(rotation, hflip=is_mirrored)
     if samples is not None:
-      sound = container.add_stream(audio_codec, rate, layout=layout)
+      sound = container.add_stream(
+        audio_codec, rate, layout=layout, options=audio_options or {}
+      )
     if times is not None:
       for time, image in zip(times, images, strict=True):
         frame = av.VideoFrame.from_ndarray(image, format='rgb24')

@@ -17,9 +17,10 @@ from experiments.benchmarks.audioset.source import FPS
 # to 16 frames later than they are shown (0.7 s at 24 Hz), so that the part's
 # first frames may refer to an earlier key frame than the one before it.
 RUN_IN = 2.0
-# Seconds too, for containers without an index: encoders have a key frame in 10
-# seconds.
+# The same for containers without an index, which may lead to any frame: key
+# frames are at most 10 s apart.
 LONG_RUN_IN = 12.0
+MAX_BEFORE_KEY = 720  # Frames: LONG_RUN_IN at 60 Hz.
 MAX_GAP = 10.0  # Seconds without a packet of picture or sound.
 # Titles need not be UTF-8: PyAV 19 takes them as they are, 18 has to be told.
 _IS_NEW = int(av.__version__.partition('.')[0]) >= 19
@@ -94,7 +95,7 @@ def open_streams(path: str) -> tuple[float, dict[Kind, Iterator[Timed]]]:
   streams: dict[Kind, Iterator[Timed]] = {}
   begins = []
   for kind in get_args(Kind):
-    stream = _read(path, kind)
+    stream = _from_start(path, kind)
     if (first := next(stream, None)) is not None:
       streams[kind] = itertools.chain([first], stream)
       begins.append(first.begin)
@@ -112,16 +113,32 @@ def seek_video(path: str, time: float) -> Iterator[Timed]:
 
   The time is in seconds by the file's clock.
   """
-  # A container without an index may lead to any frame. A decoder makes up the
-  # ones before a key frame.
   for run_in in (RUN_IN, LONG_RUN_IN):
-    with contextlib.suppress(MediaError):
-      stream = _read(path, 'video', time - run_in)
-      first = next((x for x in stream if x.frame.key_frame), None)
-      # With its index, or without one, a container may lead too far.
-      if first is not None and first.begin <= time - RUN_IN / 2:
-        return itertools.chain([first], stream)
-  return _read(path, 'video')
+    stream = _from_key_frame(_read(path, 'video', time - run_in))
+    # With its index, or without one, a container may lead too far.
+    if (
+      stream is not None and (first := next(stream)).begin <= time - RUN_IN / 2
+    ):
+      return itertools.chain([first], stream)
+  return _from_start(path, 'video')
+
+
+def _from_start(path: str, kind: Kind) -> Iterator[Timed]:
+  """Returns the frames of a stream, without those that are made up."""
+  stream = _from_key_frame(_read(path, kind)) if kind == 'video' else None
+  return stream or _read(path, kind)
+
+
+def _from_key_frame(stream: Iterator[Timed]) -> Iterator[Timed] | None:
+  """Returns a video's frames from its first key frame on; None if it has none.
+
+  The decoder makes up the ones before, whose references it does not have.
+  """
+  with contextlib.suppress(MediaError):
+    for timed in itertools.islice(stream, MAX_BEFORE_KEY):
+      if timed.frame.key_frame:
+        return itertools.chain([timed], stream)
+  return None
 
 
 def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:

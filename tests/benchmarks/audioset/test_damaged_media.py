@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from tests.benchmarks.audioset.media import grey, media, MP4, noise, WEBM
+from tests.benchmarks.audioset.media import (
+  grey,
+  media,
+  MP4,
+  noise,
+  PICTURES,
+  WEBM,
+)
 from tests.benchmarks.audioset.test_preparation import (
   prepare,
   records,
@@ -18,6 +25,17 @@ STREAMS = [
   MP4 | {'video_codec': 'mpeg4'},
   {'form': 'matroska', 'video_codec': 'libx264', 'audio_codec': 'pcm_s16le'},
   WEBM,
+  PICTURES['avi with B-frames'],
+  PICTURES['avi with H.264'],
+  PICTURES['ts'],
+  PICTURES['ts with MPEG-2'],
+]
+SOUNDS = [
+  {'form': 'wav'},
+  {'form': 'flac', 'audio_codec': 'flac'},
+  {'form': 'opus', 'audio_codec': 'libopus'},
+  {'form': 'mp3', 'audio_codec': 'libmp3lame'},
+  {'form': 'ipod', 'audio_codec': 'alac'},
 ]
 
 
@@ -77,7 +95,7 @@ def damaged(count):
   whole = [
     media(times=SECOND[:6], images=images, samples=SAMPLES[:, :12_000], **x)
     for x in STREAMS
-  ] + [media(samples=SAMPLES[:, :12_000], form='wav')]
+  ] + [media(samples=SAMPLES[:, :12_000], **x) for x in SOUNDS]
   for i in range(count):
     content = bytearray(whole[i % len(whole)])
     if i % 3 == 0:

@@ -59,6 +59,23 @@ def test_a_part_is_cut_from_the_decoded_whole(path, form):
     )
 
 
+def test_a_part_between_two_key_frames_is_not_made_up(path):
+  """Without an index, seeking leads to pictures whose references are lost."""
+  texture = np.random.default_rng(0).integers(256, size=(16, 16, 3))
+  content = media(
+    times=np.arange(375) / 25,
+    images=375 * [texture.astype(np.uint8)],
+    form='mpegts',
+    video_options={'g': '300', 'sc_threshold': '1000000000'},
+  )
+  path.write_bytes(content)
+  frames, _ = decoding.decode(str(path), 0.0, 15.0)
+  for start in (8.0, 14.0):  # Key frames are at 0 and 12 s.
+    part, _ = decoding.decode(str(path), start, 1.0)
+    first = round(25 * start)
+    assert part == frames[first : first + 25]
+
+
 def test_the_picture_on_display_stays_and_a_sound_that_has_ended_is_none(path):
   samples = np.full((1, 48_000), 9000, np.int16)
   path.write_bytes(media(times=[0, 9], images=grey([60, 120]), samples=samples))

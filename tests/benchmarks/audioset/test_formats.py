@@ -23,6 +23,7 @@ from tests.benchmarks.audioset.media import (
   grey,
   levels,
   media,
+  MP4,
   noise,
   PICTURES,
 )
@@ -148,6 +149,19 @@ def test_pictures_are_in_the_order_in_which_they_are_shown(decode, form):
   assert seen.tolist() == expected[: len(seen)]
 
 
+def test_a_clip_that_was_cut_without_encoding_keeps_its_first_pictures(decode):
+  """Its first key frame is not shown, as after `ffmpeg -ss … -c copy`."""
+  times, shown = np.arange(-10, 25) / 25, 6 * np.arange(35)
+  for kwargs in (MP4, PICTURES['mov']):
+    kwargs = kwargs | {'video_options': {'g': '25'}}
+    content = media(times=times, images=grey(shown), **kwargs)
+    with av.open(io.BytesIO(content)) as container:
+      assert not next(container.decode(video=0)).key_frame
+    frames, _ = decode(content)
+    seen = np.round(levels(frames) / 6).astype(int)
+    assert seen.tolist() == list(range(10, 35))
+
+
 def test_a_stream_that_is_cut_begins_with_its_first_whole_picture(decode):
   content = flash_and_click(
     np.arange(125) / 25,
@@ -173,10 +187,10 @@ def with_cover(form, codec):
   with av.open(file, 'w', format=form) as container:
     sound = container.add_stream(codec, 48_000, layout='mono')
     if form == 'ogg':
+      size = len(picture)
       header = struct.pack(
-        '>II9s6I', 3, 9, b'image/png', *(0, 40, 30, 24, 0), 0
+        '>II9s6I', 3, 9, b'image/png', 0, 40, 30, 24, 0, size
       )
-      header = header[:-4] + struct.pack('>I', len(picture))
       sound.metadata['METADATA_BLOCK_PICTURE'] = base64.b64encode(
         header + picture
       ).decode()
@@ -211,7 +225,7 @@ def test_a_cover_is_no_video(decode, form, codec):
 
 
 @pytest.mark.parametrize('suffix', formats.SUFFIXES)
-def test_a_name_says_nothing(tmp_path, suffix):
+def test_a_suffix_does_not_decide_the_format(tmp_path, suffix):
   path = tmp_path / f'clip{suffix}'
   samples = noise(5760)
   for form in ({'form': 'wav'}, LOSSLESS['flac'], LOSSLESS['flac in ogg']):

@@ -37,6 +37,7 @@ class Timed:
   end: float
   frame: Any  # PyAV's.
   pixel_ratio: float  # Width to height; 1.0 for sound.
+  may_be_first: bool  # False if the decoder may not have what it refers to.
 
 
 class MediaError(ValueError):
@@ -125,18 +126,14 @@ def seek_video(path: str, time: float) -> Iterator[Timed]:
 
 def _from_start(path: str, kind: Kind) -> Iterator[Timed]:
   """Returns the frames of a stream, without those that are made up."""
-  stream = _from_key_frame(_read(path, kind)) if kind == 'video' else None
-  return stream or _read(path, kind)
+  return _from_key_frame(_read(path, kind)) or _read(path, kind)
 
 
 def _from_key_frame(stream: Iterator[Timed]) -> Iterator[Timed] | None:
-  """Returns a video's frames from its first key frame on; None if it has none.
-
-  The decoder makes up the ones before, whose references it does not have.
-  """
+  """Returns frames from the first that may be; None if there is none soon."""
   with contextlib.suppress(MediaError):
     for timed in itertools.islice(stream, MAX_BEFORE_KEY):
-      if timed.frame.key_frame:
+      if timed.may_be_first:
         return itertools.chain([timed], stream)
   return None
 
@@ -152,6 +149,9 @@ def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
     ratio = 1.0
     if kind == 'video' and stream.sample_aspect_ratio:
       ratio = float(stream.sample_aspect_ratio)
+    # A transport stream may be cut anywhere, and without an index seeking leads
+    # anywhere; its decoder makes up what comes before a key frame.
+    begins_anywhere = container.format.name == 'mpegts' and kind == 'video'
     try:
       # The delay of an AVI's decoder shows only at the beginning (`_decode`).
       if seek is not None and not (
@@ -161,7 +161,8 @@ def _read(path: str, kind: Kind, seek: float | None = None) -> Iterator[Timed]:
       for frame, found in _decode(container, stream):
         time = found if found is not None else time
         end = time + _duration(frame, stream)
-        yield Timed(time, end, frame, ratio)
+        is_whole = not begins_anywhere or frame.key_frame
+        yield Timed(time, end, frame, ratio, is_whole)
         time = end
     except av.FFmpegError as error:
       raise MediaError(

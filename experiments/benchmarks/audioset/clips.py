@@ -83,11 +83,10 @@ def _files(folder: str) -> tuple[list[str], list[str]]:
   media: list[str] = []
   others: list[str] = []
   suffix = lambda path: os.path.splitext(path)[1].lower()
-  is_hidden = lambda name: name.startswith('.') or name == '__MACOSX'
   for parent, folders, names in os.walk(folder, onerror=_raise):
-    folders[:] = [name for name in folders if not is_hidden(name)]
+    folders[:] = [name for name in folders if not listing.is_clutter(name)]
     for name in names:
-      if not is_hidden(name):
+      if not listing.is_clutter(name):
         chosen = media if suffix(name) in SUFFIXES else others
         chosen.append(os.path.join(parent, name))
   media.sort(key=lambda path: (SUFFIXES.index(suffix(path)), path))

@@ -81,7 +81,10 @@ setuptools.setup(
     'Typing :: Typed',
   ],
   packages=setuptools.find_packages(include=['perceiver', 'perceiver.*']),
-  package_data={'perceiver': ['imagenet_classes.txt', 'py.typed']},
+  package_data={
+    'perceiver': ['py.typed'],
+    'perceiver.importers': ['imagenet_classes.txt'],
+  },
   python_requires='>=3.11',
   install_requires=[
     'dm-haiku>=0.0.16',

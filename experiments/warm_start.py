@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from experiments.experiment import Experiment
-from perceiver import exports, hub
+from perceiver import exports
+from perceiver.importers import hub
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ config.json, which describes the model and its input:
   scores      'softmax', 'sigmoid' if an example may have several labels, or
               'none' for a regression: the outputs are no scores of classes
 
-Folders of transformers' PerceiverForImageClassification… are read as well, see
-`perceiver.huggingface`, and the authors' files, see `perceiver.released`.
+Folders of transformers' PerceiverForImageClassification… are read as well, and
+the authors' files: see `perceiver.importers`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,9 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from perceiver import (
-  effects,
-  hub,
-  huggingface,
-  modalities,
-  released,
-  weight_files,
-)
+from perceiver import effects, modalities, weight_files
 from perceiver.effects import Effect
+from perceiver.importers import hub, huggingface, released
 from perceiver.modalities import Modality
 from perceiver.model import Perceiver
 from perceiver.weight_files import DTYPES, PathLike, WeightsError

@@ -26,7 +26,8 @@ from experiments import path_flags, saved, storage, telemetry
 from experiments.evaluate import summary
 from experiments.experiment import Experiment
 import perceiver
-from perceiver import cost, exports, hub, modalities, weight_files
+from perceiver import cost, exports, modalities, weight_files
+from perceiver.importers import hub
 from scripts.shared import command, markdown
 
 

@@ -10,7 +10,8 @@ import pytest
 import safetensors.numpy
 
 import perceiver
-from perceiver import exports, image_processor, weight_files
+from perceiver import exports, weight_files
+from perceiver.importers import image_processor
 from perceiver.weight_files import WeightsError
 from tests.perceiver.small_models import (
   config_of,

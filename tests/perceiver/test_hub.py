@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import exports, hub, weight_files
+from perceiver import exports, weight_files
+from perceiver.importers import hub
 from perceiver.weight_files import WeightsError
 from tests import commands
 from tests.perceiver import hub_server
@@ -21,7 +22,7 @@ OLD, NEW = 'a' * 40, 'b' * 40  # Commits.
 FIND = """
 import json, sys, warnings
 warnings.simplefilter('error')
-from perceiver import hub
+from perceiver.importers import hub
 
 found = {}
 for source in sys.argv[1:]:

@@ -10,7 +10,7 @@ from haiku._src import data_structures
 import numpy as np
 import pytest
 
-from perceiver import pystate, unpickler
+from perceiver.importers import pystate, unpickler
 from perceiver.weight_files import WeightsError
 from tests import commands
 from tests.perceiver.pickles import damaged, hostile, parts

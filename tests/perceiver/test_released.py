@@ -12,7 +12,8 @@ import pytest
 import safetensors.numpy
 
 import perceiver
-from perceiver import exports, pystate, released
+from perceiver import exports
+from perceiver.importers import pystate, released
 from perceiver.weight_files import WeightsError
 from tests import quick
 from tests.perceiver import make_released_fixtures as fixtures

@@ -4,7 +4,7 @@ import importlib.util
 import pathlib
 
 from experiments.errors import DataNotFoundError
-from perceiver import released
+from perceiver.importers import released
 
 NUM_CLASSES, NUM_VALIDATION = 1000, 50_000
 

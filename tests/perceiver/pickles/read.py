@@ -12,7 +12,8 @@ import resource
 import sys
 import time
 
-from perceiver import pystate, weight_files
+from perceiver import weight_files
+from perceiver.importers import pystate
 
 LIMIT = 100 << 20
 

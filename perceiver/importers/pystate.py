@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import unpickler
+from perceiver.importers import unpickler
 from perceiver.weight_files import PathLike, WeightsError
 
 MAX_BYTES = 1 << 31  # The largest of the authors' files has 0.2 GB.

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import image_processor, modalities, perceiver_io, weight_files
-from perceiver.perceiver_io import CONV, FOURIER, LEARNED, Names
+from perceiver import modalities, weight_files
+from perceiver.importers import image_processor, perceiver_io
+from perceiver.importers.perceiver_io import CONV, FOURIER, LEARNED, Names
 from perceiver.weight_files import PathLike, WeightsError
 
 MODEL_TYPE = 'perceiver'

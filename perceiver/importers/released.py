@@ -15,15 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import image_processor, modalities, perceiver_io, pystate
-from perceiver.perceiver_io import CONV, FOURIER, LEARNED, Names
+from perceiver import modalities
+from perceiver.importers import image_processor, perceiver_io, pystate
+from perceiver.importers.perceiver_io import CONV, FOURIER, LEARNED, Names
 from perceiver.weight_files import PathLike, WeightsError
 
 NUM_BLOCKS, SELF_ATTEND_HEADS, CROSS_ATTEND_HEADS = 8, 8, 1
 # Each line has a wnid and a name, in the order of the labels. The names are
 # lemmas of WordNet 3.0, made unambiguous where two classes have the same one or
 # it is better known for something else.
-CLASSES = importlib.resources.files('perceiver') / 'imagenet_classes.txt'
+CLASSES = (
+  importlib.resources.files('perceiver.importers') / 'imagenet_classes.txt'
+)
 
 
 def _suffix(i: int) -> str:

@@ -8,7 +8,8 @@ import os
 import pathlib
 import re
 
-from perceiver import image_processor, weight_files
+from perceiver import weight_files
+from perceiver.importers import image_processor
 from perceiver.weight_files import CONFIG, INDEX, PathLike, TENSORS
 
 # All that is read. `save_pretrained` names shards as in the last pattern.

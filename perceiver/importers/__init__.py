@@ -1,0 +1,1 @@
+"""Weights that other programs wrote, which `exports.read` converts to ours."""

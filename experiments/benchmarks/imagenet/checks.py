@@ -8,25 +8,38 @@ from experiments.benchmarks import listing
 from experiments.benchmarks.imagenet import labels
 from experiments.benchmarks.imagenet.known import known_wnids, NUM_CLASSES
 
-SUFFIXES = ('.jpeg', '.jpg')  # Of names in lower case.
+SUFFIXES = ('.jpeg', '.jpg', '.png')  # Of names in lower case.
 COUNT_KEYS = {'train': 'task.num_train', 'validation': 'task.num_eval'}
+
+
+class WrongNumberError(ValueError):
+  """A data set has other numbers of classes or images than its config."""
+
+
+def is_passed_over(name: str) -> bool:
+  """Whether a file or folder is none of the data set's.
+
+  Some systems put such files beside others, or into archives.
+  """
+  return name.startswith('.') or name == '__MACOSX'
 
 
 def check_classes(
   place: str,
   found: Sequence[str],
-  num_classes: int,
+  num_classes: int | None,
   others: Sequence[str] = (),
   hint: str = '',
 ) -> None:
-  """Raises ValueError unless there are `num_classes` classes.
+  """Raises WrongNumberError unless there are `num_classes` classes.
 
-  The message compares them with ImageNet's, or else with `others`.
+  None stands for any number but 0. The message compares the classes with
+  ImageNet's, or else with `others`.
   """
-  if len(found) != num_classes:
+  if not found or len(found) != (num_classes or len(found)):
     expected = known_wnids() if num_classes == NUM_CLASSES else others
-    raise ValueError(
-      f'{place} has {len(found)} classes, but task.num_classes={num_classes}'
+    raise WrongNumberError(
+      f'{place} has {len(found)} classes{_but("task.num_classes", num_classes)}'
       f'{_difference(found, expected) if expected else ""}.{hint}'
     )
 
@@ -35,17 +48,24 @@ def check_examples(
   place: str,
   split: str,
   found: int,
-  num_examples: int,
+  num_examples: int | None,
   found_classes: Iterable[str] = (),
   classes: Iterable[str] = (),
   hint: str = '',
 ) -> None:
-  """Raises ValueError unless there are `num_examples` examples."""
-  if found != num_examples:
-    raise ValueError(
-      f'{place} has {found} images, but {COUNT_KEYS[split]}={num_examples}'
+  """Raises WrongNumberError unless there are `num_examples` examples.
+
+  None stands for any number but 0.
+  """
+  if not found or found != (num_examples or found):
+    raise WrongNumberError(
+      f'{place} has {found} images{_but(COUNT_KEYS[split], num_examples)}'
       f'{_difference(found_classes, classes)}.{hint}'
     )
+
+
+def _but(key: str, expected: int | None) -> str:
+  return '' if expected is None else f', but {key}={expected}'
 
 
 def not_counted(folder: str, classes: Sequence[str] | None) -> str:
@@ -53,12 +73,12 @@ def not_counted(folder: str, classes: Sequence[str] | None) -> str:
 
   `classes` are the folders that should have the images; None: `folder` itself.
   """
-  # Folders between the split's and an image.
+  # Folders that must be between the split's and an image.
   depth = 0 if classes is None else 1
   numbers: Counter[str] = Counter()
   examples: dict[str, str] = {}
   for path in _files(folder, classes or ()):
-    is_image = path.count(os.sep) == depth and path.lower().endswith(SUFFIXES)
+    is_image = path.count(os.sep) >= depth and path.lower().endswith(SUFFIXES)
     if not is_image and path not in labels.FILES:
       suffix = os.path.splitext(path)[1].lower() or 'without a suffix'
       numbers[suffix] += 1
@@ -74,8 +94,8 @@ def not_counted(folder: str, classes: Sequence[str] | None) -> str:
     ' Unpack each tar into a folder of its name.' if '.tar,' in found else ''
   )
   return (
-    f' Only .jpeg and .jpg files (or .JPEG, .JPG) right in {where} are images;'
-    f' there are also: {found}.{tars}'
+    f' Only .jpeg, .jpg and .png files (in capitals, too) below {where} are'
+    f' images; there are also: {found}.{tars}'
   )
 
 
@@ -84,9 +104,9 @@ def _files(folder: str, classes: Sequence[str]) -> Iterator[str]:
   links = [os.path.join(folder, name) for name in classes]
   for place in (folder, *filter(os.path.islink, links)):
     for parent, subfolders, names in os.walk(place):
-      subfolders.sort()
+      subfolders[:] = sorted(x for x in subfolders if not is_passed_over(x))
       for name in sorted(names):
-        if not name.startswith('.'):
+        if not is_passed_over(name):
           yield os.path.relpath(os.path.join(parent, name), folder)
 
 

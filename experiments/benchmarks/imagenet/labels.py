@@ -1,7 +1,8 @@
 """Reads files of labels: a line has an image's name and its class.
 
 The class is the name of its folder in train/, or its number, which counts the
-sorted names from 0.
+sorted names from 0. The file of ILSVRC2012's development kit has neither: its
+lines are ids, in the order of the images' names.
 """
 
 import codecs
@@ -17,10 +18,22 @@ from experiments.benchmarks.imagenet.known import (
 )
 from experiments.benchmarks.listing import shown
 
-FILES = ('LOC_val_solution.csv', 'val.txt')
+GROUND_TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
+FILES = (
+  'LOC_val_solution.csv',  # Kaggle's.
+  'val.txt',
+  'meta/val.txt',  # As mmpretrain has it.
+  'val_annotations.txt',  # Tiny ImageNet's.
+  GROUND_TRUTH,
+  f'ILSVRC2012_devkit_t12/data/{GROUND_TRUTH}',
+)
+MAX_BYTES = 256 * 2**20  # ImageNet's own files of labels have 2 MB.
 # 'name.JPEG class', where both may have spaces in them; or 'name class'.
-_LINE = re.compile(r'(.+?\.jpe?g|[^\s,]+)(?:\s*,\s*|\s+)(\S.*)', re.IGNORECASE)
-# Kaggle's PredictionString: a wnid and a box for each object.
+_LINE = re.compile(
+  r'(.+?\.(?:jpe?g|png)|[^\s,]+)(?:\s*,\s*|\s+)(\S.*)', re.IGNORECASE
+)
+# A wnid and a box for each object: Kaggle's PredictionString, and what follows
+# the image's name in Tiny ImageNet's lines.
 _BOXES = re.compile(r'(\S+)(\s+\d+){4}(\s+\S+(\s+\d+){4})*')
 
 
@@ -34,25 +47,65 @@ class Label(NamedTuple):
 def read(path: str, classes: Collection[str]) -> dict[str, Label]:
   """Reads labels by image name, without folder and suffix.
 
-  The file is text, or CSV like Kaggle's. Names of classes may have spaces.
+  The file is text, or CSV like Kaggle's, or GROUND_TRUTH. Names of classes may
+  have spaces.
 
   Raises:
     ValueError: if a line has no label, or two lines give an image different
-      ones.
+      ones, or an id of GROUND_TRUTH is not of its image's class.
     OSError: if the file cannot be read.
   """
+  if os.path.basename(path) == GROUND_TRUTH:
+    return _read_ground_truth(path)
   labels: dict[str, Label] = {}
   for number, name, text in _lines(path):
-    stem = os.path.splitext(os.path.basename(name))[0]
+    key = stem(name)
     if text not in classes and (boxes := _BOXES.fullmatch(text)):
       text = boxes[1]
-    other = labels.setdefault(stem, Label(text, number))
+    other = labels.setdefault(key, Label(text, number))
     if other.text != text:
       raise ValueError(
-        f'{path}, line {number}: the class of {stem} is {text!r}, but in line'
+        f'{path}, line {number}: the class of {key} is {text!r}, but in line'
         f' {other.line} it is {other.text!r}. Remove one of them.'
       )
   return labels
+
+
+def stem(path: str) -> str:
+  """Returns a file's name without its folders and suffix."""
+  return os.path.splitext(os.path.basename(path))[0]
+
+
+def _read_ground_truth(path: str) -> dict[str, Label]:
+  """Reads the ids of the 50,000 validation images, one in each line.
+
+  Only the kit's meta.mat says which wnid an id stands for. But the wnids of
+  these images are known, so they tell; each id must be of one wnid throughout.
+  """
+  known = known_validation_labels()
+  rows = [','.join(row).strip() for _, row in _rows(path)]
+  while rows and not rows[-1]:
+    rows.pop()
+  if len(rows) != len(known):
+    raise ValueError(
+      f'{path} has {len(rows)} lines, but there are {len(known)} validation'
+      ' images, each with its ILSVRC2012_ID in a line. Unpack the development'
+      ' kit again, or remove the file.'
+    )
+  ids: dict[str, Label] = {}  # By wnid.
+  wnids: dict[str, Label] = {}  # By id.
+  for number, (name, wnid) in enumerate(known.items(), 1):
+    row = rows[number - 1]
+    by_wnid = ids.setdefault(wnid, Label(row, number))
+    by_id = wnids.setdefault(row, Label(wnid, number))
+    if (by_wnid.text, by_id.text) != (row, wnid):
+      other = by_id if by_wnid.text == row else by_wnid
+      raise ValueError(
+        f'{path}, line {number}: {name} is of the class {wnid}, but its'
+        f' ILSVRC2012_ID is {row!r}, which contradicts line {other.line}.'
+        ' Unpack the development kit again, or remove the file.'
+      )
+  return {x: Label(y, i) for i, (x, y) in enumerate(known.items(), 1)}
 
 
 def indices(
@@ -169,6 +222,10 @@ def _lines(path: str) -> Iterator[tuple[int, str, str]]:
 
 def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
   """Yields each line's number and fields; a line of plain text is one field."""
+  if (size := os.path.getsize(path)) > MAX_BYTES:
+    raise ValueError(
+      f'{path} has {size} bytes; of labels, at most {MAX_BYTES} are read.'
+    )
   with open(path, 'rb') as file:
     start = file.read(2)
   # PowerShell writes UTF-16. Other names are decoded as `os.fsdecode` does.

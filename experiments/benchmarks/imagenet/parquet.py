@@ -20,10 +20,7 @@ from experiments.benchmarks.imagenet import (
   parquet_pages,
   shards,
 )
-from experiments.benchmarks.imagenet.checks import (
-  check_classes,
-  check_examples,
-)
+from experiments.benchmarks.imagenet.checks import check_classes, check_examples
 from experiments.benchmarks.imagenet.folders import Record
 from experiments.benchmarks.imagenet.known import known_wnids, NUM_CLASSES
 from experiments.benchmarks.imagenet.parquet_pages import Chunk, Places
@@ -113,7 +110,11 @@ class ParquetSource(Sequence[Record]):
 
 
 def open_parquet(
-  data_dir: str, split: str, *, num_examples: int, num_classes: int
+  data_dir: str,
+  split: str,
+  *,
+  num_examples: int | None,
+  num_classes: int | None,
 ) -> ParquetSource | None:
   """Opens a split's images, in the order of the files and their rows.
 
@@ -161,16 +162,21 @@ def open_parquet(
   )
 
 
-def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
+def find_classes(data_dir: str, num_classes: int | None) -> list[str] | None:
   """Returns the names of the classes, or their numbers if there are no names.
 
+  If `num_classes` is None, too, the training labels tell how many there are.
   Returns None without files; raises what `open_parquet` does.
   """
   for split in shards.SPLITS:
     if paths := shards.find(data_dir, split, '.parquet'):
       with _opened(paths[0]) as (_, parquet):
         names = _class_names(paths[0], parquet, num_classes)
-      return names or list(map(str, range(num_classes)))
+      if not names and num_classes is None:
+        anything = {'num_examples': None, 'num_classes': None}
+        train = open_parquet(data_dir, 'train', **anything)
+        num_classes = int(train.labels.max()) + 1 if train else 0
+      return names or list(map(str, range(num_classes or 0)))
   return None
 
 
@@ -205,7 +211,9 @@ def _parquet_file(file: BinaryIO) -> Any:
   return pq.ParquetFile(file, pre_buffer=False)
 
 
-def _class_names(path: str, parquet: Any, num_classes: int) -> list[str] | None:
+def _class_names(
+  path: str, parquet: Any, num_classes: int | None
+) -> list[str] | None:
   """Returns the names that `datasets` keeps in the schema, if there are any."""
   metadata = parquet.schema_arrow.metadata or {}
   try:

@@ -8,6 +8,7 @@ import re
 import numpy as np
 
 from experiments import storage
+from experiments.benchmarks.imagenet.checks import WrongNumberError
 from experiments.benchmarks.listing import shown
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
@@ -85,7 +86,7 @@ def _only_set(
 def check_labels(
   split: str,
   labels: np.ndarray,
-  num_classes: int,
+  num_classes: int | None,
   path: Callable[[int], str],
 ) -> None:
   """Raises ValueError unless labels are those of `num_classes` classes.
@@ -93,19 +94,20 @@ def check_labels(
   Args:
     split: 'train' must have the last class, too.
     labels: [n] integers.
-    num_classes: how many classes there must be.
+    num_classes: how many classes there must be; None: any number.
     path: returns the path of the shard that has an image, given by its index.
   """
+  most = int(labels.max(initial=-1)) + 1
+  num_classes = most if num_classes is None else num_classes
   is_odd = (labels < 0) | (labels >= num_classes)
   if is_odd.any():
     first = int(np.argmax(is_odd))
-    raise ValueError(
+    raise WrongNumberError(
       f'{path(first)} has the label {labels[first]}, but'
       f' task.num_classes={num_classes} allows 0 to {num_classes - 1}.'
     )
-  most = int(labels.max(initial=-1)) + 1
   if split == 'train' and most < num_classes:
-    raise ValueError(
+    raise WrongNumberError(
       f'{os.path.dirname(path(0))} has {most} classes, but'
       f' task.num_classes={num_classes}: the largest label is {most - 1}.'
     )

@@ -11,6 +11,8 @@ from experiments.benchmarks.imagenet import parquet, tars
 from experiments.benchmarks.imagenet.checks import (
   check_classes,
   check_examples,
+  COUNT_KEYS,
+  WrongNumberError,
 )
 from experiments.benchmarks.imagenet.folders import (
   find_classes,
@@ -46,7 +48,11 @@ class TfdsSource(Sequence[Record]):
 
 
 def open_source(
-  data_dir: str | None, split: str, *, num_examples: int, num_classes: int
+  data_dir: str | None,
+  split: str,
+  *,
+  num_examples: int | None,
+  num_classes: int | None,
 ) -> Sequence[Record]:
   """Opens the images of a split, in any form that `data_dir` may have.
 
@@ -64,19 +70,60 @@ def open_source(
     data_dir: where to look.
     split: 'train' or 'validation'.
     num_examples: how many there must be: 1,281,167 or 50,000 in the real one.
-    num_classes: how many classes there must be: 1,000 in the real one.
+      None: any number.
+    num_classes: how many classes there must be: 1,000 in the real one. None:
+      any number.
 
   Returns:
     Records by index. Can be pickled; files are opened when they are read.
 
   Raises:
     DataNotFoundError: if there is nothing to read; says how to get it.
-    ValueError: if what is there has other numbers of examples or classes, or is
-      damaged.
+    ValueError: if what is there is damaged, or has other numbers of examples or
+      classes; then it says how to set these.
     OSError: if it cannot be read, or is in a store that cannot be used.
   """
+  numbers = {'num_examples': num_examples, 'num_classes': num_classes}
+  try:
+    return _open(data_dir, split, **numbers)
+  except WrongNumberError as error:
+    raise ValueError(f'{error}{_advice(data_dir)}') from error
+
+
+def count(data_dir: str | None) -> dict[str, int]:
+  """Counts the classes and images that are there, by key of a config.
+
+  Raises:
+    DataNotFoundError: if there is nothing to read, or only one split.
+    ValueError: if what is there cannot be used.
+    OSError: if it is in a store that cannot be used.
+  """
+  sizes = {
+    key: len(_open(data_dir, split, num_examples=None, num_classes=None))
+    for split, key in COUNT_KEYS.items()
+  }
+  return {'task.num_classes': len(classes(data_dir, None)), **sizes}
+
+
+def count_flags(data_dir: str | None) -> str:
+  """Returns the flags that fit a config to the data. Raises as `count`."""
+  numbers = count(data_dir).items()
+  return ' '.join(f'--config.{key}={number}' for key, number in numbers)
+
+
+def _advice(data_dir: str | None) -> str:
+  """Returns a sentence with `count_flags`; '' if they cannot be counted."""
+  try:
+    flags = count_flags(data_dir)
+  except (OSError, ValueError):
+    return ''
+  return f' If nothing is missing, the flags for what is there are: {flags}'
+
+
+def _open(
+  data_dir: str | None, split: str, **numbers: int | None
+) -> Sequence[Record]:
   if data_dir:
-    numbers = {'num_examples': num_examples, 'num_classes': num_classes}
     if prepared := prepared_folder(data_dir):
       return _open_tfds(prepared, split, **numbers)
     for open_form in (open_folders, parquet.open_parquet, tars.open_tars):
@@ -86,7 +133,7 @@ def open_source(
   raise _not_found(data_dir, split, FOLDERS[split])
 
 
-def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
+def classes(data_dir: str | None, num_classes: int | None) -> Sequence[str]:
   """Returns the names that the labels of `open_source`'s records index.
 
   They are wnids; in parquet files the names that are kept there; without names,
@@ -94,11 +141,11 @@ def classes(data_dir: str | None, num_classes: int) -> Sequence[str]:
 
   Raises:
     DataNotFoundError: if there is nothing to read.
-    ValueError: if there are more or fewer than `num_classes`.
+    ValueError: if there are more or fewer than `num_classes`, if given.
   """
   if data_dir:
     if prepared := prepared_folder(data_dir):
-      found = _tfds_builder(prepared).info.features['label'].names
+      found = tfds_builder(prepared).info.features['label'].names
       check_classes(prepared, found, num_classes)
       return found
     for find in (find_classes, parquet.find_classes, tars.find_classes):
@@ -139,8 +186,13 @@ def prepared_folder(data_dir: str) -> str | None:
   return str(max(versions, key=lambda p: [int(x) for x in p.name.split('.')]))
 
 
-def _tfds_builder(folder: str) -> Any:
-  """Opens a folder that TFDS prepared. Raises ValueError if it is another's."""
+def tfds_builder(folder: str) -> Any:
+  """Opens a folder that TFDS prepared.
+
+  Raises:
+    DataNotFoundError: if TFDS is not installed.
+    ValueError: if the folder is damaged, or another data set's.
+  """
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
@@ -148,7 +200,14 @@ def _tfds_builder(folder: str) -> Any:
       f'{folder} is read with tensorflow-datasets, which is not installed:'
       " pip install -e '.[experiments]'"
     ) from error
-  builder = tfds.builder_from_directory(folder)
+  from google.protobuf import json_format
+
+  try:
+    builder = tfds.builder_from_directory(folder)
+  except (ValueError, json_format.ParseError) as error:
+    raise ValueError(
+      f'{folder} is no data set that TFDS can read: {error}'
+    ) from error
   features = builder.info.features
   if not {'image', 'label', 'file_name'} <= set(features):
     raise ValueError(
@@ -159,9 +218,13 @@ def _tfds_builder(folder: str) -> Any:
 
 
 def _open_tfds(
-  folder: str, split: str, *, num_examples: int, num_classes: int
+  folder: str,
+  split: str,
+  *,
+  num_examples: int | None,
+  num_classes: int | None,
 ) -> TfdsSource:
-  builder = _tfds_builder(folder)
+  builder = tfds_builder(folder)
   import tensorflow_datasets as tfds
 
   features, splits = builder.info.features, builder.info.splits
@@ -170,8 +233,8 @@ def _open_tfds(
   ):
     raise DataNotFoundError(
       f'{folder} was prepared as {builder.info.file_format.value}, which has'
-      " no random access. Prepare it with file_format='array_record' into"
-      f' another folder ({PREPARE}).'
+      f' no random access. Prepare it'
+      f" with file_format='array_record' into another folder ({PREPARE})."
     )
   if split not in splits:
     raise DataNotFoundError(

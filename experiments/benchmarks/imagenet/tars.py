@@ -54,7 +54,11 @@ class TarSource(Sequence[Record]):
 
 
 def open_tars(
-  data_dir: str, split: str, *, num_examples: int, num_classes: int
+  data_dir: str,
+  split: str,
+  *,
+  num_examples: int | None,
+  num_classes: int | None,
 ) -> TarSource | None:
   """Opens a split's samples, in the order of the shards and their members.
 
@@ -94,8 +98,14 @@ def open_tars(
   return source
 
 
-def find_classes(data_dir: str, num_classes: int) -> list[str] | None:
-  """Returns the classes' numbers, since shards have no names; None without."""
-  if any(shards.find(data_dir, split, '.tar') for split in shards.SPLITS):
-    return list(map(str, range(num_classes)))
-  return None
+def find_classes(data_dir: str, num_classes: int | None) -> list[str] | None:
+  """Returns the classes' numbers, since shards have no names; None without.
+
+  If `num_classes` is None, the training labels tell how many there are.
+  """
+  if not any(shards.find(data_dir, split, '.tar') for split in shards.SPLITS):
+    return None
+  if num_classes is None:
+    train = open_tars(data_dir, 'train', num_examples=None, num_classes=None)
+    num_classes = int(train.samples['label'].max()) + 1 if train else 0
+  return list(map(str, range(num_classes)))

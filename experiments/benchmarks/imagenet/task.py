@@ -11,11 +11,17 @@ import numpy as np
 import optax
 from PIL import Image
 
-from experiments.benchmarks.imagenet import known, mixing, randaugment, source
+from experiments.benchmarks.imagenet import (
+  folders,
+  known,
+  mixing,
+  randaugment,
+  source,
+)
 from experiments.benchmarks.imagenet.folders import Record
 from experiments.benchmarks.images import decoding, files, pictures
 from experiments.benchmarks.images.task import image_reader, ImageTask
-from experiments.errors import DamagedRecordError
+from experiments.errors import DamagedRecordError, DataNotFoundError
 from experiments.task import Batch
 from perceiver.effects import Evaluation, Training
 from perceiver.ranges import (
@@ -94,9 +100,9 @@ class ImageNet(ImageTask):
   def class_names(self, data_dir: str | None) -> Sequence[str]:
     names = known.known_names()
     if self.num_classes == known.NUM_CLASSES:
-      return list(names.values())
-    # A stand-in, or a subset.
-    wnids = source.classes(data_dir, self.num_classes)
+      wnids = _folder_names(data_dir) or known.known_wnids()
+    else:  # A stand-in, or a subset.
+      wnids = source.classes(data_dir, self.num_classes)
     return [names.get(wnid, wnid) for wnid in wnids]
 
   def train_example(
@@ -165,6 +171,16 @@ class ImageNet(ImageTask):
     if 'targets' in batch:
       return optax.softmax_cross_entropy(logits, batch['targets'])
     return super().loss(logits, batch)
+
+
+def _folder_names(data_dir: str | None) -> Sequence[str] | None:
+  """Returns the classes if they are 1,000 folders, which may be anybody's."""
+  if not data_dir:
+    return None
+  try:
+    return folders.find_classes(data_dir, known.NUM_CLASSES)
+  except (DataNotFoundError, ValueError):
+    return None
 
 
 def _decode(record: Any) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import posixpath
 import shutil
 
 import numpy as np
@@ -40,7 +41,10 @@ def images(count=4):
 def test_their_images_are_those_of_folders_in_the_same_order(
   mini_imagenet_dir, layout, split
 ):
-  expected = list(open_source(mini_imagenet_dir / 'folders', split))
+  expected = [
+    {**record, 'name': posixpath.basename(record['name'])}
+    for record in open_source(mini_imagenet_dir / 'folders', split)
+  ]
   source = open_source(mini_imagenet_dir / layout, split)
   assert list(source) == expected
   sent = pickle.loads(pickle.dumps(source))

@@ -5,6 +5,7 @@ import multiprocessing
 import operator
 import pathlib
 import pickle
+import posixpath
 import shutil
 
 import pytest
@@ -32,7 +33,9 @@ def open_source(data_dir, split='train', **numbers):
 
 
 def contents(records):
-  return sorted((r['name'], r['jpeg'], r['label']) for r in records)
+  return sorted(
+    (posixpath.basename(r['name']), r['jpeg'], r['label']) for r in records
+  )
 
 
 @pytest.mark.parametrize('split', COUNTS)
@@ -51,7 +54,8 @@ def test_all_layouts_have_the_images_that_were_drawn(
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_labels_count_the_sorted_wnids(mini_imagenet_dir, layout):
   for record in open_source(mini_imagenet_dir / layout):
-    assert record['name'].startswith(f'{WNIDS[record["label"]]}_')
+    name = posixpath.basename(record['name'])
+    assert name.startswith(f'{WNIDS[record["label"]]}_')
 
 
 def test_the_known_lists_are_sorted_and_agree_with_kaggle():
@@ -190,6 +194,21 @@ def test_another_number_of_classes_is_an_error(mini_imagenet_dir, layout):
     open_source(mini_imagenet_dir / layout, num_classes=1000)
 
 
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_all_layouts_are_counted_and_wrong_numbers_end_in_the_flags(
+  mini_imagenet_dir, layout
+):
+  data_dir = str(mini_imagenet_dir / layout)
+  counted = {'num_classes': 12, 'num_train': 24, 'num_eval': 12}
+  assert imagenet.count(data_dir) == {
+    f'task.{key}': number for key, number in counted.items()
+  }
+  flags = ' '.join(f'--config.task.{k}={n}' for k, n in counted.items())
+  for wrong in ({'num_examples': 7}, {'num_classes': 13}):
+    with pytest.raises(ValueError, match=f' are: {flags}$'):
+      open_source(data_dir, **wrong)
+
+
 CSV = 'LOC_val_solution.csv'
 INFO, FEATURES = (
   f'imagenet2012/5.1.0/{name}.json' for name in ('dataset_info', 'features')
@@ -238,6 +257,17 @@ def test_wrong_content_is_named(copy, file, before, after, message):
     open_source(root, 'validation')
 
 
+@pytest.mark.parametrize('file', [INFO, FEATURES])
+@pytest.mark.parametrize('content', ['', '{"featuresDict": {', '[1]'])
+def test_a_damaged_description_is_one_error(copy, file, content):
+  root = copy('tfds')
+  (root / file).write_text(content)
+  with pytest.raises(
+    ValueError, match=r'/5\.1\.0 is no data set that TFDS can'
+  ):
+    open_source(root)
+
+
 def remove_class(root):
   shutil.rmtree(root / 'train' / WNIDS[4])
 
@@ -266,22 +296,22 @@ def rename(split, to):
       new = root / split / to(path.relative_to(root / split))
       new.parent.mkdir(exist_ok=True)
       path.rename(new)
+      if path.parent != root / split and not any(path.parent.iterdir()):
+        path.parent.rmdir()
 
   return change
 
 
-def deeper(path):
-  return path.parent / 'images' / path.name
+def as_webp(path):
+  return path.with_suffix('.WEBP')
 
 
-def as_png(path):
-  return path.with_suffix('.PNG')
+def under_other_names(path):
+  return pathlib.Path(f'x_{path.parent}', path.name)
 
 
 def flatten(root):
   rename('train', lambda path: path.name)(root)
-  for wnid in WNIDS:
-    (root / 'train' / wnid).rmdir()
 
 
 def into_tars(root):
@@ -292,7 +322,7 @@ def into_tars(root):
 
 # The labels of both splits would be wrong.
 ELEVEN = f'/train has 11 classes, but .*num_classes=12; missing: {WNIDS[4]}'
-ONLY = r'Only \.jpeg and \.jpg files \(or \.JPEG, \.JPG\) right in .*/'
+ONLY = r'Only \.jpeg, \.jpg and \.png files \(in capitals, too\) below .*/'
 CLASSES = rf'{ONLY}train/<class>/ are images; there are also: '
 
 
@@ -321,13 +351,9 @@ CLASSES = rf'{ONLY}train/<class>/ are images; there are also: '
       'No .*/train, whose folders would be the task.num_classes=12',
     ),
     (
-      *('folders', 'train', rename('train', as_png)),
-      rf'train has 0 images.* {CLASSES}24 \.png, such as n\d+/n\d+_\d+\.PNG\.$',
-    ),
-    (
-      *('folders', 'train', rename('train', deeper)),
-      rf'train has 0 images.* {CLASSES}24 \.jpeg, such as'
-      r' n\d+/images/n\d+_\d+\.JPEG\.$',
+      *('folders', 'train', rename('train', as_webp)),
+      rf'train has 0 images.* {CLASSES}24 \.webp, such as'
+      r' n\d+/n\d+_\d+\.WEBP\.$',
     ),
     (
       *('folders', 'train', flatten),
@@ -343,21 +369,23 @@ CLASSES = rf'{ONLY}train/<class>/ are images; there are also: '
       r'train has 0 images.* There are no files in it\.$',
     ),
     (
-      *('folders', 'validation', rename('val', deeper)),
-      r'val has 0 images.*val/<class>/ are images; there are also: 12 \.jpeg',
+      *('folders', 'validation', rename('val', under_other_names)),
+      r'/val has folders that are not classes: x_n\d+, (x_n\d+, ){3}x_n\d+ and',
     ),
     (
-      *('flat', 'validation', rename('val', as_png)),
+      *('flat', 'validation', rename('val', as_webp)),
       r'val has 0 images, but task\.num_eval=12\. .*csv also has labels of'
       r' images that are missing: (ILSVRC2012_val_\d{8}, ){4}'
       r'ILSVRC2012_val_\d{8}'
-      rf' and 7 more\. {ONLY}val are images; there are also: 12 \.png, such as'
-      r' ILSVRC2012_val_00000001\.PNG\.$',
+      rf' and 7 more\. {ONLY}val are images; there are also: 12 \.webp, such'
+      r' as ILSVRC2012_val_00000001\.WEBP\.$',
     ),
     (
       *('flat', 'validation', remove('val/*00000001.JPEG')),
       r'val has 11 images, but task\.num_eval=12\. .*csv also has labels of'
-      r' images that are missing: ILSVRC2012_val_\d{8}\.$',
+      r' images that are missing: ILSVRC2012_val_\d{8}\. If nothing is missing,'
+      r' the flags for what is there are: --config\.task\.num_classes=12'
+      r' --config\.task\.num_train=24 --config\.task\.num_eval=11$',
     ),
   ],
 )
@@ -372,10 +400,10 @@ def test_what_is_wrong_with_folders_is_named(
 
 def test_linked_classes_are_looked_into(copy, tmp_path):
   root = copy('folders')
-  rename('train', as_png)(root)
+  rename('train', as_webp)(root)
   (root / 'train' / WNIDS[0]).rename(tmp_path / 'elsewhere')
   (root / 'train' / WNIDS[0]).symlink_to(tmp_path / 'elsewhere')
-  with pytest.raises(ValueError, match=rf'24 \.png, such as {WNIDS[1]}/'):
+  with pytest.raises(ValueError, match=rf'24 \.webp, such as {WNIDS[1]}/'):
     open_source(root)
 
 

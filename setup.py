@@ -42,6 +42,7 @@ DOCS = [
 GCS = ['gcsfs>=2026.6']  # Workdirs and data on gs://.
 HUB = ['huggingface_hub>=1.0']  # Weights by the name of their repository.
 MODELNET40 = ['h5py>=3.13', 'plyfile>=1.1', 'tqdm>=4.67']
+TFRECORD = ['google-crc32c>=1.6']  # ImageNet as TFDS's TFRecord files.
 PARQUET = ['pyarrow>=20.0']  # ImageNet as on Hugging Face.
 TEST = [
   'build>=1.3',
@@ -101,8 +102,9 @@ setuptools.setup(
     'hub': HUB,
     'modelnet40': MODELNET40,
     'parquet': PARQUET,
+    'tfrecord': TFRECORD,
     'test': [
-      *(*EXPERIMENTS, *AUDIOSET, *GCS, *HUB, *MODELNET40, *PARQUET),
+      *(*EXPERIMENTS, *AUDIOSET, *GCS, *HUB, *MODELNET40, *PARQUET, *TFRECORD),
       *(*DOCS, *TEST),
     ],
     'peers': [

@@ -1,10 +1,11 @@
 """Prepares ImageNet once, from its two official tars into TFDS's files.
 
 TFDS's own builder does it. Nothing else here needs TensorFlow, so the builder
-gets an environment of its own, which can be deleted afterwards.
+gets an environment of its own, which can be deleted afterwards. `tfrecords`
+converts what TFDS has prepared in another format.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import importlib.metadata
 import os
 import shutil
@@ -145,11 +146,15 @@ def check_disk(manual_dir: str, data_dir: str, environment: str) -> None:
     os.path.getsize(os.path.join(manual_dir, name))
     for name in (TRAIN_TAR, VALIDATION_TAR)
   )
-  needed: dict[int, float] = {}  # By file system, which the two may share.
-  for path, size in (
-    (data_dir, DISK_FACTOR * tars),
-    (environment, ENVIRONMENT_BYTES),
-  ):
+  check_room(
+    {data_dir: DISK_FACTOR * tars, environment: ENVIRONMENT_BYTES}, data_dir
+  )
+
+
+def check_room(sizes: Mapping[str, float], data_dir: str) -> None:
+  """Raises PreparationError unless paths have room for that many bytes."""
+  needed: dict[int, float] = {}  # By file system, which they may share.
+  for path, size in sizes.items():
     existing = os.path.abspath(path)
     while not os.path.exists(existing):
       existing = os.path.dirname(existing)

@@ -24,6 +24,7 @@ from experiments.benchmarks.imagenet.folders import (
 from experiments.errors import DataNotFoundError
 
 TFDS_NAME = 'imagenet2012'
+CONVERT = 'python -m scripts.prepare_imagenet --tfrecords=… --data_dir=…'
 PREPARE = 'python -m scripts.prepare_imagenet --manual_dir=… --data_dir=…'
 GENERATE = 'python -m scripts.generate_imagenet --data_dir=…'
 
@@ -233,8 +234,8 @@ def _open_tfds(
   ):
     raise DataNotFoundError(
       f'{folder} was prepared as {builder.info.file_format.value}, which has'
-      f' no random access. Prepare it'
-      f" with file_format='array_record' into another folder ({PREPARE})."
+      f' no random access. Convert TFRecord files into another folder'
+      f' ({CONVERT}), or prepare it there ({PREPARE}).'
     )
   if split not in splits:
     raise DataNotFoundError(

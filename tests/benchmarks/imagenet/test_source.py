@@ -232,7 +232,7 @@ INFO, FEATURES = (
     ),
     (
       *(INFO, '"array_record"', '"tfrecord"'),
-      "5.1.0 was prepared as tfrecord.*file_format='array_record'.*prepare_",
+      '5.1.0 was prepared as tfrecord.*no random access.*--tfrecords=',
     ),
     (
       *(INFO, '"validation"', '"test"'),

@@ -16,14 +16,6 @@ class WrongNumberError(ValueError):
   """A data set has other numbers of classes or images than its config."""
 
 
-def is_passed_over(name: str) -> bool:
-  """Whether a file or folder is none of the data set's.
-
-  Some systems put such files beside others, or into archives.
-  """
-  return name.startswith('.') or name == '__MACOSX'
-
-
 def check_classes(
   place: str,
   found: Sequence[str],
@@ -104,9 +96,9 @@ def _files(folder: str, classes: Sequence[str]) -> Iterator[str]:
   links = [os.path.join(folder, name) for name in classes]
   for place in (folder, *filter(os.path.islink, links)):
     for parent, subfolders, names in os.walk(place):
-      subfolders[:] = sorted(x for x in subfolders if not is_passed_over(x))
+      subfolders[:] = sorted(x for x in subfolders if not listing.is_clutter(x))
       for name in sorted(names):
-        if not is_passed_over(name):
+        if not listing.is_clutter(name):
           yield os.path.relpath(os.path.join(parent, name), folder)
 
 

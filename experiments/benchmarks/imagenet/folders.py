@@ -21,7 +21,6 @@ from experiments.benchmarks.imagenet import labels
 from experiments.benchmarks.imagenet.checks import (
   check_classes,
   check_examples,
-  is_passed_over,
   not_counted,
   SUFFIXES,
 )
@@ -32,7 +31,7 @@ from experiments.benchmarks.imagenet.known import (
   NUM_VALIDATION,
 )
 from experiments.benchmarks.images import files
-from experiments.benchmarks.listing import shown
+from experiments.benchmarks.listing import is_clutter, shown
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
 FOLDERS = {'train': ('train',), 'validation': ('val', 'validation')}
@@ -145,7 +144,7 @@ def _split_folder(root: str, split: str) -> str | None:
 def _subfolders(folder: str) -> list[str]:
   with os.scandir(folder) as entries:
     return sorted(
-      e.name for e in entries if e.is_dir() and not is_passed_over(e.name)
+      e.name for e in entries if e.is_dir() and not is_clutter(e.name)
     )
 
 
@@ -161,7 +160,7 @@ def _image_paths(folder: str) -> Iterator[str]:
     prefix = prefixes.pop()
     with os.scandir(os.path.join(folder, prefix)) as entries:
       for entry in entries:
-        if is_passed_over(entry.name):
+        if is_clutter(entry.name):
           continue
         if entry.is_dir(follow_symlinks=False):
           prefixes.append(f'{prefix}{entry.name}/')

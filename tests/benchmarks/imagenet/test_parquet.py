@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.benchmarks.imagenet import known, parquet, parquet_pages
+from experiments.benchmarks.imagenet import known, parquet
 from experiments.benchmarks.imagenet import source as imagenet
+from experiments.benchmarks.imagenet.parquet import pages
 from experiments.benchmarks.imagenet.standin_shards import write_parquet
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
@@ -107,7 +108,7 @@ def test_pages_of_other_kinds_are_decoded_as_a_whole(tmp_path, options):
 def test_data_that_compresses_well_is_read_too(tmp_path, number, monkeypatch):
   """Also with more elements than are looked at."""
   if not number:
-    monkeypatch.setattr(parquet_pages.snappy, 'MAX_ELEMENTS', 1000)
+    monkeypatch.setattr(pages.snappy, 'MAX_ELEMENTS', 1000)
   rng = np.random.default_rng(0)
   words = [rng.bytes(7) for _ in range(50)]
   images = records(
@@ -123,9 +124,9 @@ def only_needed_bytes(source, index):
   """Returns how many bytes are read for an image."""
   read = []
   with pytest.MonkeyPatch.context() as patch:
-    pread = parquet_pages.shards.read_at
+    pread = pages.shards.read_at
     patch.setattr(
-      parquet_pages.shards,
+      pages.shards,
       'read_at',
       lambda file, offset, size: read.append(size) or pread(file, offset, size),
     )
@@ -321,7 +322,7 @@ def test_damage_gives_an_image_or_a_damaged_record(tmp_path, options):
 
 
 def test_a_claim_of_a_large_image_takes_no_memory(tmp_path, monkeypatch):
-  monkeypatch.setattr(parquet_pages.shards, 'MAX_IMAGE_BYTES', 1000)
+  monkeypatch.setattr(pages.shards, 'MAX_IMAGE_BYTES', 1000)
   write(tmp_path, records([bytes(1001), bytes(1000)]))
   source = open_source(tmp_path, 2)
   assert source[1]['jpeg'] == bytes(1000)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from experiments.benchmarks.imagenet import snappy
+from experiments.benchmarks.imagenet.parquet import snappy
 from experiments.errors import DamagedRecordError
 
 CODEC = pa.Codec('snappy')

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.imagenet import source as imagenet
-from experiments.benchmarks.imagenet import standin_shards, tar_index, tars
+from experiments.benchmarks.imagenet import standin_shards, tars
+from experiments.benchmarks.imagenet.tars import index
 from experiments.errors import DamagedRecordError
 
 NAME = 'imagenet-train-000000.tar'
@@ -223,7 +224,7 @@ def test_an_index_is_made_once(tmp_path, monkeypatch):
   write(tmp_path)
   made = contents(open_source(tmp_path))
   assert len(indices(tmp_path)) == 1
-  monkeypatch.setattr(tar_index, '_index', None)
+  monkeypatch.setattr(index, '_index', None)
   assert contents(open_source(tmp_path)) == made == EXPECTED
 
 
@@ -318,7 +319,7 @@ def test_an_index_of_read_only_shards_is_in_the_cache(
   assert contents(open_source(tmp_path / 'data')) == EXPECTED
   assert indices(tmp_path / 'data') == []
   assert len(indices(tmp_path / 'cache' / 'perceiver')) == 1
-  monkeypatch.setattr(tar_index, '_index', None)
+  monkeypatch.setattr(index, '_index', None)
   assert contents(open_source(tmp_path / 'data')) == EXPECTED
 
 

@@ -7,7 +7,8 @@ fields: https://github.com/apache/parquet-format, src/main/thrift/parquet.thrift
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from experiments.benchmarks.imagenet import shards, thrift
+from experiments.benchmarks.imagenet import shards
+from experiments.benchmarks.imagenet.parquet import thrift
 from experiments.errors import DamagedRecordError
 
 MAGIC = b'PAR1'

@@ -2,7 +2,7 @@
 
 A sample is consecutive members of one key, which is the path up to the first
 dot in its last part: `<key>.jpg` (or .jpeg, .png) and `<key>.cls`, the number
-of the class as text. Other members are passed over. `tar_index` says where the
+of the class as text. Other members are passed over. `index` says where the
 samples are.
 """
 
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.imagenet import shards, tar_index
+from experiments.benchmarks.imagenet import shards
 from experiments.benchmarks.imagenet.checks import check_examples
 from experiments.benchmarks.imagenet.folders import Record
+from experiments.benchmarks.imagenet.tars import index
 from experiments.errors import DamagedRecordError
 
 
@@ -28,7 +29,7 @@ class TarSource(Sequence[Record]):
   """
 
   shards: tuple[str, ...]  # Their paths.
-  samples: np.ndarray  # [n] of tar_index.FIELDS
+  samples: np.ndarray  # [n] of index.FIELDS
 
   def __len__(self) -> int:
     return len(self.samples)
@@ -81,7 +82,7 @@ def open_tars(
   paths = shards.find(data_dir, split, '.tar')
   if not paths:
     return None
-  source = TarSource(tuple(paths), tar_index.samples(split, paths))
+  source = TarSource(tuple(paths), index.samples(split, paths))
   folder = os.path.dirname(paths[0])
   check_examples(folder, split, len(source), num_examples)
   labels = source.samples['label']

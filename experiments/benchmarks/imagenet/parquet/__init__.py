@@ -2,111 +2,35 @@
 
 The column 'image' is a struct of 'bytes' and 'path', the column 'label' an
 integer. Labels, paths and footers are read when the files are opened, together
-less than 1 % of them. Then each image is read by itself: `parquet_pages` finds
-those of a row group when one of them is first asked for.
+less than 1 % of them. Then each image is read by itself: `pages` finds those of
+a row group when one of them is first asked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import contextlib
-import dataclasses
 import json
 import os
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from experiments.benchmarks.imagenet import (
-  parquet_footer,
-  parquet_pages,
-  shards,
-)
+from experiments.benchmarks.imagenet import shards
 from experiments.benchmarks.imagenet.checks import check_classes, check_examples
-from experiments.benchmarks.imagenet.folders import Record
 from experiments.benchmarks.imagenet.known import known_wnids, NUM_CLASSES
-from experiments.benchmarks.imagenet.parquet_pages import Chunk, Places
-from experiments.benchmarks.imagenet.snappy import UnlocatedError
+from experiments.benchmarks.imagenet.parquet import footer, pages
+from experiments.benchmarks.imagenet.parquet.pages import Chunk
+from experiments.benchmarks.imagenet.parquet.source import (
+  IMAGE,
+  open_file,
+  ParquetSource,
+)
 from experiments.benchmarks.listing import shown
 from experiments.errors import DamagedRecordError, DataNotFoundError
 
-IMAGE, PATH, LABEL = 'image.bytes', 'image.path', 'label'
+PATH, LABEL = 'image.path', 'label'
 MAX_NAME = 255  # Bytes.
 # A row group that has to be decoded as a whole, when decompressed.
 MAX_DECODED_BYTES = 2**30
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ParquetSource(Sequence[Record]):
-  """Records by index, each read from its file when asked for.
-
-  1.28 million records take about 50 MB, in this process and in each that the
-  source is sent to, and 40 MB more once images were read from all row groups.
-  """
-
-  shards: tuple[str, ...]  # Their paths.
-  chunks: tuple[Chunk, ...]  # By row group, over all shards.
-  ends: np.ndarray  # [chunks]: rows up to the end of each.
-  names: np.ndarray  # [n] bytes
-  labels: np.ndarray  # [n] int32
-  # By row group; None if its images have no places.
-  _places: dict[int, Places | None] = dataclasses.field(default_factory=dict)
-  # The last one that had to be decoded as a whole.
-  _decoded: dict[int, Any] = dataclasses.field(default_factory=dict)
-
-  def __reduce__(self) -> Any:  # Processes look for the places themselves.
-    state = self.shards, self.chunks, self.ends, self.names, self.labels
-    return type(self), state
-
-  def __len__(self) -> int:
-    return len(self.names)
-
-  def __getitem__(self, index: Any) -> Any:
-    index = range(len(self))[index]
-    group = int(np.searchsorted(self.ends, index, side='right'))
-    chunk = self.chunks[group]
-    row = index - int(self.ends[group]) + chunk.num_rows
-    path, name = self.shards[chunk.shard], os.fsdecode(bytes(self.names[index]))
-    try:
-      with open(path, 'rb', buffering=0) as file:
-        if group not in self._places:
-          try:
-            found = parquet_pages.locate(file.fileno(), chunk)
-            self._places[group] = found
-          except UnlocatedError:
-            self._places[group] = None
-        places = self._places[group]
-        if places is not None:
-          jpeg = places.read(file.fileno(), row)
-        else:
-          jpeg = self._decode(file, group)[row].as_py()
-      if jpeg is None:
-        raise DamagedRecordError('there is no image')
-    except DamagedRecordError as error:
-      raise DamagedRecordError(
-        f'{path}, row {row} of row group {chunk.row_group}, {name}: {error}'
-      ) from error
-    return Record(name=name, jpeg=jpeg, label=int(self.labels[index]))
-
-  def _decode(self, file: BinaryIO, group: int) -> Any:
-    """Returns all images of a row group, as pyarrow reads them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    images = self._decoded.get(group)
-    if images is None:
-      try:
-        images = pc.struct_field(
-          _parquet_file(file).read_row_group(
-            self.chunks[group].row_group, columns=[IMAGE], use_threads=False
-          )['image'],
-          'bytes',
-        )
-      except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # The disk's.
-          raise
-        raise DamagedRecordError(str(error)) from error
-      self._decoded.clear()
-      self._decoded[group] = images
-    return images
 
 
 def open_parquet(
@@ -192,7 +116,7 @@ def _opened(path: str) -> Iterator[tuple[BinaryIO, Any]]:
     ) from error
   with open(path, 'rb') as file:
     try:
-      yield file, _parquet_file(file)
+      yield file, open_file(file)
     except (
       *(pa.ArrowException, OSError, UnicodeError),
       DamagedRecordError,
@@ -203,12 +127,6 @@ def _opened(path: str) -> Iterator[tuple[BinaryIO, Any]]:
       raise ValueError(
         f'{path} is not a whole parquet file: {reason}. Download it again.'
       ) from error
-
-
-def _parquet_file(file: BinaryIO) -> Any:
-  import pyarrow.parquet as pq
-
-  return pq.ParquetFile(file, pre_buffer=False)
 
 
 def _class_names(
@@ -257,7 +175,7 @@ def _chunks(
     )
   level = columns[IMAGE].max_definition_level
   size = os.fstat(file.fileno()).st_size
-  groups = parquet_footer.row_groups(file.fileno(), size)
+  groups = footer.row_groups(file.fileno(), size)
   for i, group in enumerate(groups):
     for name in {IMAGE, PATH, LABEL} & kinds.keys():
       if name not in group:
@@ -269,8 +187,7 @@ def _chunks(
         )
     image = group[IMAGE]
     if (
-      image.codec not in parquet_pages.CODECS
-      and image.decoded_size > MAX_DECODED_BYTES
+      image.codec not in pages.CODECS and image.decoded_size > MAX_DECODED_BYTES
     ):
       raise ValueError(
         f'{path}: row group {i} has {image.num_rows} images in'

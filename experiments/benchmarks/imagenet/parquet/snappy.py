@@ -16,7 +16,8 @@ import dataclasses
 
 import numpy as np
 
-from experiments.benchmarks.imagenet import shards, thrift
+from experiments.benchmarks.imagenet import shards
+from experiments.benchmarks.imagenet.parquet import thrift
 from experiments.errors import DamagedRecordError
 
 BLOCK = 2**16

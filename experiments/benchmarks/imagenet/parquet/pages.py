@@ -15,8 +15,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from experiments.benchmarks.imagenet import shards, snappy, thrift
-from experiments.benchmarks.imagenet.snappy import UnlocatedError, Window
+from experiments.benchmarks.imagenet import shards
+from experiments.benchmarks.imagenet.parquet import snappy, thrift
+from experiments.benchmarks.imagenet.parquet.snappy import (
+  UnlocatedError,
+  Window,
+)
 from experiments.errors import DamagedRecordError
 
 CODECS = ('SNAPPY', 'UNCOMPRESSED')

@@ -22,15 +22,7 @@ from tests.benchmarks.imagenet.tfrecord_files import (
   open_all,
   shard_name,
   VERSION,
-  write,
 )
-
-
-@pytest.fixture
-def prepared(mini_imagenet_dir, tmp_path):
-  """A folder with TFDS's TFRecord files in it, and where to convert them to."""
-  write(mini_imagenet_dir / 'tfds' / VERSION, tmp_path / 'tfds')
-  return tmp_path
 
 
 def test_a_record_is_framed_as_the_format_says():

@@ -63,8 +63,13 @@ def read(
       missing in the folder.
     weight_files.WeightsError: as `from_pretrained`.
   """
-  path = hub.find(source, revision)
-  if pathlib.Path(path).is_file():
+  path = pathlib.Path(hub.find(source, revision))
+  if path.suffix in ('.safetensors', '.json', '.bin') and path.is_file():
+    raise WeightsError(
+      f'{path} is one of several files of a model; give their folder,'
+      f' {path.parent}.'
+    )
+  if path.is_file():
     where = str(path)
     config, tensors, names = released.read(path)
     config = FORMAT | config

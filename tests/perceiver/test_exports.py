@@ -269,6 +269,11 @@ def test_pickles_are_not_opened(copy):
   assert_refused(folder, 'Only safetensors are read', FileNotFoundError)
 
 
+@pytest.mark.parametrize('name', ['model.safetensors', 'config.json'])
+def test_a_file_instead_of_its_folder_is_one_clear_error(copy, name):
+  assert_refused(copy('fourier') / name, 'give their folder')
+
+
 def test_channels_that_are_named_may_be_the_latents_own(copy):
   folder = copy('learned')
   images = np.load(TRANSFORMERS / 'learned/expected.npz')['images_10x10']

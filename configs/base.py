@@ -42,9 +42,7 @@ SECTIONS = {
     'eval_every': 5000,
     'checkpoint_every': 1000,
     'keep_checkpoints': 2,  # The latest ones; the best one is kept too.
-    'init_from': config_dict.placeholder(
-      str
-    ),  # Weights, see docs/pretrained.md.
+    'init_from': config_dict.placeholder(str),  # See docs/pretrained.md.
     'model_parallel': 1,  # Devices that share one copy of the weights.
     'max_skipped_steps': 3,  # In a row: a loss or gradient is not finite.
     # Seconds without progress after which the process ends: in a step, a batch

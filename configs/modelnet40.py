@@ -20,7 +20,7 @@ bands_32                      –     43.5     97.6  7.5e+18     5.21
 bands_128                     –     48.1    114.0  8.8e+18     6.08
 bands_256                     –     53.1    133.3  1.0e+19     7.11
 bands_512                     –     59.4    159.0  1.2e+19     8.48
-modelnet10                   –     44.7    101.9  7.8e+18     5.43
+modelnet10                    –     44.7    101.9  7.8e+18     5.43
 
 The paper picks the best result by its score on the test set, and so does
 `python -m scripts.tables --table=4`. With task.validation_fraction=0.1, as in

@@ -5,8 +5,7 @@
 --source is a zip or a tar (.tar, .tar.gz), which is not unpacked, or the folder
 that was; all give the same data. --dataset says which set it is, among them
 ModelNet10 and the point sets of PointNet's and PointNet++'s authors:
-docs/benchmarks.md lists them. If interrupted,
-it starts again.
+docs/benchmarks.md lists them. If interrupted, it starts again.
 """
 
 from absl import app, flags

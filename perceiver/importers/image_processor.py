@@ -13,7 +13,8 @@ FILE = 'preprocessor_config.json'
 # ImageNet's; the defaults of transformers' PerceiverImageProcessor.
 MEAN, STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESCALE = 1 / 255
-# Both of pixels from 0 to 255, as fields of `modalities.Image`.
+# The same for pixels from 0 to 255, as fields of `modalities.Image`, without
+# the rounding errors of a division.
 IMAGENET = {
   'mean': (123.675, 116.28, 103.53),
   'stddev': (58.395, 57.12, 57.375),

@@ -24,6 +24,7 @@ from experiments.benchmarks.images.task import image_reader, ImageTask
 from experiments.errors import DamagedRecordError, DataNotFoundError
 from experiments.task import Batch
 from perceiver.effects import Evaluation, Training
+from perceiver.importers.image_processor import IMAGENET
 from perceiver.ranges import (
   Count,
   CountOrZero,
@@ -70,8 +71,7 @@ class ImageNet(ImageTask):
   # 'another_batch': then a step takes twice as many examples.
   mix_with: Training[str] = 'neighbours'
   eval_splits = ('validation',)
-  mean = (123.675, 116.28, 103.53)  # Of ImageNet's pixels.
-  stddev = (58.395, 57.12, 57.375)
+  mean, stddev = IMAGENET['mean'], IMAGENET['stddev']
   file_reader = image_reader(read_file)
 
   def __post_init__(self) -> None:

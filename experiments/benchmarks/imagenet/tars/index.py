@@ -18,7 +18,7 @@ import posixpath
 import re
 import tarfile
 import tempfile
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -213,7 +213,8 @@ def _members(path: str, file: BinaryIO) -> Iterable[tarfile.TarInfo]:
   file.seek(0)
   end = 0
   try:
-    with tarfile.open(fileobj=_Headers(file), mode='r:') as tar:  # type: ignore[call-overload]
+    headers = cast(BinaryIO, _Headers(file))
+    with tarfile.open(fileobj=headers, mode='r:') as tar:
       for member in tar:
         name = posixpath.basename(member.name)
         if member.isdir() or name.startswith('.'):  # Also macOS's ._ files.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from perceiver.ranges import FractionBelowOne, Positive, PositiveOrZero
@@ -89,6 +90,49 @@ def weight_decay_mask(params: Any) -> Any:
   )
 
 
+def global_norm(tree: Any) -> jax.Array:
+  """Returns the root of the sum of all squares in a tree of arrays.
+
+  It adds arrays of one shape before it sums over their elements: on a TPU such
+  sums take longer than reading the array.
+  """
+  squares: dict[tuple[int, ...], jax.Array] = {}
+  for x in jax.tree.leaves(tree):
+    squares[x.shape] = squares.get(x.shape, 0.0) + jnp.square(x)
+  return jnp.sqrt(sum(map(jnp.sum, squares.values())))
+
+
+def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+  """Scales gradients down to a `global_norm` of at most `max_norm`."""
+
+  def clip(grads: Any, params: Any) -> Any:
+    del params
+    norm = global_norm(grads)
+    scale = jnp.where(norm < max_norm, 1.0, max_norm / norm)
+    return jax.tree.map(lambda x: x * scale, grads)
+
+  return optax.stateless(clip)
+
+
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+  """Gives each array's update the norm of the array (You et al., 2020).
+
+  optax's computes each norm twice, so that one can differentiate it where it is
+  zero. On v5e that was a quarter of the optimiser's time.
+  """
+
+  def scale(updates: Any, params: Any) -> Any:
+    return jax.tree.map(_times_trust_ratio, updates, params)
+
+  return optax.stateless(scale)
+
+
+def _times_trust_ratio(update: jax.Array, param: jax.Array) -> jax.Array:
+  norm, update_norm = optax.tree.norm(param), optax.tree.norm(update)
+  is_zero = (norm == 0) | (update_norm == 0)
+  return update * jnp.where(is_zero, 1.0, norm / update_norm)
+
+
 def create(
   total_steps: int,
   *,
@@ -121,15 +165,12 @@ def create(
   if name not in OPTIMIZERS:
     raise ValueError(f'optimizer.name={name!r} is none of {OPTIMIZERS}.')
   schedule = learning_rate_schedule(total_steps, **schedule_settings)
-  optimizer = optax.lamb if name == 'lamb' else optax.adamw
   return optax.chain(
-    optax.clip_by_global_norm(clip_norm),
-    optimizer(
-      schedule,
-      b1=b1,
-      b2=b2,
-      eps=eps,
-      weight_decay=weight_decay,
-      mask=weight_decay_mask,
+    clip_by_global_norm(clip_norm),
+    optax.chain(
+      optax.scale_by_adam(b1, b2, eps),
+      optax.add_decayed_weights(weight_decay, weight_decay_mask),
+      *([scale_by_trust_ratio()] if name == 'lamb' else []),
+      optax.scale_by_learning_rate(schedule),
     ),
   ), schedule

@@ -81,7 +81,7 @@ def make_train_step(
       grads, state.opt_state, state.params
     )
     metrics |= {
-      'grad_norm': optax.tree.norm(grads),
+      'grad_norm': optimizers.global_norm(grads),
       'learning_rate': experiment.schedule(
         optimizers.num_updates(state.opt_state)
       ),

@@ -59,6 +59,46 @@ def test_lamb_decays_weights_but_not_biases_and_norms():
     np.testing.assert_allclose(x, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize('name', ['lamb', 'adamw'])
+def test_optimizers_are_those_of_optax(name):
+  """Also their states: checkpoints fit."""
+  settings = {'b1': 0.9, 'b2': 0.99, 'eps': 1e-6, 'weight_decay': 0.1}
+  ours, schedule = optimizers.create(
+    10, name=name, learning_rate=0.1, clip_norm=2.0, **settings
+  )
+  theirs = optax.chain(
+    optax.clip_by_global_norm(2.0),
+    getattr(optax, name)(
+      schedule, mask=optimizers.weight_decay_mask, **settings
+    ),
+  )
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  params = {
+    'a': {'w': draw(3, 4), 'b': draw(4)},
+    'b': {'w': draw(3, 4), 'b': jnp.zeros(4)},  # Its norm is 0.
+  }
+  state, expected_state = ours.init(params), theirs.init(params)
+  assert jax.tree.structure(state) == jax.tree.structure(expected_state)
+  for size in (0.1, 10.0):  # Only the second one is clipped.
+    grads = jax.tree.map(lambda x, size=size: size * draw(*x.shape), params)
+    grads['a']['b'] = jnp.zeros(4)
+    updates, state = ours.update(grads, state, params)
+    expected, expected_state = theirs.update(grads, expected_state, params)
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
+      (updates, state),
+      (expected, expected_state),
+    )
+
+
+def test_global_norm():
+  tree = {'a': jnp.full((2, 3), 2.0), 'b': [jnp.full((2, 3), 3.0), jnp.ones(3)]}
+  np.testing.assert_allclose(
+    optimizers.global_norm(tree), np.sqrt(6 * 4 + 6 * 9 + 3), rtol=1e-6
+  )
+
+
 def test_gradients_are_clipped_by_their_global_norm():
   optimizer, _ = optimizers.create(
     1,

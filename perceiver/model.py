@@ -6,11 +6,9 @@ Glossary of shapes:
 - T: latent Transformers; L: self-attends in each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import dataclasses
 import functools
-import itertools
-from typing import Any
 
 import haiku as hk
 import jax
@@ -24,10 +22,14 @@ from perceiver.blocks import (
   float32_parameters,
   LatentTransformer,
   QueryDecoder,
-  remat,
 )
 from perceiver.effects import Computation, Training
 from perceiver.inputs import ByteArray, check
+from perceiver.iteration import (
+  in_turn,
+  Iteration,
+  latent_transformers_after,
+)
 from perceiver.ops import cross_attention
 from perceiver.ops.cross_attention import hardware
 from perceiver.ranges import (
@@ -38,59 +40,7 @@ from perceiver.ranges import (
   PositiveOrZero,
 )
 
-PLACEMENTS = ('interleaved', 'at_start')
 HEADS = ('mean', 'query')
-
-
-def latent_transformers_after(
-  num_cross_attends: int, num_latent_transformers: int, placement: str
-) -> list[int]:
-  """Counts the latent Transformers after each cross-attend (Table 6).
-
-  Interleaved cross-attends are spaced evenly, the first at the start. Without
-  latent Transformers the model is a stack of cross-attends (Table 5).
-
-  Raises:
-    ValueError: for an unknown placement, no cross-attend, or more of them than
-      there are latent Transformers to interleave with.
-  """
-  if placement not in PLACEMENTS:
-    raise ValueError(
-      f'cross_attend_placement={placement!r} is none of {PLACEMENTS}.'
-    )
-  if num_cross_attends < 1:
-    raise ValueError(f'num_cross_attends={num_cross_attends} must be >= 1.')
-  if placement == 'at_start':
-    return [0] * (num_cross_attends - 1) + [num_latent_transformers]
-  if 0 < num_latent_transformers < num_cross_attends:
-    raise ValueError(
-      f'Cannot interleave {num_cross_attends} cross-attends with only'
-      f' {num_latent_transformers} latent Transformers.'
-    )
-  starts = [
-    i * num_latent_transformers // num_cross_attends
-    for i in range(num_cross_attends + 1)
-  ]
-  return [end - start for start, end in itertools.pairwise(starts)]
-
-
-@dataclasses.dataclass
-class Iteration:
-  """A cross-attend and the latent Transformers that follow it."""
-
-  cross_attend: CrossAttention
-  transformers: list[LatentTransformer]
-  remat: str
-
-  def __call__(
-    self,
-    latents: jax.Array,  # [B, N, D]
-    inputs: cross_attention.Inputs,
-    is_training: bool,
-  ) -> jax.Array:  # [B, N, D]
-    cross_attend = lambda x: self.cross_attend(x, inputs, is_training)
-    latents = remat(cross_attend, self.remat)(latents)
-    return _in_turn(self.transformers, latents, is_training)
 
 
 @dataclasses.dataclass
@@ -142,6 +92,10 @@ class Perceiver(hk.Module):
   # with 'none', or as a policy of `jax.checkpoint_policies` says, such as
   # 'nothing_saveable' or 'dots_with_no_batch_dims_saveable'.
   remat: Computation[str] = 'none'
+  # Whether iterations that share weights are written out, which takes minutes
+  # to compile but copies nothing in and out of a loop; or one scan. None: by
+  # the hardware. With dropout, the two draw other masks.
+  unroll: Computation[bool | None] = None
   # Devices that the program is for; their axis 'data' splits the batch. None:
   # JAX's own, without kernels if there are several.
   mesh: Mesh | None = None
@@ -195,7 +149,9 @@ class Perceiver(hk.Module):
     prepared = self.prepare(inputs)
     with float32_parameters():
       latents = self._initial_latents(inputs.batch_size)
-      return _in_turn(self._iterations, latents, prepared, is_training)
+      return in_turn(
+        self._iterations, self._unrolls(), latents, prepared, is_training
+      )
 
   def prepare(self, inputs: ByteArray) -> cross_attention.Inputs:
     """Chooses the form of cross-attention, and prepares the input for it.
@@ -296,8 +252,15 @@ class Perceiver(hk.Module):
           )
         transformers.append(transformer)
         num_transformers += 1
-      iterations.append(Iteration(cross_attend, transformers, self.remat))
+      iterations.append(
+        Iteration(cross_attend, transformers, self.remat, self._unrolls())
+      )
     return iterations
+
+  def _unrolls(self) -> bool:
+    if self.unroll is None:
+      return hardware.of(self.mesh).unroll
+    return self.unroll
 
   def _self_attention_kernel(self) -> Callable[..., jax.Array] | None:
     module = hardware.of(self.mesh).self_attention
@@ -320,23 +283,3 @@ class Perceiver(hk.Module):
       hk.initializers.TruncatedNormal(self.latent_init_scale),
     )
     return jnp.broadcast_to(latents, (batch_size, *latents.shape))
-
-
-def _in_turn(
-  modules: Sequence[Callable[..., jax.Array]],
-  latents: jax.Array,
-  *arguments: Any,
-) -> jax.Array:
-  """Applies `latents = module(latents, *arguments)` for each module in turn.
-
-  Equal modules in a row share their weights: they become one scan, which is
-  compiled once.
-  """
-  for module, run in itertools.groupby(modules):
-    length = len(list(run))
-    if length == 1:
-      latents = module(latents, *arguments)
-    else:
-      step = lambda latents, _, f=module: (f(latents, *arguments), None)
-      latents, _ = hk.scan(step, latents, None, length=length)
-  return latents

@@ -184,6 +184,11 @@ EFFECTS = {
   'model.attention': (program, 'no_kv', {}),
   'model.attention_tile': (program, 2, {}),
   'model.remat': (program, 'nothing_saveable', {}),
+  'model.unroll': (
+    program,
+    True,
+    {'model.num_cross_attends': 3, 'model.num_latent_transformers': 3},
+  ),
   'optimizer.name': (optimized, 'adamw', {}),
   'optimizer.learning_rate': (optimized, 0.5, {}),
   'optimizer.schedule': (optimized, 'constant', {}),

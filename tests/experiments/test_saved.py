@@ -109,6 +109,7 @@ def test_what_changes_no_function_may_change_and_is_logged(trained, caplog):
     'model.attention': 'plain',
     'model.compute_dtype': 'bfloat16',
     'model.remat': 'nothing_saveable',
+    'model.unroll': True,
     'model.dropout_rate': 0.5,
     'task.max_shift': 0.0,
     'optimizer.learning_rate': 0.25,

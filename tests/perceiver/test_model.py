@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver.model import latent_transformers_after
+from perceiver.iteration import latent_transformers_after
 from tests.perceiver import reference
 from tests.perceiver.conftest import B, grid_segment, random_data
 
@@ -236,6 +236,51 @@ def test_shared_iterations_are_traced_once(data):
     return str(program).count('dot_general')
 
   assert size(16) == size(4)
+
+
+ALIKE = {'num_cross_attends': 4, 'num_latent_transformers': 8}
+
+
+def test_iterations_written_out_are_those_of_the_loop(data):
+  def start(unroll):
+    init = build(single, **ALIKE, unroll=unroll).init
+    return jax.jit(init)(jax.random.key(3), data)
+
+  jax.tree.map(np.testing.assert_array_equal, start(True), start(False))
+  params = parameters(single)
+
+  def gradient(unroll):
+    apply = build(single, **ALIKE, unroll=unroll).apply
+    total = lambda p: jnp.square(apply(p, None, data)).sum()
+    return jax.jit(jax.value_and_grad(total))
+
+  written_out, loop = gradient(True), gradient(False)
+  assert 'while' not in written_out.lower(params).as_text()
+  assert 'while' in loop.lower(params).as_text()
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+    written_out(params),
+    loop(params),
+  )
+
+
+@pytest.mark.parametrize(
+  ('platform', 'unroll', 'loops'),
+  [
+    (('cpu',), None, True),
+    (('gpu',), None, False),
+    (('tpu', 'TPU v5 lite'), None, False),
+    (('cpu',), True, False),
+    (('tpu', 'TPU v5 lite'), False, True),
+  ],
+)
+def test_iterations_are_a_loop_on_a_cpu(data, platform, unroll, loops):
+  mesh = reference.mesh_of(*platform)
+  settings = {'mesh': mesh, 'unroll': unroll, 'attention': 'plain', **ALIKE}
+  model = build(single, **settings)
+  params = jax.eval_shape(model.init, jax.random.key(0), data)
+  program = str(jax.make_jaxpr(model.apply)(params, None, data))
+  assert (' scan[' in program) == loops
 
 
 def test_logits_in_bfloat16_are_near(data):

@@ -29,6 +29,9 @@ class Hardware:
   # Kernels' modules; None where there is none, or it is known to be no better.
   kernel: types.ModuleType | None  # For the forms without keys and values.
   self_attention: types.ModuleType | None
+  # Whether iterations are written out. On v5e the copies of a scan took a
+  # seventh of the ImageNet step; a CPU compiles for minutes and is no faster.
+  unroll: bool
   # Logits in a tile of queries. With positions on a grid, which take many
   # passes, a tile stays on the chip; without, tiles only bound the memory.
   tile_logits_on_grid: int
@@ -50,6 +53,7 @@ HARDWARE = {
     passes=dict.fromkeys(_PASSES, 0.0),
     kernel=None,
     self_attention=None,
+    unroll=False,
     tile_logits_on_grid=8 * 50_176,
     tile_logits=8 * 50_176,
     wide_factor=16,
@@ -63,6 +67,7 @@ HARDWARE = {
     passes=_PASSES | {'kernel': 3.0},
     kernel=gpu,
     self_attention=None,
+    unroll=True,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,
   ),
@@ -76,6 +81,7 @@ HARDWARE = {
     passes=_PASSES | {'kernel': 2.2},
     kernel=tpu,
     self_attention=self_attention_tpu,
+    unroll=True,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,
   ),

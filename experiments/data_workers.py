@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 SHARED_MEMORY = '/dev/shm'  # Linux only.
 SEMAPHORES = 32  # Pages for the queues and events of one worker.
 MAX_DEATHS = 3  # Of workers, in a row.
+CLOSE_SECONDS = 60.0  # For workers to end.
 _NO_LEAK = 'ignore:resource_tracker'  # A filter for warnings.
 _DEATH = 'process was terminated unexpectedly'  # Part of Grain's message.
 # Schedulers and terminals send these to all processes of a run. The main one
@@ -125,7 +126,7 @@ def read(
         f'{SHARED_MEMORY}, which hands batches over, is full. {remedies("N")}'
       ) from error
     finally:
-      batches.close()  # Ends the worker processes.
+      _close(batches)
 
 
 def _iterate(
@@ -147,6 +148,25 @@ def _iterate(
       options, worker_init_fn=_live_with_the_run
     )
   )
+
+
+def _close(batches: grain.DatasetIterator) -> None:
+  """Ends the worker processes, but does not wait for ever.
+
+  A worker that was killed while it held the lock of an event that it shares
+  with Grain never frees it, and Grain waits for it.
+  """
+  thread = threading.Thread(target=batches.close, daemon=True)
+  thread.start()
+  thread.join(CLOSE_SECONDS)
+  if thread.is_alive():
+    log.warning(
+      'Processes that decode data have not ended in %g s, and are killed.',
+      CLOSE_SECONDS,
+    )
+    # Those of other batches, too: they are started again.
+    for worker in multiprocessing.active_children():
+      worker.kill()
 
 
 def _live_with_the_run(worker_index: int, num_workers: int) -> None:

@@ -7,14 +7,16 @@ from multiprocessing import resource_tracker, util
 import os
 import signal
 import threading
+import time
 
+import grain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
 
-from experiments import pipeline
+from experiments import data_workers, pipeline
 from experiments.benchmarks.digits import Digits
 from experiments.errors import WorkersDiedError
 from tests.experiments.streams import BATCH, create, records, train
@@ -215,6 +217,42 @@ def test_workers_that_die_are_replaced(task, source, caplog, batches, settings):
     assert_same(itertools.islice(undisturbed, 7), found)
   assert 'with exit code -9' in caplog.text
   assert 'They are started again.' in caplog.text
+
+
+def test_workers_that_do_not_end_are_killed(monkeypatch, caplog):
+  """As if a killed one held the lock that Grain needs to end the others."""
+  ended = threading.Event()
+
+  class Batches:
+    def __init__(self, fails):
+      self.fails = fails
+      self.items = self.make()
+
+    def make(self):
+      yield {'x': 1}
+      if self.fails:
+        raise RuntimeError(f'A {data_workers._DEATH}.')
+
+    def __iter__(self):
+      return self.items
+
+    def close(self):
+      if self.fails:
+        ended.wait()
+
+  worker = multiprocessing.get_context('spawn').Process(
+    target=time.sleep, args=(600,)
+  )
+  worker.start()
+  iterators = iter([Batches(fails=True), Batches(fails=False)])
+  monkeypatch.setattr(data_workers, '_iterate', lambda *_: next(iterators))
+  monkeypatch.setattr(data_workers, 'CLOSE_SECONDS', 0.1)
+  examples = grain.MapDataset.range(4)
+  assert len([*data_workers.read(examples, 1, 2)]) == 2
+  assert 'have not ended in 0.1 s, and are killed' in caplog.text
+  worker.join()
+  assert worker.exitcode == -signal.SIGKILL
+  ended.set()
 
 
 class Deadly(Digits):

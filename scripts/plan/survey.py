@@ -19,7 +19,7 @@ from absl import app, flags
 
 from experiments import path_flags, storage, telemetry
 from scripts.plan import targets
-from scripts.shared import command, markdown
+from scripts.shared import command, markdown, measurements
 
 # Examples on a TPU chip and on a GPU, by config. A chip's program depends only
 # on its own examples, so small slices stand for all.
@@ -38,7 +38,7 @@ _PRINT_ONLY = flags.DEFINE_bool('print_only', False, 'Plan nothing more.')
 
 
 def _plan(config: str, target: str) -> dict[str, Any]:
-  """Plans in a process of its own. Raises OSError if that fails."""
+  """Plans in a process of its own. Raises OSError if it fails."""
   is_gpu = targets.parse(target).platform == 'gpu'
   examples = MODELS[config][is_gpu]
   with tempfile.TemporaryDirectory() as folder:
@@ -91,19 +91,30 @@ def table(plans: list[dict[str, Any]]) -> str:
   )
 
 
-@command.running()
-def main(argv: list[str]) -> None:
-  del argv
-  path = storage.local(_OUTPUT.value)
-  plans = json.loads(Path(path).read_text()) if Path(path).exists() else []
+def add(path: str) -> None:
+  """Adds to a file what it lacks of this commit's plans, one by one."""
+  plans = _read(path)
   for config, target in ROWS:
     wanted = {'commit': telemetry.commit(), 'config': config, 'target': target}
-    if _PRINT_ONLY.value or any(wanted.items() <= x.items() for x in plans):
+    if any(wanted.items() <= plan.items() for plan in plans):
       continue
     plans.append(_plan(config, target))
     with storage.writing(path), open(path, 'w') as file:
       json.dump(plans, file, indent=1)
-  print(table(plans))
+
+
+def _read(path: str) -> list[dict[str, Any]]:
+  return json.loads(Path(path).read_text()) if Path(path).exists() else []
+
+
+@command.running()
+def main(argv: list[str]) -> None:
+  del argv
+  path = _OUTPUT.value
+  measurements.check(path)
+  if not _PRINT_ONLY.value:
+    add(path)
+  print(table(_read(path)))
 
 
 if __name__ == '__main__':

@@ -57,17 +57,17 @@ class Iteration:
   cross_attend: CrossAttention
   transformers: list[LatentTransformer]
   remat: str
-  unroll: bool
 
   def __call__(
     self,
     latents: jax.Array,  # [B, N, D]
     inputs: cross_attention.Inputs,
     is_training: bool,
+    unroll: bool = False,  # As in `in_turn`.
   ) -> jax.Array:  # [B, N, D]
     cross_attend = lambda x: self.cross_attend(x, inputs, is_training)
     latents = remat(cross_attend, self.remat)(latents)
-    return in_turn(self.transformers, self.unroll, latents, is_training)
+    return in_turn(self.transformers, unroll, latents, is_training)
 
 
 def in_turn(

@@ -93,8 +93,8 @@ class Perceiver(hk.Module):
   # 'nothing_saveable' or 'dots_with_no_batch_dims_saveable'.
   remat: Computation[str] = 'none'
   # Whether iterations that share weights are written out, which takes minutes
-  # to compile but copies nothing in and out of a loop; or one scan. None: by
-  # the hardware. With dropout, the two draw other masks.
+  # to compile, or one scan, which copies all that a backward pass needs. None:
+  # in training, by the hardware. With dropout, the two draw other masks.
   unroll: Computation[bool | None] = None
   # Devices that the program is for; their axis 'data' splits the batch. None:
   # JAX's own, without kernels if there are several.
@@ -149,8 +149,11 @@ class Perceiver(hk.Module):
     prepared = self.prepare(inputs)
     with float32_parameters():
       latents = self._initial_latents(inputs.batch_size)
+      unroll = self.unroll
+      if unroll is None:
+        unroll = is_training and hardware.of(self.mesh).unroll
       return in_turn(
-        self._iterations, self._unrolls(), latents, prepared, is_training
+        self._iterations, unroll, latents, prepared, is_training, unroll
       )
 
   def prepare(self, inputs: ByteArray) -> cross_attention.Inputs:
@@ -252,15 +255,8 @@ class Perceiver(hk.Module):
           )
         transformers.append(transformer)
         num_transformers += 1
-      iterations.append(
-        Iteration(cross_attend, transformers, self.remat, self._unrolls())
-      )
+      iterations.append(Iteration(cross_attend, transformers, self.remat))
     return iterations
-
-  def _unrolls(self) -> bool:
-    if self.unroll is None:
-      return hardware.of(self.mesh).unroll
-    return self.unroll
 
   def _self_attention_kernel(self) -> Callable[..., jax.Array] | None:
     module = hardware.of(self.mesh).self_attention

@@ -265,22 +265,28 @@ def test_iterations_written_out_are_those_of_the_loop(data):
 
 
 @pytest.mark.parametrize(
-  ('platform', 'unroll', 'loops'),
+  ('platform', 'unroll', 'loops', 'loops_in_training'),
   [
-    (('cpu',), None, True),
-    (('gpu',), None, False),
-    (('tpu', 'TPU v5 lite'), None, False),
-    (('cpu',), True, False),
-    (('tpu', 'TPU v5 lite'), False, True),
+    (('cpu',), None, True, True),
+    (('gpu',), None, True, False),
+    (('tpu', 'TPU v5 lite'), None, True, False),
+    (('cpu',), True, False, False),
+    (('tpu', 'TPU v5 lite'), False, True, True),
   ],
 )
-def test_iterations_are_a_loop_on_a_cpu(data, platform, unroll, loops):
+def test_the_hardware_decides_whether_training_loops(
+  data, platform, unroll, loops, loops_in_training
+):
   mesh = reference.mesh_of(*platform)
   settings = {'mesh': mesh, 'unroll': unroll, 'attention': 'plain', **ALIKE}
   model = build(single, **settings)
   params = jax.eval_shape(model.init, jax.random.key(0), data)
-  program = str(jax.make_jaxpr(model.apply)(params, None, data))
-  assert (' scan[' in program) == loops
+
+  def has_loop(is_training):
+    apply = functools.partial(model.apply, is_training=is_training)
+    return ' scan[' in str(jax.make_jaxpr(apply)(params, None, data))
+
+  assert (has_loop(False), has_loop(True)) == (loops, loops_in_training)
 
 
 def test_logits_in_bfloat16_are_near(data):

@@ -8,7 +8,7 @@ It compiles the step that a run takes, for TPUs (v3, v4, v5e, v5p, v6e by
 topology) or GPUs (a100, h100, h200, b200 by number). The compilers need no
 device, so any machine will do. They plan memory exactly. The time of a TPU
 program is the compiler's estimate: good for choosing between programs, not a
-promise. A full ImageNet step compiles in one to two minutes on two CPU cores.
+promise. A full ImageNet step compiles in two to five minutes on two CPU cores.
 
 The compiler is installed once, into an environment of its own (0.7 GB).
 """

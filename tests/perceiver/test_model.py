@@ -268,7 +268,7 @@ def test_iterations_written_out_are_those_of_the_loop(data):
   ('platform', 'unroll', 'loops', 'loops_in_training'),
   [
     (('cpu',), None, True, True),
-    (('gpu',), None, True, False),
+    (('gpu',), None, True, True),
     (('tpu', 'TPU v5 lite'), None, True, False),
     (('cpu',), True, False, False),
     (('tpu', 'TPU v5 lite'), False, True, True),

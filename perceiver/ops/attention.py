@@ -174,7 +174,7 @@ def self_attend(
     value: [B, M, H, F].
 
   Returns:
-    [B, N, H, F] attended values, in the inputs' dtype.
+    [B, N, H F] attended values, with heads side by side, in the inputs' dtype.
   """
   return _self_attend_forward(query, key, value)[0]
 
@@ -200,15 +200,22 @@ def _self_attend_forward(query, key, value):
   weights = jnp.exp(logits - peak)
   total = weights.sum(axis=-1, keepdims=True)
   out = jnp.einsum('bhnm,bhmf->bhnf', weights.astype(value.dtype), value)
-  out = (out / total).astype(value.dtype)
+  out = _head_major((out / total).astype(value.dtype))  # [B, N, H, F]
+  # The next layer's backward pass keeps its input: this very array, not a copy
+  # in another shape.
+  out = out.reshape(*out.shape[:2], math.prod(out.shape[2:]))
   log_total = peak + jnp.log(total)  # [B, H, N, 1]
-  return _head_major(out), (query, key, value, out, log_total)
+  return out, (query, key, value, out, log_total)
 
 
 def _self_attend_backward(kept, out_grad):
   query, key, value, out, log_total = kept
   dtype = query.dtype
-  out_grad = _head_major(out_grad)
+  _, num_heads, _, width = query.shape
+  out, out_grad = (
+    _head_major(x.reshape(*x.shape[:2], num_heads, width))
+    for x in (out, out_grad)
+  )
   # Without the barrier, the compiler would keep the forward pass's logits.
   logits = _logits(*jax.lax.optimization_barrier((query, key)))
   weights = jnp.exp(logits - log_total)

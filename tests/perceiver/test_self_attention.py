@@ -120,3 +120,20 @@ def test_heads_that_fill_no_register_or_do_not_fit_are_left_to_others(
 ):
   assert not self_attention_tpu.suits(size, num_channels, num_heads)
   assert self_attention_tpu.suits(512, 1024, 8)
+
+
+def test_attended_values_are_kept_once():
+  """Also the next layer's backward pass needs them."""
+
+  def loss(x, w):
+    def step(x, _):
+      heads = x.reshape(*x.shape[:2], 2, 8)
+      attended = attention.self_attend(heads, heads, heads)
+      return attention.linear(attended, w, jnp.zeros(16)), None
+
+    return jax.lax.scan(step, x, None, length=3)[0].sum()
+
+  x, w = jnp.zeros((5, 7, 16)), jnp.zeros((16, 16))
+  kept = jax.eval_shape(lambda: jax.vjp(loss, x, w)[1])
+  sizes = [leaf.size for leaf in jax.tree.leaves(kept)]
+  assert sizes.count(3 * x.size) == 4  # Queries, keys, values and these.

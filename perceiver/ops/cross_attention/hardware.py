@@ -30,8 +30,8 @@ class Hardware:
   kernel: types.ModuleType | None  # For the forms without keys and values.
   self_attention: types.ModuleType | None
   # Whether iterations are written out in training. On v5e the copies of a scan
-  # take a sixth of the ImageNet step. On H100 the same step needs 84 GiB without
-  # a scan, 74 with it (planned by their compilers, jax 0.10.2).
+  # take a sixth of the ImageNet step. On H100 this step needs 84 GiB without a
+  # scan, 74 with it (planned by their compilers, jax 0.10.2).
   unroll: bool
   # Logits in a tile of queries. With positions on a grid, which take many
   # passes, a tile stays on the chip; without, tiles only bound the memory.

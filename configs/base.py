@@ -80,6 +80,7 @@ MODELS = {
     'attention': 'auto',  # Or 'plain', 'no_kv', 'factored': same result.
     'attention_tile': config_dict.placeholder(int),
     'attention_kernel': True,
+    'self_attention': 'auto',  # Or 'plain', 'mosaic', 'cudnn': same result.
     'unroll': config_dict.placeholder(bool),  # By the hardware.
     'head': 'mean',  # Or 'query', as in Perceiver IO.
     'query_residual': True,  # Of that query; False: its result replaces it.

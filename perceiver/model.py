@@ -8,7 +8,6 @@ Glossary of shapes:
 
 from collections.abc import Callable
 import dataclasses
-import functools
 
 import haiku as hk
 import jax
@@ -30,7 +29,7 @@ from perceiver.iteration import (
   Iteration,
   latent_transformers_after,
 )
-from perceiver.ops import cross_attention
+from perceiver.ops import cross_attention, self_attention
 from perceiver.ops.cross_attention import hardware
 from perceiver.ranges import (
   Count,
@@ -67,6 +66,9 @@ class Perceiver(hk.Module):
   attention_tile: Computation[Count | None] = None
   # Whether attention uses kernels, where the hardware has one for these shapes.
   attention_kernel: Computation[bool] = True
+  # How latents attend to each other: 'plain', 'mosaic' on TPUs, 'cudnn' on GPUs
+  # (see `ops.self_attention`), or 'auto' for the fastest that is known to be.
+  self_attention: Computation[str] = 'auto'
   # Input of the last linear layer: the latents' 'mean' as in the paper, or what
   # a learned 'query' attends to, as in Perceiver IO (arXiv 2107.14795).
   head: str = 'mean'
@@ -259,17 +261,15 @@ class Perceiver(hk.Module):
     return iterations
 
   def _self_attention_kernel(self) -> Callable[..., jax.Array] | None:
-    module = hardware.of(self.mesh).self_attention
-    if (
-      module is None
-      or not self.attention_kernel
-      or not module.suits(
-        self.num_latents, self.latent_channels, self.self_attend_heads
-      )
-    ):
-      return None
-    attend = functools.partial(module.attend, num_heads=self.self_attend_heads)
-    return hardware.on_each_device(attend, self.mesh)
+    return self_attention.choose(
+      self.self_attention,
+      self.num_latents,
+      self.latent_channels,
+      self.self_attend_heads,
+      jnp.dtype(self.compute_dtype).name,
+      use_kernel=self.attention_kernel,
+      mesh=self.mesh,
+    )
 
   def _initial_latents(self, batch_size: int) -> jax.Array:  # [B, N, D]
     latents = hk.get_parameter(

@@ -117,6 +117,7 @@ def from_pretrained(
   attention: str = 'auto',
   attention_tile: int | None = None,
   attention_kernel: bool = True,
+  self_attention: str = 'auto',
   compute_dtype: str | None = None,
   mesh: Mesh | None = None,
 ) -> Pretrained:
@@ -131,6 +132,7 @@ def from_pretrained(
     attention: as in `Perceiver`: the form of cross-attention.
     attention_tile: as in `Perceiver`.
     attention_kernel: as in `Perceiver`.
+    self_attention: as in `Perceiver`: how latents attend to each other.
     compute_dtype: as in `Perceiver`; None: as the model was trained.
     mesh: as in `Perceiver`.
 
@@ -155,6 +157,7 @@ def from_pretrained(
     'attention': attention,
     'attention_tile': attention_tile,
     'attention_kernel': attention_kernel,
+    'self_attention': self_attention,
     'mesh': mesh,
   }
   if compute_dtype is not None:

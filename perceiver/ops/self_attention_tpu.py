@@ -16,7 +16,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
+DTYPES = ('float32', 'bfloat16')
 MAX_SIZE = 640  # N: six arrays N x N in float32 fill most of 16 MB.
+NEEDS = (
+  'a TPU v4 or later, 8, 16, … 640 latents, and heads of 128, 256, … channels'
+)
 
 
 def suits(size: int, num_channels: int, num_heads: int) -> bool:

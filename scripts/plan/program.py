@@ -3,8 +3,8 @@
 `compiled.cost_analysis()` has only FLOPs and bytes of the whole program. But
 the TPU compiler annotates nearly every operation with an estimate of its
 cycles. `cost` adds these as the program runs: a loop's body times its trips,
-the most expensive branch of a conditional, a fusion's own figure. Our kernels
-(Mosaic, Triton) and collectives have no estimate.
+the most expensive branch of a conditional, a fusion's own figure. Kernels
+(Mosaic, Triton, cuDNN's attention) and collectives have no estimate.
 """
 
 from collections import Counter
@@ -21,11 +21,11 @@ _COLLECTIVES = re.compile(
   r'((?:ragged-)?all-to-all|all-reduce|all-gather|reduce-scatter'
   r'|collective-permute|collective-broadcast)(-done)?'
 )
-_KERNELS = re.compile(r'tpu_custom_call|triton|mosaic_gpu')
+_KERNELS = re.compile(r'tpu_custom_call|triton|mosaic_gpu|cudnn\$fmha')
 
 
 class Kernel(NamedTuple):
-  """A call of one of our kernels."""
+  """A call of one of our kernels, or of cuDNN's attention."""
 
   name: str  # The name given to `pallas_call`, or the scope of the call.
   instruction: str  # The name given by the compiler.

@@ -7,10 +7,12 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import evaluate, experiment, saved, sharding, train_step
+from scripts.plan import targets
 
 MODES = ('train', 'eval')
 
 
+@targets.with_cudnn()
 def trace(
   config: ConfigDict, mode: str, devices: Sequence[jax.Device]
 ) -> tuple[Any, experiment.Experiment]:

@@ -216,6 +216,7 @@ ELSEWHERE = {  # Other tests have a run to test these with.
   'model.name': 'below',
   'model.num_classes': 'below',
   'model.attention_kernel': 'perceiver/test_model.py',
+  'model.self_attention': 'perceiver/test_model.py',
   'train.init_from': 'experiments/test_warm_start.py',
   'train.model_parallel': 'experiments/test_training.py',
   'train.max_skipped_steps': 'experiments/test_training.py',

@@ -41,6 +41,7 @@ CLASSES = {'task.name', 'task.num_classes', 'model.name', 'model.num_classes'}
 MODEL = {
   **{key: (x, also) for key, (_, x, also) in EFFECTS.items()},
   'model.attention_kernel': (False, {}),
+  'model.self_attention': ('plain', {}),
 }
 
 

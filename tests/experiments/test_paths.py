@@ -52,7 +52,8 @@ TEXT_KEYS = {
   *('task.name', 'task.positions', 'task.dataset', 'task.mix_with'),
   *('task.rand_augment_operations', 'task.train_crop', 'model.name'),
   *('model.attention', 'model.compute_dtype', 'model.cross_attend_placement'),
-  *('model.head', 'model.remat', 'optimizer.name', 'optimizer.schedule'),
+  *('model.head', 'model.remat', 'model.self_attention'),
+  *('optimizer.name', 'optimizer.schedule'),
   *('train.profile_steps', 'eval.checkpoint'),
 }
 

@@ -29,6 +29,13 @@ def test_a_run_is_opened_again_with_another_checkpoint(
   assert saved.open_run(str(tmp_path), 'there').config.data.dir == 'there'
 
 
+def test_a_run_with_the_kernel_of_another_machine_is_opened(copy):
+  with edited_config(copy) as config:
+    config['model']['self_attention'] = 'cudnn'
+  run = saved.open_run(str(copy))
+  assert int(saved.restore(run, str(copy)).step) == 20
+
+
 def test_names_of_classes_are_the_datas_where_none_are_stored(trained):
   run, workdir, _ = trained
   for folder in (workdir, workdir / 'nowhere'):

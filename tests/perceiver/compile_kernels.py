@@ -4,7 +4,7 @@
 
 prints a line of JSON for each target: what kernels its programs have, and for
 GPUs their registers and spills. All cases are compiled for the first one; for
-the others images, and a TPU's latents.
+the others images and latents.
 """
 
 import json
@@ -18,12 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver.ops import self_attention_tpu
+from perceiver.ops import self_attention
 from perceiver.ops.cross_attention import factored, hardware
 from perceiver.ops.cross_attention.elements import Elements, Vectors
 from scripts.plan import environment, ptx, targets
 
-NAMES = re.compile(r'(?:cross|self)_attention_(?:forward|backward|elements)\b')
+NAMES = re.compile(
+  r'(?:cross|self)_attention_(?:forward|backward|elements)\b|__cudnn\$\w+'
+)
 # Grid, whether it has axes, columns and their dtype, whether there is a mask.
 CASES = {
   'images': ((224, 224), True, 4, 'float32', False),
@@ -69,16 +71,19 @@ def attention(device: jax.Device, case: str):
     return jax.jit(gradients).lower(queries, elements, queries)
 
 
-def self_attention(device: jax.Device):
+def latents(device: jax.Device, form: str):
+  """Lowers self-attention and its gradients."""
+  mesh = jax.sharding.Mesh(np.array([device]), ('data',))
+  attend = self_attention.choose(form, 512, 1024, 8, 'bfloat16', mesh=mesh)
   split = jax.sharding.SingleDeviceSharding(device)
   x = jax.ShapeDtypeStruct((2, 512, 1024), jnp.bfloat16, sharding=split)
 
   def gradients(query, key, value, cotangent):
-    attend = lambda *qkv: self_attention_tpu.attend(*qkv, 8)
     out, transpose = jax.vjp(attend, query, key, value)
     return out, transpose(cotangent)
 
-  return jax.jit(gradients).lower(x, x, x, x)
+  with targets.with_cudnn():
+    return jax.jit(gradients).lower(x, x, x, x)
 
 
 def main(names: list[str]) -> None:
@@ -87,8 +92,8 @@ def main(names: list[str]) -> None:
     device = targets.devices(target)[0]
     cases = CASES if name == names[0] else ['images']
     programs = {case: attention(device, case) for case in cases}
-    if target.platform == 'tpu':
-      programs['latents'] = self_attention(device)
+    form = {'tpu': 'mosaic', 'gpu': 'cudnn'}[target.platform]
+    programs['latents'] = latents(device, form)
     found: dict[str, list] = {}
     with tempfile.TemporaryDirectory() as dump:
       for case, lowered in programs.items():

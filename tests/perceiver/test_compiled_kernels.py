@@ -12,6 +12,7 @@ from tests.perceiver.compile_kernels import CASES
 
 CROSS = [f'cross_attention_{x}' for x in ('backward', 'elements', 'forward')]
 SELF = [f'self_attention_{x}' for x in ('backward', 'forward')]
+CUDNN = [f'__cudnn$fmhaSoftmax{x}' for x in ('', 'Backward')]
 
 pytestmark = [pytest.mark.slow, pytest.mark.versions]
 
@@ -43,7 +44,7 @@ def test_for_gpus(compilers):
   """No register is spilled on sm_80, sm_90 and sm_100; 16 warps run at once."""
   names = ['a100:1', 'h100:1', 'b200:1']
   for result in compile_kernels(compilers, *names):
-    assert result['cases'] == {'images': CROSS}
+    assert result['cases'] == {'images': CROSS, 'latents': CUDNN}
     assert len(result['kernels']) == len(CROSS)
     for kernel in result['kernels']:
       assert kernel['spill_bytes'] == 0

@@ -11,6 +11,7 @@ import pytest
 
 import perceiver
 from perceiver.iteration import latent_transformers_after
+from scripts.plan import targets
 from tests.perceiver import reference
 from tests.perceiver.conftest import B, grid_segment, random_data
 
@@ -396,6 +397,22 @@ def test_placement_of_cross_attends():
   assert latent_transformers_after(12, 0, 'interleaved') == [0] * 12
 
 
+def program_for(platform, **settings):
+  """Traces a model with heads of 128 channels for a platform, as text."""
+  data = {'image': jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)}
+  model = build(
+    single,
+    num_latents=8,
+    latent_channels=128,
+    self_attend_heads=1,
+    mesh=reference.mesh_of(platform),
+    **settings,
+  )
+  with targets.with_cudnn():
+    params = jax.eval_shape(model.init, jax.random.key(0), data)
+    return str(jax.make_jaxpr(model.apply)(params, None, data))
+
+
 @pytest.mark.parametrize(
   ('platform', 'kernels'),
   [
@@ -405,19 +422,24 @@ def test_placement_of_cross_attends():
   ],
 )
 def test_kernels_are_of_the_mesh_and_can_be_switched_off(platform, kernels):
-  data = {'image': jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)}
+  program = program_for(platform)
+  assert set(re.findall(r'name=(\w+_attention_\w+)', program)) == kernels
+  assert 'pallas_call' not in program_for(platform, attention_kernel=False)
 
-  def program(**settings):
-    model = build(
-      single,
-      num_latents=8,
-      latent_channels=128,
-      self_attend_heads=1,
-      mesh=reference.mesh_of(platform),
-      **settings,
-    )
-    params = jax.eval_shape(model.init, jax.random.key(0), data)
-    return str(jax.make_jaxpr(model.apply)(params, None, data))
 
-  assert set(re.findall(r'name=(\w+_attention_\w+)', program())) == kernels
-  assert 'pallas_call' not in program(attention_kernel=False)
+@pytest.mark.parametrize(
+  ('platform', 'name', 'call'),
+  [
+    ('gpu', 'cudnn', 'dot_product_attention_fwd'),
+    ('tpu', 'mosaic', 'self_attention_forward'),
+  ],
+)
+def test_self_attention_is_chosen_by_name_or_stays_plain(platform, name, call):
+  settings = {'attention_kernel': False, 'compute_dtype': 'bfloat16'}
+  program = functools.partial(program_for, platform, **settings)
+  assert call in program(self_attention=name)
+  assert program(self_attention='plain') == program()
+  assert call not in program()
+  assert call not in program_for(platform, self_attention='plain')
+  with pytest.raises(ValueError, match=f"self_attention='{name}' needs"):
+    program_for('cpu', self_attention=name)

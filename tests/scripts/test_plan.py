@@ -100,6 +100,8 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   %g = f32[8]{0} multiply(%x, %x), metadata={op_name="jit(train_step)/mul" stack_frame_id=1}, backend_config={"estimated_cycles":"1000"}
   %e = f32[8]{0} multiply(%x, %x), metadata={op_name="jit(train_step)/mul" stack_frame_id=2}, backend_config={"estimated_cycles":"2000"}
   %l = f32[8]{0} multiply(%x, %x), metadata={op_name="jit(train_step)/mul" stack_frame_id=3}, backend_config={"estimated_cycles":"4000"}
+  %o.2 = f32[8]{0} custom-call(%x), custom_call_target="__cudnn$fmhaSoftmax", metadata={op_name="jit(f)/latent_transformer_0/o"}
+  %h.2 = f32[8]{0} custom-call(%x), custom_call_target="__cudnn$convForward", metadata={op_name="jit(f)/head/h"}
   %s = (f32[8]{0}, bf16[4,2]{1,0}) all-reduce-start(%x, %x)
   ROOT %d = (f32[8]{0}, bf16[4,2]{1,0}) all-reduce-done(%s)
 }
@@ -120,7 +122,8 @@ def test_cost_of_a_program():
     'loss': 4000,  # By the function.
   }
   kernel = program.Kernel('k', 'k.3.clone', 'cross-attends', 11, 'f32[8]{0}')
-  assert cost.kernels == {kernel: 7}
+  attention = program.Kernel('o', 'o.2', 'latent Transformers', 1, '')
+  assert cost.kernels == {kernel: 7, attention: 1}
   assert cost.collectives == {'all-reduce': 1}
   assert cost.collective_bytes == {'all-reduce': 8 * 4 + 8 * 2}
   assert cost.unknown_loops == 0
@@ -344,7 +347,7 @@ def test_a_plan_is_told_in_lines_and_as_data():
   assert data['fits']
   assert data['memory']['total'] == 2**30 + 2**29
   assert data['estimated_ms'] == sum(data['cost']['cycles'].values()) / 1.5e6
-  (kernel,) = data['cost']['kernels']
+  kernel, _ = data['cost']['kernels']
   assert (kernel['name'], kernel['calls'], kernel['cycles']) == ('k', 7, 20.0)
   text = report.as_text(plan)
   for line in (
@@ -354,6 +357,7 @@ def test_a_plan_is_told_in_lines_and_as_data():
     'ESTIMATED, not measured',
     'all-reduce: 1 times',
     'kernel k (cross-attends): 7 calls of 11 programs, 20 cycles each',
+    'kernel o (latent Transformers): 1 calls',
   ):
     assert line in text
   assert report.trial(plan) == 'batch 8: fits, 1.50 GiB'

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
-from perceiver.ops import self_attention_tpu
+from perceiver.ops import self_attention_gpu, self_attention_tpu
 from perceiver.ops.cross_attention.kernels import gpu, tpu
 
 
@@ -28,7 +28,8 @@ class Hardware:
   passes: Mapping[str, float]
   # Kernels' modules; None where there is none, or it is known to be no better.
   kernel: types.ModuleType | None  # For the forms without keys and values.
-  self_attention: types.ModuleType | None
+  # By `Perceiver.self_attention`; 'auto' has one that is known to be fastest.
+  self_attention: Mapping[str, types.ModuleType]
   # Whether iterations are written out in training. On v5e the copies of a scan
   # take a sixth of the ImageNet step. On H100 this step needs 84 GiB without a
   # scan, 74 with it (planned by their compilers, jax 0.10.2).
@@ -53,7 +54,7 @@ HARDWARE = {
     operations_per_byte=0.0,
     passes=dict.fromkeys(_PASSES, 0.0),
     kernel=None,
-    self_attention=None,
+    self_attention={},
     unroll=False,
     tile_logits_on_grid=8 * 50_176,
     tile_logits=8 * 50_176,
@@ -67,7 +68,7 @@ HARDWARE = {
     operations_per_byte=989e12 / 3.35e12,
     passes=_PASSES | {'kernel': 3.0},
     kernel=gpu,
-    self_attention=None,
+    self_attention={'cudnn': self_attention_gpu},  # Never timed.
     unroll=False,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,
@@ -81,7 +82,7 @@ HARDWARE = {
     operations_per_byte=197e12 / 819e9,
     passes=_PASSES | {'kernel': 2.2},
     kernel=tpu,
-    self_attention=self_attention_tpu,
+    self_attention=dict.fromkeys(('auto', 'mosaic'), self_attention_tpu),
     unroll=True,
     tile_logits_on_grid=2**22,
     tile_logits=2**29,
@@ -104,7 +105,7 @@ def of(mesh: Mesh | None) -> Hardware:
     or device.device_kind in _NO_KERNEL
     or (mesh is None and jax.device_count() > 1)
   ):
-    hardware = dataclasses.replace(hardware, kernel=None, self_attention=None)
+    hardware = dataclasses.replace(hardware, kernel=None, self_attention={})
   return hardware
 
 

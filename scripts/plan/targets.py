@@ -1,8 +1,8 @@
 """Describes hardware to the compilers.
 
 TPUs have topology names that their compiler knows. GPUs need a description of
-the card; its figures are those of openxla/xla in
-xla/backends/gpu/target_config/specs.
+the card. No number here was measured: each is *published*, where its comment
+says, or *derived* from such numbers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class Gpu:
   l2_cache: int
   clock_ghz: float
   memory: int  # Bytes.
-  shared_memory: int  # Per multiprocessor; a block may use all but 1 KiB.
+  shared_memory: int  # Per multiprocessor; a block may not use `RESERVED`.
   devices_per_chip: int = 1
 
   @property
@@ -58,7 +58,11 @@ class Gpu:
     return self.compute_capability >= 9
 
   def description(self) -> str:
-    """Returns a GpuTargetConfigProto in text format."""
+    """Returns a GpuTargetConfigProto in text format.
+
+    Its limits are the same on all these cards. Published: openxla/xla, as
+    `GPUS`.
+    """
     extension = 'ACCELERATED_FEATURES' if self.is_accelerated else 'NONE'
     return f"""
       gpu_device_info {{
@@ -74,7 +78,7 @@ class Gpu:
         registers_per_core_limit: {REGISTERS}
         registers_per_block_limit: {REGISTERS}
         shared_memory_per_block: 49152
-        shared_memory_per_block_optin: {self.shared_memory - 1024}
+        shared_memory_per_block_optin: {self.shared_memory - RESERVED}
         shared_memory_per_core: {self.shared_memory}
         core_count: {self.cores}
         fpus_per_core: {self.fpus_per_core}
@@ -93,12 +97,17 @@ class Gpu:
     """
 
 
-REGISTERS = 65536  # Per multiprocessor, on all of these cards.
-CUDNN = (9, 8)  # The oldest that JAX supports, as its plugin's metadata says.
-# The clocks of v3 and v4 are from Jouppi et al., "TPU v4" (ISCA 2023), table 4.
-# The others follow from Google's peaks in bfloat16: 197, 459 and 918 TFLOP/s
-# are 2 FLOPs per cycle and cell, of 4 and 8 units of 128 x 128 and 4 of
-# 256 x 256.
+# Per multiprocessor and per block, on all of these cards. Published: NVIDIA,
+# CUDA C++ programming guide, compute capabilities.
+REGISTERS = 65536
+RESERVED = 1024  # Bytes.
+# The oldest that JAX supports. Published: metadata of jax-cuda12-plugin.
+CUDNN = (9, 8)
+# Memory and cores. Published: Google Cloud's documentation of each TPU.
+# Clocks of v3 and v4. Published: Jouppi et al., "TPU v4" (ISCA 2023), table 4.
+# The other clocks are derived from Google's published peaks in bfloat16: 197,
+# 459 and 918 TFLOP/s are 2 FLOPs per cycle and cell, of 4 and 8 units of
+# 128 x 128 and 4 of 256 x 256.
 # v4 treats a chip's two cores as one device only on request.
 TPUS = {
   'v3': Tpu(16 * GIB, 0.94, '4x4', devices_per_chip=2),
@@ -113,6 +122,7 @@ TPUS = {
   'v5p': Tpu(95 * GIB, 1.75, '2x2x4', cores=2),
   'v6e': Tpu(32 * GIB, 1.75, '8x8'),
 }
+# Published: openxla/xla, xla/backends/gpu/target_config/specs.
 GPUS = {
   'a100': Gpu(
     name='NVIDIA A100-SXM4-80GB',

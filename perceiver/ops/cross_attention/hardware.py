@@ -2,6 +2,10 @@
 
 Operations are scarce on a CPU; memory traffic is on a GPU or TPU, where a
 matrix product is nearly free compared with reading its operands.
+
+A comment beside each number says how it is known: *measured* on such hardware,
+*published* by its maker, or *estimated*, by a compiler or by hand. What was
+*chosen* bounds something. Nothing was measured on a GPU or TPU.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,9 +34,7 @@ class Hardware:
   kernel: types.ModuleType | None  # For the forms without keys and values.
   # By `Perceiver.self_attention`; 'auto' has one that is known to be fastest.
   self_attention: Mapping[str, types.ModuleType]
-  # Whether iterations are written out in training. On v5e the copies of a scan
-  # take a sixth of the ImageNet step. On H100 this step needs 84 GiB without a
-  # scan, 74 with it (planned by their compilers, jax 0.10.2).
+  # Whether iterations are written out in training, instead of scanned over.
   unroll: bool
   # Logits in a tile of queries. With positions on a grid, which take many
   # passes, a tile stays on the chip; without, tiles only bound the memory.
@@ -42,50 +44,60 @@ class Hardware:
   wide_factor: int = 1
 
 
-# Bytes accessed by the gradient of one cross-attention of the paper's size with
-# batch 8 in bfloat16, counted by XLA's cost analysis for v5e (14.5, 7.4 and
-# 17.7 GB), divided by the size of its float32 logits (0.82 GB).
+# Estimated by XLA's cost analysis for v5e: bytes that the gradient of one
+# cross-attention of the paper's size accesses, with batch 8 in bfloat16 (14.5,
+# 7.4 and 17.7 GB), divided by the size of its float32 logits (0.82 GB).
 _PASSES = {'plain': 17.6, 'no_kv': 9.0, 'factored': 21.5}
 HARDWARE = {
-  # Products and passes cost the same, so only operations count. A tile stays in
-  # a core's cache of 2 MB.
   'cpu': Hardware(
     'cpu',
+    # Chosen: products and passes cost the same, so only operations count.
     operations_per_byte=0.0,
     passes=dict.fromkeys(_PASSES, 0.0),
     kernel=None,
     self_attention={},
+    # Measured: written out, it compiles for minutes and is no faster.
     unroll=False,
+    # Chosen: float32 in a core's cache of 2 MB. Measured on two cores of an
+    # Intel Xeon (00ef4d2): the gradient of ImageNet's cross-attention takes
+    # 148, 135, 113 and 108 ms with tiles of 4, 8, 16 and 64 queries.
     tile_logits_on_grid=8 * 50_176,
     tile_logits=8 * 50_176,
+    # Measured there: AudioSet's takes 254 and 198 ms with tiles of 30 and 256.
     wide_factor=16,
   ),
-  # H100 SXM, NVIDIA's data sheet: 989 TFLOP/s, 3.35 TB/s; L2 cache 50 MB. The
-  # kernel was never timed. Estimate: some 60 instructions per logit, at half
-  # the rate of 132 multiprocessors, are 3 passes. It spills no register.
-  'gpu': Hardware(
+  'gpu': Hardware(  # H100 SXM.
     'gpu',
+    # Published: NVIDIA's data sheet.
     operations_per_byte=989e12 / 3.35e12,
+    # Estimated: `_PASSES` are v5e's. The kernel by hand: some 60 instructions
+    # per logit, at half the rate of 132 multiprocessors.
     passes=_PASSES | {'kernel': 3.0},
     kernel=gpu,
     self_attention={'cudnn': self_attention_gpu},  # Never timed.
+    # Estimated by the compiler: 84 GiB of ImageNet without a scan, 74 with it.
     unroll=False,
+    # Estimated by hand: 16 MiB of float32, in a published L2 cache of 50 MB.
     tile_logits_on_grid=2**22,
-    tile_logits=2**29,
+    tile_logits=2**29,  # Chosen: 2 GiB.
   ),
-  # v5e, Google's documentation: 197 TFLOP/s, 819 GB/s, 1.5 GHz. The kernel
-  # takes 7,240 cycles for 512 x 896 logits (`scripts.plan`): 2.2 passes. For 8
-  # examples of ImageNet the compiler estimates 63, 28 and 40 million cycles
-  # with tiles of 4, 8 and 16 queries.
-  'tpu': Hardware(
+  'tpu': Hardware(  # v5e.
     'tpu',
+    # Published: Google Cloud's documentation.
     operations_per_byte=197e12 / 819e9,
+    # Estimated: `_PASSES`; the kernel by its bundles (`scripts.plan`), 7,540
+    # cycles at 1.5 GHz for 512 x 896 logits.
     passes=_PASSES | {'kernel': 2.2},
     kernel=tpu,
+    # Estimated for an image and a head, forward and backward: 4,686 cycles by
+    # the kernel's bundles, 26,385 by the compiler for the plain form.
     self_attention=dict.fromkeys(('auto', 'mosaic'), self_attention_tpu),
+    # Estimated by the compiler: a scan's copies take a sixth of a step.
     unroll=True,
+    # Estimated by the compiler, for 8 examples of ImageNet: 63, 28 and 40
+    # million cycles with tiles of 4, 8 and 16 queries.
     tile_logits_on_grid=2**22,
-    tile_logits=2**29,
+    tile_logits=2**29,  # Chosen: 2 GiB.
   ),
 }
 # The kernels multiply bfloat16, which Mosaic does not support there.

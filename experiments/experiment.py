@@ -26,6 +26,7 @@ from experiments import (
   sharding,
 )
 from experiments.errors import DataNotFoundError
+from experiments.models import forward_flops as forward_flops  # Re-exported.
 from experiments.task import Task
 
 

@@ -68,9 +68,13 @@ def _compile(function: Any, *arguments: Any) -> tuple[Any, float, int]:
   return compiled, time.perf_counter() - start, planned
 
 
+def one_device() -> jax.sharding.Mesh:
+  return sharding.make_mesh(1, jax.devices()[:1])
+
+
 def on_one_device(config: ConfigDict) -> experiment.Experiment:
   """Returns a config's experiment. Raises ValueError for a bad config."""
-  return experiment.create(config, sharding.make_mesh(1, jax.devices()[:1]))
+  return experiment.create(config, one_device())
 
 
 def _prepare_model(contender: Contender, config: ConfigDict) -> Prepared:
@@ -107,7 +111,7 @@ def _prepare_cross_attention(
   """Prepares a cross-attention, from queries and byte array to its output."""
   run = on_one_device(config)
   model, dtype = config.model, jnp.dtype(config.model.compute_dtype)
-  _, shapes = models.model_shapes(config)
+  shapes = models.input_shapes(config)
   c, m = shapes.num_channels, shapes.num_elements
   heads = model.cross_attend_heads
   channels = model.cross_attend_channels or min(c, model.latent_channels)

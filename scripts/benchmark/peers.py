@@ -1,9 +1,9 @@
 """Builds other Perceivers that users might choose, for a config on images.
 
-They run in PyTorch on the CPU (extra [peers]); only the benchmark uses them.
+They run in PyTorch (extra [peers]); only the benchmark uses them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import importlib.util
 import os
@@ -49,7 +49,7 @@ def size_of(config: ConfigDict) -> Size:
   """Returns a config's size. Raises ValueError if no peer can have it."""
   if config.model.name != 'perceiver' or 'num_bands' not in config.task:
     raise ValueError('--peers are for Perceivers on images.')
-  _, inputs = models.model_shapes(config)
+  inputs = models.input_shapes(config)
   segment = inputs.segments[0]
   if len(inputs.segments) > 1 or len(segment.grid) != 2:
     raise ValueError('--peers are for Perceivers on images.')
@@ -71,9 +71,9 @@ def size_of(config: ConfigDict) -> Size:
   return size
 
 
-def check_installed() -> None:
+def check_installed(packages: Sequence[str] = PACKAGES) -> None:
   """Raises ImportError if a package is missing."""
-  missing = [p for p in PACKAGES if importlib.util.find_spec(p) is None]
+  missing = [p for p in packages if importlib.util.find_spec(p) is None]
   if missing:
     raise ImportError(f'--peers needs {", ".join(missing)}')
 
@@ -85,10 +85,13 @@ def left_out(size: Size) -> dict[str, str]:
   return {'perceiver-pytorch': f'it has no head={size.head!r}'}
 
 
-def prepare(name: str, mode: str, batch_size: int, size: Size) -> Prepared:
+def prepare(
+  name: str, mode: str, batch_size: int, size: Size, device: str = 'cpu'
+) -> Prepared:
   """Builds a peer's model and its step on random input.
 
-  `name` is one of `NAMES`; `mode` is 'forward', or 'train' with AdamW.
+  `name` is one of `NAMES`; `mode` is 'forward', or 'train' with AdamW. On the
+  device 'cuda' it computes in bfloat16, as `torch.autocast` does.
   """
   import torch
 
@@ -96,19 +99,29 @@ def prepare(name: str, mode: str, batch_size: int, size: Size) -> Prepared:
   torch.manual_seed(0)
   start = time.perf_counter()
   model, classify, note, differs = _BUILDERS[name](size)
-  images = torch.randn(batch_size, size.colors, *size.grid)
-  labels = torch.randint(size.num_classes, (batch_size,))
-  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+  model.to(device)
+  images = torch.randn(batch_size, size.colors, *size.grid, device=device)
+  labels = torch.randint(size.num_classes, (batch_size,), device=device)
+  on_gpu = device == 'cuda'
+  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=on_gpu)
+  cast = lambda: torch.autocast(device, torch.bfloat16, enabled=on_gpu)
 
   def train() -> None:
     optimizer.zero_grad()
-    loss = torch.nn.functional.cross_entropy(classify(images), labels)
+    with cast():
+      loss = torch.nn.functional.cross_entropy(classify(images), labels)
     loss.backward()
     optimizer.step()
+    wait()
 
   def forward() -> None:
-    with torch.inference_mode():
+    with torch.inference_mode(), cast():
       classify(images)
+    wait()
+
+  def wait() -> None:
+    if on_gpu:
+      torch.cuda.synchronize()
 
   model.train(mode == 'train')
   # Our count of FLOPs, from the arguments of our own model.

@@ -14,6 +14,18 @@ from scripts.benchmark import contenders, peers
 from scripts.benchmark.contenders import Contender
 
 
+def peak_of_host() -> int:
+  """Returns the peak memory of this process."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def peak_bytes() -> int:
+  """Returns the peak memory of JAX's first device; on a CPU, of the process."""
+  if jax.default_backend() == 'cpu':
+    return peak_of_host()
+  return jax.devices()[0].memory_stats()['peak_bytes_in_use']
+
+
 def _work(contender: Contender, pipe: Any) -> None:
   """Runs in a contender's process: times a step for each message."""
   if contender.peer:
@@ -41,10 +53,7 @@ def _work(contender: Contender, pipe: Any) -> None:
     start = time.perf_counter()
     prepared.step()
     pipe.send(time.perf_counter() - start)
-  if platform == 'cpu':  # The peak of the process, otherwise of the device.
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-  else:
-    pipe.send(jax.devices()[0].memory_stats()['peak_bytes_in_use'])
+  pipe.send(peak_of_host() if platform == 'cpu' else peak_bytes())
 
 
 class Worker:

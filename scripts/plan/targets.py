@@ -209,7 +209,7 @@ def with_cudnn() -> Iterator[None]:
   """Lets JAX trace and compile calls of the target's cuDNN without having it.
 
   JAX would ask the library on this machine for its version, which decides only
-  what is allowed. XLA builds cuDNN's own graphs where the program is loaded.
+  what is allowed. Without a card, XLA compiles the program around the calls.
   """
   version = CUDNN[0] * 10_000 + CUDNN[1] * 100
   with mock.patch.object(

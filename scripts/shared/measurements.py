@@ -17,13 +17,17 @@ def check(path: str) -> None:
   storage.check(storage.path(storage.local(path)))
 
 
-def write(path: str, command: str, facts: dict[str, Any]) -> None:
-  """Writes the facts that a command, a module of `scripts`, measured."""
-  data = {
+def header(command: str) -> dict[str, str]:
+  """Returns the origin of what a command, a module of `scripts`, measures."""
+  return {
     'command': ' '.join([f'python -m scripts.{command}', *sys.argv[1:]]),
     'commit': telemetry.commit(),
     'time': datetime.datetime.now(datetime.UTC).isoformat(),
-    **facts,
   }
+
+
+def write(path: str, command: str, facts: dict[str, Any]) -> None:
+  """Writes the facts that a command, a module of `scripts`, measured."""
+  data = header(command) | facts
   with storage.writing(path), open(path, 'w') as file:
     json.dump(data, file, indent=1)

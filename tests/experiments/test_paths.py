@@ -81,7 +81,8 @@ def test_each_flag_of_text_is_a_path_or_known_to_be_none():
   assert {kind for _, kind, _ in found} <= {
     *of_text,
     *('DEFINE_integer', 'DEFINE_float', 'DEFINE_bool', 'DEFINE_boolean'),
-    *('DEFINE_enum', 'define_path', 'define_paths', 'define_config'),
+    *('DEFINE_enum', 'DEFINE_multi_enum'),
+    *('define_path', 'define_paths', 'define_config'),
   } | {'DEFINE_config_file'}
   paths = {(file, flag) for file, kind, flag in found if 'define_' in kind}
   assert {

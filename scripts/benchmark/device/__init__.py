@@ -1,0 +1,1 @@
+"""Measures what only a GPU or TPU can tell, in one command."""

@@ -220,7 +220,7 @@ def test_workers_that_die_are_replaced(task, source, caplog, batches, settings):
 
 
 def test_workers_that_do_not_end_are_killed(monkeypatch, caplog):
-  """As if a killed one held the lock that Grain needs to end the others."""
+  """A killed one may have held the lock that Grain needs to end the others."""
   ended = threading.Event()
 
   class Batches:

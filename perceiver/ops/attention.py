@@ -15,10 +15,9 @@ EPSILON = 1e-5  # Layer norm's, as in Haiku; the paper does not say.
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def broadcast_channels(vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Broadcasts [C] to [..., C]; its gradient is summed by a matrix product.
+  """Broadcasts [C] to [..., C]; on TPUs and GPUs a product sums its gradient.
 
-  XLA's own sums over all axes but the last take several times as long, both on
-  CPUs and on TPUs.
+  XLA's own sums over all axes but the last take several times as long there.
   """
   return jnp.broadcast_to(
     vector.reshape((1,) * (len(shape) - 1) + (-1,)), shape
@@ -31,13 +30,21 @@ def _broadcast_channels_forward(vector, shape):
 
 def _broadcast_channels_backward(shape, _, gradient):
   rows = gradient.reshape(-1, shape[-1])
+  total = jax.lax.platform_dependent(
+    rows, cpu=lambda x: jnp.sum(x, axis=0), default=_sum_by_product
+  )
+  return (total,)
+
+
+def _sum_by_product(rows):
+  """Sums [R, C] to [C]."""
   # XLA would rewrite a product with a single row of ones as that slow sum.
   total = jnp.matmul(
     jnp.ones((8, rows.shape[0]), rows.dtype),
     rows,
     precision='highest' if rows.dtype == jnp.float32 else None,
   )
-  return (total[0],)
+  return total[0]
 
 
 broadcast_channels.defvjp(
@@ -58,7 +65,7 @@ def _product_forward(x, w):
 def _product_backward(kept, gradient):
   x, w = kept
   w_grad = jax.lax.platform_dependent(
-    x, gradient, cpu=_transposed_first, default=_sum_of_outer_products
+    x, gradient, cpu=_weight_gradient_on_cpu, default=_sum_of_outer_products
   )
   return gradient @ w.T, w_grad
 
@@ -69,9 +76,16 @@ def _sum_of_outer_products(x, y):
   return jnp.tensordot(x, y, (axes, axes))
 
 
+def _weight_gradient_on_cpu(x, y):
+  # Many rows of few channels are faster as `_transposed_first`; the others are
+  # not, because XLA computes x within the transpose, five times as slowly.
+  if x.size > x.shape[-1] ** 2:
+    return _transposed_first(x, y)
+  return _sum_of_outer_products(x, y)
+
+
 def _transposed_first(x, y):
-  # XLA's fastest products on a CPU take no transposed first operand. Barriers
-  # keep the transpose out of the product and apart from the computation of x.
+  # Barriers keep the transpose out of the product.
   barrier = jax.lax.optimization_barrier
   columns = barrier(barrier(x.reshape(-1, x.shape[-1])).T)
   return columns @ y.reshape(-1, y.shape[-1])
@@ -105,10 +119,43 @@ def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
 
 def normalize(x: jax.Array) -> jax.Array:
   """Returns x with zero mean and unit variance over the last axis, float32."""
-  x = x.astype(jnp.float32)
+  return _normalize(x.astype(jnp.float32))
+
+
+@jax.custom_vjp
+def _normalize(x: jax.Array) -> jax.Array:
+  return _normalize_forward(x)[0]
+
+
+def _normalize_forward(x):
   centred = x - jnp.mean(x, axis=-1, keepdims=True)
   variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-  return centred * jax.lax.rsqrt(variance + EPSILON)
+  scale = jax.lax.rsqrt(variance + EPSILON)
+  y = centred * scale
+  return y, (y, scale)
+
+
+def _normalize_backward(kept, gradient):
+  y, scale = kept
+  mean = jnp.mean(gradient, axis=-1, keepdims=True)
+  slope = dot(gradient, y) / y.shape[-1]
+  return (scale * (gradient - mean - y * slope),)
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def dot(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Multiplies [..., C] by [..., C] to [..., 1], in float32."""
+  x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+  # On a CPU, XLA's sums of products (jax 0.10) take many times as long.
+  total = jax.lax.platform_dependent(
+    x,
+    y,
+    cpu=lambda x, y: jnp.einsum('...c,...c->...', x, y),
+    default=lambda x, y: jnp.sum(x * y, axis=-1),
+  )
+  return total[..., None]
 
 
 def masked_softmax(logits: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -220,11 +267,7 @@ def _self_attend_backward(kept, out_grad):
   logits = _logits(*jax.lax.optimization_barrier((query, key)))
   weights = jnp.exp(logits - log_total)
   weight_grad = _products(out_grad, value)
-  mean = jnp.sum(
-    out_grad.astype(jnp.float32) * out.astype(jnp.float32),
-    axis=-1,
-    keepdims=True,
-  )
+  mean = dot(out_grad, out)
   slopes = weights * (weight_grad - mean) / math.sqrt(query.shape[-1])
   slopes, weights = slopes.astype(dtype), weights.astype(dtype)
   query_grad = jnp.einsum('bhnm,bhmf->bhnf', slopes, key)

@@ -105,6 +105,28 @@ def test_a_linear_layer_has_the_gradients_of_its_product(dtype):
   )
 
 
+def test_normalization_has_the_gradients_of_its_definition():
+  rng = np.random.default_rng(0)
+  x, cotangent = (jnp.asarray(rng.normal(size=(2, 5, 6))) for _ in range(2))
+
+  def definition(x):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+    return centred / jnp.sqrt(variance + attention.EPSILON)
+
+  # Small variances, too, where epsilon matters.
+  for scale in (1.0, 1e-3):
+    out, transpose = jax.vjp(definition, scale * x)
+    other, other_transpose = jax.vjp(attention.normalize, scale * x)
+    np.testing.assert_allclose(other, out, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+      other_transpose(cotangent)[0] * scale,
+      transpose(cotangent)[0] * scale,
+      rtol=1e-4,
+      atol=1e-6,
+    )
+
+
 @pytest.mark.parametrize(
   ('dtype', 'tolerance'),
   [

@@ -124,6 +124,7 @@ def main(argv: list[str]) -> None:
       [c for c in contenders if c.mode == mode], _REPETITIONS.value
     )
   ]
+  print(f'on {", ".join(sorted({r["device"] for r in results}))}')
   print(
     f'{_PART.value}, batch {_BATCH_SIZE.value}, {_DTYPE.value}, medians of'
     f' {_REPETITIONS.value}; ratios to the first row of a mode'

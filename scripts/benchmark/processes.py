@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import pathlib
+import platform
+import re
 import resource
 import statistics
 import time
@@ -26,6 +29,14 @@ def peak_bytes() -> int:
   return jax.devices()[0].memory_stats()['peak_bytes_in_use']
 
 
+def processor() -> str:
+  """Returns the number of cores and the name of this machine's processor."""
+  facts = pathlib.Path('/proc/cpuinfo')  # Linux has the full name only there.
+  text = facts.read_text() if facts.exists() else ''
+  name = re.search(r'^model name\s*: (.+)$', text, re.MULTILINE)
+  return f'{os.cpu_count()}-core {name[1] if name else platform.processor()}'
+
+
 def _work(contender: Contender, pipe: Any) -> None:
   """Runs in a contender's process: times a step for each message."""
   if contender.peer:
@@ -35,15 +46,15 @@ def _work(contender: Contender, pipe: Any) -> None:
       contender.batch_size,
       peers.size_of(ConfigDict(contender.config)),
     )
-    platform, device = 'cpu', ''
+    backend, device = 'cpu', ''
   else:
     prepared = contenders.prepare(contender)
-    platform = jax.default_backend()
+    backend = jax.default_backend()
     device = jax.devices()[0].device_kind
   prepared.step()  # Not timed: it fills caches and allocates.
-  if platform == 'cpu':
-    device = f'{os.cpu_count()}-core CPU'
-  facts = {**vars(prepared), 'platform': platform, 'device': device}
+  if backend == 'cpu':
+    device = processor()
+  facts = {**vars(prepared), 'platform': backend, 'device': device}
   del facts['step']
   pipe.send(facts)
   while pipe.recv():
@@ -53,7 +64,7 @@ def _work(contender: Contender, pipe: Any) -> None:
     start = time.perf_counter()
     prepared.step()
     pipe.send(time.perf_counter() - start)
-  pipe.send(peak_of_host() if platform == 'cpu' else peak_bytes())
+  pipe.send(peak_of_host() if backend == 'cpu' else peak_bytes())
 
 
 class Worker:

@@ -271,6 +271,7 @@ def test_iterations_written_out_are_those_of_the_loop(data):
     (('cpu',), None, True, True),
     (('gpu',), None, True, True),
     (('tpu', 'TPU v5 lite'), None, True, False),
+    (('tpu', 'TPU v4'), None, True, True),
     (('cpu',), True, False, False),
     (('tpu', 'TPU v5 lite'), False, True, True),
   ],

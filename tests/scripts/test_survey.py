@@ -7,6 +7,9 @@ import pytest
 from experiments import telemetry
 from scripts.plan import survey
 from tests import commands
+from tests.conftest import ROOT
+
+PLANS = 'experiments/results/plans.json'
 
 
 def plan(config, target, commit, cycles=3_000_000):
@@ -76,3 +79,9 @@ def test_only_plans_that_are_missing_for_this_commit_are_made(
     survey.add(str(path))
   assert asked == others[:-1]
   assert len(json.loads(path.read_text())) == 2 + len(asked)
+
+
+def test_the_table_of_our_plans_is_in_the_results():
+  plans = json.loads((ROOT / PLANS).read_text())
+  results = (ROOT / 'experiments/RESULTS.md').read_text()
+  assert survey.table(plans) in results

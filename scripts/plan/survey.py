@@ -77,7 +77,7 @@ def table(plans: list[dict[str, Any]]) -> str:
       f'{gib("arguments")} + {gib("temporaries")}' if memory else 'too much',
       f'{sum(plan["cycles"].values()) / 1e6:.1f}' if ms else '–',
       f'{ms:.1f}' if ms else '–',
-      f'{plan["compile_s"] / 60:.1f}',
+      f'{plan["compile_s"] / 60:.1f}' if plan['compile_s'] else '–',
     )
 
   place = lambda plan: ROWS.index((plan['config'], plan['target']))

@@ -49,8 +49,8 @@ class Evaluation(NamedTuple):
   metrics: dict[str, float]  # Means, 'loss' and 'count', and the task's own.
   files: dict[str, str]  # The task's, by name.
   # Arrays of all examples that can be read: 'record' (the index in the split),
-  # 'loss', 'classes' and 'scores' [examples, TOP], the best first; and 'label',
-  # if there is just one.
+  # 'loss', 'classes' and 'scores' [examples, TOP], the best first; 'label', if
+  # there is just one; and 'all_…', what `Task.summarize` needs.
   predictions: dict[str, np.ndarray]
 
 
@@ -181,6 +181,7 @@ def evaluate(
   )
   summary = experiment.task.summarize(outputs, experiment.class_names)
   metrics = means | summary.metrics | {'count': int(count)}
+  predictions |= {f'all_{name}': x for name, x in outputs.items()}
   return Evaluation(metrics, summary.files, predictions)
 
 

@@ -15,7 +15,7 @@ from experiments.benchmarks.images import files, pictures
 from experiments.benchmarks.images.task import image_reader, ImageTask
 from experiments.errors import DataNotFoundError
 from perceiver.effects import Training
-from perceiver.ranges import FractionBelowOne, Range
+from perceiver.ranges import Count, FractionBelowOne, Range
 
 SIZE = 28
 NAMES = (
@@ -68,6 +68,8 @@ class FashionMnist(ImageTask):
   image_size: Annotated[int, Range(f'[1, {SIZE}]')] = SIZE
   # Of the training split; the held-out part picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne] = 0.0
+  # Trains on so many of the others alone, always the same; None: on all.
+  num_train: Training[Count | None] = None
   num_classes = 10
   file_reader = image_reader(read_file)
 
@@ -80,16 +82,28 @@ class FashionMnist(ImageTask):
     super().__post_init__()
     if self.validation_fraction:
       self.eval_splits = ('validation', 'test')
+    if self.num_train is not None and self.num_train > self._num_left:
+      raise ValueError(
+        f'task.num_train={self.num_train}: task.validation_fraction='
+        f'{self.validation_fraction} leaves {self._num_left} images.'
+      )
+
+  @property
+  def _num_left(self) -> int:
+    """Images that can be trained on."""
+    published = NUM_EXAMPLES['train']
+    return published - round(self.validation_fraction * published)
 
   def class_names(self, data_dir: str | None) -> Sequence[str]:
     del data_dir
     return NAMES
 
   def num_examples(self, split: str) -> int:
-    if split == 'test':
-      return NUM_EXAMPLES['test']
-    published = range(NUM_EXAMPLES['train'])
-    return len(splits.subset(published, split, self.validation_fraction))
+    if split == 'train':
+      return self.num_train or self._num_left
+    if split == 'validation':
+      return NUM_EXAMPLES['train'] - self._num_left
+    return NUM_EXAMPLES['test']
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
     published = 'test' if split == 'test' else 'train'
@@ -106,9 +120,10 @@ class FashionMnist(ImageTask):
     images = read_idx(paths[0], (count, SIZE, SIZE))
     labels = read_idx(paths[1], (count,))
     records = _Records(images, labels)
-    if published == 'test' or not self.validation_fraction:
+    if split == 'test' or self.num_examples(split) == count:
       return records  # In the files' order.
-    return splits.subset(records, split, self.validation_fraction)
+    part = splits.subset(records, split, self.validation_fraction)
+    return splits.Subset(records, part.indices[: self.num_examples(split)])
 
   def train_example(
     self, record: Any, rng: np.random.Generator

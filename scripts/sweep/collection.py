@@ -38,10 +38,11 @@ def _result(variant: Variant, root: str, command: str) -> Result | None:
   histories = {run: history.read(run.workdir(root)) for run in finished}
   task = runs[0].task()
   metric = task.best_metric
-  held_out, test = task.eval_splits[0], task.eval_splits[-1]
+  (test, *_) = (x for x in task.eval_splits if x != plan.HELD_OUT)
   tried: dict[float, float | None] = {}
   for trial in variant.trials():
-    score = finished[trial][held_out][metric] if trial in finished else None
+    end = finished.get(trial)
+    score = None if end is None else end[plan.HELD_OUT][metric]
     tried[trial.learning_rate] = score
   launch = histories[runs[0]].launches[-1]
   return Result(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import importlib
+import math
 import pathlib
 from typing import Any
 
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from experiments import benchmarks, experiment, saved, telemetry
 from experiments.task import Task
 
+HELD_OUT = 'validation'  # The split that picks the learning rate.
 _PLACES = {'data.dir', 'train.compilation_cache'}  # Where files are.
 
 
@@ -22,6 +24,7 @@ class Variant:
   name: str
   learning_rates: tuple[float, ...]  # To try; the best one is picked.
   num_seeds: int  # Runs with the picked learning rate.
+  trial_fraction: float = 1.0  # The length of a trial, as one of a run's.
   settings: tuple[tuple[str, Any], ...] = ()  # Keys that all runs change.
 
   @property
@@ -30,14 +33,17 @@ class Variant:
 
   @property
   def num_runs(self) -> int:
-    return len(self.learning_rates) + self.num_seeds - 1
+    return len(self.trials()) + self.num_seeds
 
   def trials(self) -> list['Run']:
-    """One run for each learning rate."""
-    return [Run(self, rate, seed=0) for rate in self.learning_rates]
+    """A short run for each learning rate; none if there is nothing to pick."""
+    if len(self.learning_rates) == 1:
+      return []
+    rates = self.learning_rates
+    return [Run(self, rate, seed=0, is_trial=True) for rate in rates]
 
   def runs(self, learning_rate: float) -> list['Run']:
-    """The runs with a learning rate: its trial, then the other seeds."""
+    """The runs with a learning rate, one for each seed."""
     return [Run(self, learning_rate, seed) for seed in range(self.num_seeds)]
 
 
@@ -48,31 +54,39 @@ class Run:
   variant: Variant
   learning_rate: float
   seed: int
+  is_trial: bool = False
 
   @property
   def title(self) -> str:
-    return (
-      f'{self.variant.title}, learning rate {self.learning_rate:g},'
-      f' seed {self.seed}'
-    )
+    what = 'trial' if self.is_trial else f'seed {self.seed}'
+    return f'{self.variant.title}, learning rate {self.learning_rate:g}, {what}'
 
   def workdir(self, root: str) -> str:
     folder = pathlib.Path(root, self.variant.config_name)
-    leaf = f'learning_rate_{self.learning_rate:g}_seed_{self.seed}'
+    what = 'trial' if self.is_trial else f'seed_{self.seed}'
+    leaf = f'learning_rate_{self.learning_rate:g}_{what}'
     return str(folder / (self.variant.name or 'default') / leaf)
 
   def settings(self) -> dict[str, Any]:
     """Keys that the run changes in its variant's config."""
-    return {
+    settings = {
       **dict(self.variant.settings),
       'optimizer.learning_rate': self.learning_rate,
       'seed': self.seed,
     }
+    if self.is_trial:
+      whole = self._config(settings)
+      total = experiment.total_steps(whole, benchmarks.create(**whole.task))
+      settings['train.steps'] = math.ceil(self.variant.trial_fraction * total)
+    return settings
 
   def config(self) -> ConfigDict:
+    return self._config(self.settings())
+
+  def _config(self, settings: Mapping[str, Any]) -> ConfigDict:
     module = importlib.import_module(f'configs.{self.variant.config_name}')
     config = module.get_config(self.variant.name)
-    config.update_from_flattened_dict(self.settings())
+    config.update_from_flattened_dict(settings)
     return config
 
   def task(self) -> Task:
@@ -180,19 +194,26 @@ def _variant(
   task = benchmarks.create(**config.task)
   rates = (config.optimizer.learning_rate,)
   is_given = 'optimizer.learning_rate' in settings
-  if not is_given and len(task.eval_splits) > 1:  # One of them picks.
+  if not is_given and HELD_OUT in task.eval_splits:
     rates = getattr(module, 'LEARNING_RATES', rates)
-  num_seeds = getattr(module, 'NUM_SEEDS', {}).get(name, 1)
-  return Variant(config_name, name, rates, num_seeds, tuple(settings.items()))
+  return Variant(
+    config_name,
+    name,
+    rates,
+    num_seeds=getattr(module, 'NUM_SEEDS', {}).get(name, 1),
+    trial_fraction=getattr(module, 'TRIAL_FRACTION', 1.0),
+    settings=tuple(settings.items()),
+  )
 
 
 def best(variant: Variant, root: str) -> float | None:
   """Picks the learning rate by held-out examples; None if no trial ended."""
+  if not variant.trials():
+    return variant.learning_rates[0]
   scores = {}
   for run in variant.trials():
     evaluations = run.evaluations(root)
     if evaluations is not None:
-      task = run.task()
-      held_out = evaluations[task.eval_splits[0]]
-      scores[run.learning_rate] = held_out[task.best_metric]
+      metric = run.task().best_metric
+      scores[run.learning_rate] = evaluations[HELD_OUT][metric]
   return max(scores, key=lambda rate: scores[rate]) if scores else None

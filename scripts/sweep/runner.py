@@ -172,9 +172,9 @@ class Runner:
     self._done: set[Run] = set()
     self.failures: dict[Run, str] = {}
     for variant in variants:
-      for rate in variant.learning_rates:
-        for run in variant.runs(rate):
-          run.check(root)
+      runs = [x for rate in variant.learning_rates for x in variant.runs(rate)]
+      for run in [*variant.trials(), *runs]:
+        run.check(root)
 
   def run(self) -> None:
     """Trains all runs, and returns when none is left.
@@ -206,7 +206,7 @@ class Runner:
     return left
 
   def _add_seeds(self, variant: Variant) -> None:
-    """Puts the other seeds next, once all learning rates have been tried.
+    """Puts the seeds next, once all learning rates have been tried.
 
     So a sweep that is stopped early has whole rows.
     """
@@ -215,9 +215,9 @@ class Runner:
       return
     rate = plan.best(variant, self._root)
     if rate is None:  # All have failed, so there is none to repeat.
-      self._total -= variant.num_seeds - 1
+      self._total -= variant.num_seeds
       return
-    self._waiting[:0] = self._unfinished(variant.runs(rate)[1:])
+    self._waiting[:0] = self._unfinished(variant.runs(rate))
 
   def _start_and_reap(self) -> None:
     for device in self._devices:
@@ -247,7 +247,7 @@ class Runner:
     else:
       self.failures[run] = training.last_words()
       said = f'FAILED: {self.failures[run]}'
-    if run.seed == 0:
+    if run.is_trial:
       self._add_seeds(run.variant)
     count = len(self._done) + len(self.failures)
     self._say(

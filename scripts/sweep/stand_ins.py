@@ -21,7 +21,7 @@ def make(variants: Sequence[Variant]) -> None:
   """
   seen = set()
   for variant in variants:
-    config = variant.trials()[0].config()
+    config = variant.runs(variant.learning_rates[0])[0].config()
     config_checks.resolve_paths(config)
     data_dir = config.data.get('dir')
     place = (variant.config_name, data_dir)

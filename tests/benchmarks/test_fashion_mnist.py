@@ -70,6 +70,15 @@ def test_a_part_of_the_training_images_is_held_out(task, tmp_path):
     assert len(source) == split.num_examples(name) == size
     seen += [number(record) for record in source]
   assert sorted(seen) == list(range(60_000))
+  config.task.num_train = 100
+  few = benchmarks.create(**config.task)
+  source = few.source('train', str(tmp_path))
+  assert len(source) == few.num_examples('train') == 100
+  assert [number(record) for record in source] == seen[:100]
+  assert few.num_examples('validation') == 5000
+  config.task.num_train = 55_001
+  with pytest.raises(ValueError, match=r'num_train=55001: .* leaves 55000 im'):
+    benchmarks.create(**config.task)
 
 
 def test_a_smaller_image_has_the_means_of_squares(data):

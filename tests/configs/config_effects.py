@@ -83,6 +83,10 @@ def train_size(config):
   return benchmarks.create(**config.task).num_examples('train')
 
 
+def eval_splits(config):
+  return benchmarks.create(**config.task).eval_splits
+
+
 def eval_size(config):
   task = benchmarks.create(**config.task)
   return task.num_examples(task.eval_splits[0])
@@ -135,6 +139,7 @@ OTHER_EFFECTS = {
       ),
       (train_size, {}, {'num_train': 3}),
       (eval_size, {}, {'num_eval': 3}),
+      (eval_splits, {}, {'eval_without_video': True}),
     )
     for key, value in values.items()
   },
@@ -142,6 +147,7 @@ OTHER_EFFECTS = {
   (fashion_mnist, 'task.flip'): (image_example, False, {}),
   (fashion_mnist, 'task.image_size'): (image_example, 14, {}),
   (fashion_mnist, 'task.validation_fraction'): (train_size, 0.1, {}),
+  (fashion_mnist, 'task.num_train'): (train_size, 7, {}),
   (imagenet, 'task.image_size'): (image_example, 17, {}),
   (imagenet, 'task.rand_augment_layers'): (image_example, 1, IMAGES),
   (imagenet, 'task.rand_augment_magnitude'): (image_example, 9.0, IMAGES),

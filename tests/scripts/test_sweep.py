@@ -97,27 +97,40 @@ def train(variants, root, devices=DEVICES, say=print):
 def test_sweeps_and_variants_are_selected_once_each():
   variants = table2('table2', 'table7', 'table2_vit')
   names = [variant.name for variant in variants]
-  assert len(names) == len(set(names)) == 11
+  assert len(names) == len(set(names)) == 12
   assert names[0] == 'table2_perceiver'
   by_name = {variant.name: variant for variant in variants}
   assert by_name['table2_perceiver'].num_seeds == 3
-  assert by_name['table7_not_shared'].num_seeds == 1
+  (unnamed,) = table2('table5_2')  # By any claim.
+  assert unnamed.num_seeds == 1
   assert by_name['table7_not_shared'].learning_rates == (1e-3, 3e-3, 1e-2)
   # It holds nothing out that could pick a rate.
   (events,) = plan.select(['audioset'], ['table3_raw'], {})
   assert (len(events.learning_rates), events.num_seeds) == (1, 3)
   whole = plan.select(['fashion_mnist', 'modelnet40', 'audioset'], [], {})
-  assert len(whole) == len({variant.title for variant in whole}) == 47
+  assert len(whole) == len({variant.title for variant in whole}) == 44
   for table, size in (('table2', 10), ('table6', 8), ('table7', 2)):
     full = plan.select(['imagenet'], [table], {'data.dir': '/data'})
     assert len(full) == size
     assert {variant.num_runs for variant in full} == {1}
 
 
+def test_a_trial_is_a_fraction_of_a_run():
+  (variant,) = table2('table2_perceiver', num_steps=25)
+  assert {run.config().train.steps for run in variant.trials()} == {3}
+  assert {run.config().train.steps for run in variant.runs(1e-3)} == {25}
+  (whole,) = plan.select(['fashion_mnist'], ['table2_perceiver'], {})
+  trial, run = whole.trials()[0], whole.runs(1e-3)[0]
+  assert experiment.total_steps(run.config(), run.task()) == 5157
+  assert experiment.total_steps(trial.config(), trial.task()) == 516
+
+
 def test_a_learning_rate_that_is_given_is_not_picked():
   settings = {'optimizer.learning_rate': 0.5}
   (variant,) = plan.select(['fashion_mnist'], ['table2_vit'], settings)
-  assert {run.learning_rate for run in variant.trials()} == {0.5}
+  assert variant.trials() == []
+  assert {run.learning_rate for run in variant.runs(0.5)} == {0.5}
+  assert plan.best(variant, 'nowhere') == 0.5
 
 
 def test_data_that_stands_in_for_a_benchmark_is_made(monkeypatch, tmp_path):
@@ -171,8 +184,10 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   variants = table2('table2_perceiver')
   train(variants, tmp_path, say=said.append)
   runs = [(run.learning_rate, run.seed) for run in started()]
-  assert runs == [(1e-3, 0), (3e-3, 0), (1e-2, 0), (3e-3, 1), (3e-3, 2)]
-  assert len(said) == 5
+  trials = [(1e-3, 0), (3e-3, 0), (1e-2, 0)]
+  assert runs == [*trials, (3e-3, 0), (3e-3, 1), (3e-3, 2)]
+  assert [run.is_trial for run in started()] == 3 * [True] + 3 * [False]
+  assert len(said) == 6
   # Two run at once, and either may end first.
   (best,) = (x for x in said if 'learning rate 0.003, seed 0: ' in x)
   assert 'top1 88.00 %, test top1 90.00 % (' in best
@@ -188,13 +203,13 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   )  # The mean of the last two steps.
   variance = 0.89 * 0.11 / 10_000 + 0.01**2 / 3
   assert result.standard_error == pytest.approx(math.sqrt(variance))
-  assert result.hours == pytest.approx(5 * (99 - 50) / 3600)
+  assert result.hours == pytest.approx(6 * (99 - 50) / 3600)
   assert (result.commit, result.command) == ('c0ffee', 'command')
 
   # Started again, it finds all runs finished.
   train(variants, tmp_path, say=said.append)
-  assert len(started()) == 5
-  assert said[-1] == '5 of 5 runs were finished before.'
+  assert len(started()) == 6
+  assert said[-1] == '6 of 6 runs were finished before.'
 
 
 @pytest.mark.slow
@@ -203,13 +218,13 @@ def test_a_row_is_whole_before_the_next_one_begins(started, tmp_path):
   train(variants, tmp_path, DEVICES[:1])
   first, second = variants
   rows = [run.variant for run in started()]
-  assert rows == [first] * 5 + [second] * 5
+  assert rows == [first] * 6 + [second] * 6
   # A sweep that was stopped before all seeds were trained leaves this.
-  left = [run for variant in variants for run in variant.runs(3e-3)[1:]]
+  left = [run for variant in variants for run in variant.runs(3e-3)]
   for run in [*left, second.trials()[-1]]:
     (pathlib.Path(run.workdir(str(tmp_path))) / telemetry.METRICS).unlink()
   train(variants, tmp_path, DEVICES[:1])
-  assert started()[10:] == [*left[:2], second.trials()[-1], *left[2:]]
+  assert started()[12:] == [*left[:3], second.trials()[-1], *left[3:]]
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(started, tmp_path):
@@ -217,16 +232,16 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(started, tmp_path):
   said = []
   variants = table2('table2_transformer')
   failures = train(variants, tmp_path, say=said.append).failures
-  assert len(started()) == 3
+  assert len(started()) == 3 + 3
   assert {run.learning_rate for run in failures} == started.fail
   assert 'Loss is not finite. (status 1)' in set(failures.values())
-  assert any('seed 0: FAILED: Loss is not' in line for line in said)
+  assert any('trial: FAILED: Loss is not' in line for line in said)
   (result,) = collection.collect(variants, str(tmp_path), '').values()
   assert result.tried == {1e-3: None, 3e-3: None, 1e-2: pytest.approx(0.81)}
   # Started again, the sweep tries them again.
   started.fail = set()
   assert not train(variants, tmp_path).failures
-  assert len(started()) == 5
+  assert len(started()) == 6 + 2 + 3  # Now another rate is best.
 
 
 def test_all_rates_of_a_variant_may_fail(started, tmp_path):
@@ -243,7 +258,7 @@ def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
   variants = table2('table2_transformer')
   first = variants[0].trials()[0]
   folder = (
-    tmp_path / 'fashion_mnist/table2_transformer/learning_rate_0.001_seed_0'
+    tmp_path / 'fashion_mnist/table2_transformer/learning_rate_0.001_trial'
   )
   assert first.workdir(str(tmp_path)) == str(folder)
   folder.mkdir(parents=True)
@@ -264,11 +279,11 @@ def test_a_process_of_a_killed_sweep_is_waited_for(started, tmp_path):
 
   train_while_held(files_of(first))
   assert first not in started()
-  assert len(started()) == 2
+  assert len(started()) == 5
   # If that one did not finish its run, the sweep starts it.
   (folder / telemetry.METRICS).unlink()
   train_while_held({})
-  assert started()[2:] == [first]
+  assert started()[5:] == [first]
 
 
 def test_told_to_stop_it_tells_its_runs(monkeypatch, tmp_path):
@@ -305,9 +320,7 @@ signal.pause()
 def test_a_directory_of_another_config_is_refused(started, tmp_path):
   train(table2('table2_transformer'), tmp_path)
   longer = table2('table2_transformer', num_steps=30)
-  with pytest.raises(
-    ValueError, match=r'has a run with train\.steps=20, which'
-  ):
+  with pytest.raises(ValueError, match=r'has a run with train\.steps=2, which'):
     train(longer, tmp_path)
 
 
@@ -325,7 +338,7 @@ def test_devices_are_given_by_the_environment():
 
 def test_a_small_run_stands_beside_its_rows(tmp_path):
   (variant,) = plan.select(['fashion_mnist'], ['table7_not_shared'], {})
-  run = variant.trials()[0]
+  run = variant.runs(1e-3)[0]
   write(files_of(run), tmp_path)
   (row,) = comparison.paper(history.read(str(tmp_path)))
   title = 'Table 7 in small, no weight sharing'
@@ -368,7 +381,7 @@ def test_the_command_leaves_a_table_whatever_fails(
     *('--variants=table2_vit', '--set=train.steps=20'),
   )
   assert result.returncode == 1
-  assert len(started()) == 5
+  assert len(started()) == 6
   assert f'{tmp_path}/table.md has 1 of 1 variants.' in result.stdout
   assert result.stderr.startswith('Failed: fashion_mnist:table2_vit, learning')
   known = json.loads((tmp_path / 'results.json').read_text())

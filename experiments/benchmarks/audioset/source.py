@@ -13,7 +13,7 @@ import functools
 import itertools
 import json
 import os
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Record(TypedDict):
   labels: np.ndarray  # [k] int64, indices of classes, ascending.
   frames: Sequence[bytes]  # JPEG files at 25 a second; empty without video.
   audio: np.ndarray  # [samples] int16, mono, 48 kHz; empty without sound.
+  hidden: NotRequired[tuple[str, ...]]  # Streams to leave out all the same.
 
 
 def directory(data_dir: str) -> str:
@@ -122,6 +123,7 @@ class Source(Sequence[Record]):
 
   paths: Sequence[str]
   sizes: Sequence[int]  # Clips in each.
+  hidden: tuple[str, ...] = ()  # As in the records.
 
   @functools.cached_property
   def _ends(self) -> list[int]:
@@ -143,6 +145,7 @@ class Source(Sequence[Record]):
       labels=np.array(fields['labels'], np.int64),
       frames=Frames(path, first, fields['frames']),
       audio=np.frombuffer(sound, '<i2').astype(np.int16, copy=False),
+      hidden=self.hidden,
     )
 
 

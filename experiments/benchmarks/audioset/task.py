@@ -45,6 +45,7 @@ from perceiver.ranges import Count, CountOrZero, Fraction, Range
 
 MAX_PROCESSES = 8  # For people's own clips; each may take a GB.
 INPUTS = ('video', 'raw', 'mel')  # The last two are forms of the audio.
+WITHOUT_VIDEO = 'eval_without_video'  # The split 'eval', of which one hears.
 
 
 def read_files(
@@ -101,7 +102,8 @@ class AudioSet(Task):
   max_contrast: Training[Fraction]
   max_saturation: Training[Fraction]
   max_hue: Training[Annotated[float, Range('[0, 0.5]')]]
-  eval_splits = ('eval',)
+  # Also evaluates with the video taken away, which its dropout prepares for.
+  eval_without_video: Evaluation[bool]
   best_metric = 'mAP'
   has_several_labels = True
   file_reader = FileReader(tuple(sorted(SUFFIXES)), read_files)
@@ -136,6 +138,14 @@ class AudioSet(Task):
         f' task.spec_augment_frames={self.spec_augment_frames} exceed the'
         f' spectrogram of {bins} x {frames}.'
       )
+    self.eval_splits = ('eval',)
+    if self.eval_without_video:
+      if 'video' not in self.inputs or len(self.inputs) == 1:
+        raise ValueError(
+          f'task.eval_without_video needs the video and another of task.inputs='
+          f'{self.inputs!r}.'
+        )
+      self.eval_splits = ('eval', WITHOUT_VIDEO)
 
   @property
   def num_samples(self) -> int:
@@ -152,9 +162,12 @@ class AudioSet(Task):
     return {x.source: x.prepared for x in self.modalities.values()}
 
   def num_examples(self, split: str) -> int:
-    return {'train': self.num_train, 'eval': self.num_eval}[split]
+    return self.num_train if split == 'train' else self.num_eval
 
-  def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
+  def source(self, split: str, data_dir: str | None) -> source.Source:
+    if split == WITHOUT_VIDEO:
+      clips = self.source('eval', data_dir)
+      return dataclasses.replace(clips, hidden=('video',))
     return source.open_source(
       data_dir,
       split,
@@ -187,8 +200,9 @@ class AudioSet(Task):
     example: dict[str, Any] = {'labels': labels}
     for name, spec in self._streams.items():
       stream = record[{'video': 'frames', 'audio': 'audio'}[name]]
-      example[f'has_{name}'] = np.bool_(len(stream) > 0)
-      if len(stream) == 0:
+      is_there = len(stream) > 0 and name not in record.get('hidden', ())
+      example[f'has_{name}'] = np.bool_(is_there)
+      if not is_there:
         example[name] = np.zeros((*starts.shape, *spec.shape), spec.dtype)
       elif name == 'audio':
         example[name] = windows.cut_audio(record, starts, self.num_frames)

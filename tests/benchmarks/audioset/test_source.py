@@ -1,5 +1,6 @@
 """The source reads what it is asked for, and names what it cannot read."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -59,6 +60,9 @@ def open_source(data_dir, split='train', num_examples=COUNT, num_classes=2):
 def test_only_the_seconds_that_are_asked_for_are_read(data_dir):
   source = open_source(data_dir)
   assert len(source) == COUNT
+  assert source[0]['hidden'] == ()
+  heard = dataclasses.replace(source, hidden=('video',))
+  assert heard[0]['hidden'] == ('video',)
   for i in (4, 0, -1, 2):
     expected = record(i % COUNT)
     found = source[i]

@@ -133,6 +133,28 @@ def test_absent_streams_are_zero_and_the_rest_is_as_before():
   assert contents(small, batch)['mel'].all()
 
 
+def test_the_video_is_taken_away_in_a_split_of_its_own(monkeypatch):
+  clips = source.Source(['file'], [7])
+  monkeypatch.setattr(source, 'open_source', lambda *_, **__: clips)
+  both = task('av_mel', **{'task.eval_without_video': True})
+  assert both.eval_splits == ('eval', 'eval_without_video')
+  assert both.num_examples('eval_without_video') == 7
+  hiding = both.source('eval_without_video', 'data')
+  assert (len(hiding), hiding.hidden) == (7, ('video',))
+  assert both.source('eval', 'data').hidden == ()
+  whole = both.eval_example(clip())
+  heard = both.eval_example({**clip(), 'hidden': hiding.hidden})
+  assert whole['has_video']
+  assert whole['video'].any()
+  assert not heard['has_video']
+  assert not heard['video'].any()
+  for name in ('audio', 'has_audio', 'labels'):
+    np.testing.assert_array_equal(heard[name], whole[name])
+  for inputs in (('video',), ('raw', 'mel')):
+    with pytest.raises(ValueError, match='needs the video and another of'):
+      task(**{'task.inputs': inputs, 'task.eval_without_video': True})
+
+
 def many(small, count):
   """A batch of one example, again and again."""
   example = small.train_example(clip(), np.random.default_rng(0))

@@ -201,14 +201,15 @@ def evaluate_splits(
 ) -> SplitMetrics:
   """Metrics of each of the splits.
 
-  Writes to the workdir the task's files and predictions_SPLIT.npz, which has
-  `Evaluation.predictions` and 'step'.
+  Writes to the workdir the task's files (SPLIT_NAME for all splits but the
+  first) and predictions_SPLIT.npz, which has `Evaluation.predictions` and
+  'step'.
 
   Raises:
     UnwrittenError: if a file cannot be written; all splits are evaluated first.
     preemption.PreemptedError: as `evaluate`.
   """
-  metrics = {}
+  metrics: SplitMetrics = {}
   problems: list[str] = []
 
   for split, source in sources.items():
@@ -222,10 +223,11 @@ def evaluate_splits(
     arrays = io.BytesIO()
     predictions: Any = {'step': int(state.step), **evaluation.predictions}
     np.savez(arrays, **predictions)
+    prefix = f'{split}_' if metrics else ''
+    files = {f'{prefix}{name}': x for name, x in evaluation.files.items()}
     with _collecting(problems):
       telemetry.write_files(
-        workdir,
-        evaluation.files | {f'predictions_{split}.npz': arrays.getvalue()},
+        workdir, files | {f'predictions_{split}.npz': arrays.getvalue()}
       )
     metrics[split] = evaluation.metrics
   if problems:

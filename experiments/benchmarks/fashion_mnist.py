@@ -68,6 +68,8 @@ class FashionMnist(ImageTask):
   image_size: Annotated[int, Range(f'[1, {SIZE}]')] = SIZE
   # Of the training split; the held-out part picks the best checkpoint.
   validation_fraction: Training[FractionBelowOne] = 0.0
+  # Of the training split; this part is added to the test split.
+  test_fraction: Training[FractionBelowOne] = 0.0
   # Trains on so many of the others alone, always the same; None: on all.
   num_train: Training[Count | None] = None
   num_classes = 10
@@ -82,48 +84,40 @@ class FashionMnist(ImageTask):
     super().__post_init__()
     if self.validation_fraction:
       self.eval_splits = ('validation', 'test')
-    if self.num_train is not None and self.num_train > self._num_left:
+    left = len(self._part(range(NUM_EXAMPLES['train']), 'train'))
+    if left < max(1, self.num_train or 0):
       raise ValueError(
         f'task.num_train={self.num_train}: task.validation_fraction='
-        f'{self.validation_fraction} leaves {self._num_left} images.'
+        f'{self.validation_fraction} and task.test_fraction='
+        f'{self.test_fraction} leave {left} images.'
       )
 
-  @property
-  def _num_left(self) -> int:
-    """Images that can be trained on."""
-    published = NUM_EXAMPLES['train']
-    return published - round(self.validation_fraction * published)
+  def _part(self, records: Sequence[Any], split: str) -> splits.Subset:
+    """Returns the published training images that a split has."""
+    fractions = self.validation_fraction, self.test_fraction
+    return splits.subset(records, split, *fractions)
 
   def class_names(self, data_dir: str | None) -> Sequence[str]:
     del data_dir
     return NAMES
 
   def num_examples(self, split: str) -> int:
+    count = len(self._part(range(NUM_EXAMPLES['train']), split))
     if split == 'train':
-      return self.num_train or self._num_left
-    if split == 'validation':
-      return NUM_EXAMPLES['train'] - self._num_left
-    return NUM_EXAMPLES['test']
+      return self.num_train or count
+    return NUM_EXAMPLES['test'] + count if split == 'test' else count
 
   def source(self, split: str, data_dir: str | None) -> Sequence[Any]:
-    published = 'test' if split == 'test' else 'train'
-    paths = [pathlib.Path(data_dir or '', name) for name in FILES[published]]
-    for path in paths:
-      if not (data_dir and path.is_file()):
-        there = f' {listing.at(data_dir)}' if data_dir else ''
-        raise DataNotFoundError(
-          f'No {path.name} in data.dir={data_dir!r}.{there} The four files of'
-          " Fashion-MNIST come with Debian's package dataset-fashion-mnist"
-          ' (in /usr/share/datasets/fashion-mnist), or from its authors.'
-        )
-    count = NUM_EXAMPLES[published]
-    images = read_idx(paths[0], (count, SIZE, SIZE))
-    labels = read_idx(paths[1], (count,))
-    records = _Records(images, labels)
-    if split == 'test' or self.num_examples(split) == count:
-      return records  # In the files' order.
-    part = splits.subset(records, split, self.validation_fraction)
-    return splits.Subset(records, part.indices[: self.num_examples(split)])
+    if split == 'test' and not self.test_fraction:
+      return _read('test', data_dir)
+    published = _read('train', data_dir)
+    count = self.num_examples(split)
+    if count == len(published):
+      return published  # In the file's order.
+    part = self._part(published, split)
+    if split == 'test':
+      return _read('test', data_dir).and_those_of(part)
+    return splits.Subset(published, part.indices[:count])
 
   def train_example(
     self, record: Any, rng: np.random.Generator
@@ -156,3 +150,29 @@ class _Records(Sequence):
 
   def __getitem__(self, index):
     return {'image': self.images[index], 'label': self.labels[index]}
+
+  def and_those_of(self, part: splits.Subset) -> '_Records':
+    """These records, and then some of others."""
+    images = part.records.images[part.indices]
+    labels = part.records.labels[part.indices]
+    return _Records(
+      np.concatenate([self.images, images]),
+      np.concatenate([self.labels, labels]),
+    )
+
+
+def _read(published: str, data_dir: str | None) -> _Records:
+  """Reads a published split. Raises what `FashionMnist.source` does."""
+  paths = [pathlib.Path(data_dir or '', name) for name in FILES[published]]
+  for path in paths:
+    if not (data_dir and path.is_file()):
+      there = f' {listing.at(data_dir)}' if data_dir else ''
+      raise DataNotFoundError(
+        f'No {path.name} in data.dir={data_dir!r}.{there} The four files of'
+        " Fashion-MNIST come with Debian's package dataset-fashion-mnist"
+        ' (in /usr/share/datasets/fashion-mnist), or from its authors.'
+      )
+  count = NUM_EXAMPLES[published]
+  images = read_idx(paths[0], (count, SIZE, SIZE))
+  labels = read_idx(paths[1], (count,))
+  return _Records(images, labels)

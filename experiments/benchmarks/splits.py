@@ -24,13 +24,20 @@ class Subset(Sequence[Any]):
 
 
 def subset(
-  records: Sequence[Any], split: str, validation_fraction: float
+  records: Sequence[Any],
+  split: str,
+  validation_fraction: float,
+  test_fraction: float = 0.0,
 ) -> Subset:
-  """Returns 'train' or 'validation', given the published training split.
+  """Returns the part of the published training split that a split has.
 
-  'validation' has a fraction of the records, 'train' all others.
+  'validation' and 'test' have a fraction of the records, 'train' all others.
   """
-  order = np.random.default_rng(SEED).permutation(len(records))
-  held_out = round(validation_fraction * len(records))
-  parts = {'validation': order[:held_out], 'train': order[held_out:]}
+  size = len(records)
+  order = np.random.default_rng(SEED).permutation(size)
+  ends = np.cumsum(
+    [round(validation_fraction * size), round(test_fraction * size)]
+  )
+  validation, test, train = np.split(order, ends)
+  parts = {'validation': validation, 'test': test, 'train': train}
   return Subset(records, parts[split])

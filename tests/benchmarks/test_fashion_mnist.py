@@ -76,8 +76,18 @@ def test_a_part_of_the_training_images_is_held_out(task, tmp_path):
   assert len(source) == few.num_examples('train') == 100
   assert [number(record) for record in source] == seen[:100]
   assert few.num_examples('validation') == 5000
-  config.task.num_train = 55_001
-  with pytest.raises(ValueError, match=r'num_train=55001: .* leaves 55000 im'):
+  config.task.test_fraction = 1 / 4
+  write(tmp_path, images[:10_000], np.zeros(10_000, np.uint8), 'test')
+  more = benchmarks.create(**config.task)
+  tested = [number(x) for x in more.source('test', str(tmp_path))]
+  assert len(tested) == more.num_examples('test') == 25_000
+  assert tested[:10_000] == list(range(10_000))
+  trained = [number(x) for x in more.source('train', str(tmp_path))]
+  held_out = [number(x) for x in more.source('validation', str(tmp_path))]
+  assert held_out == seen[55_000:]
+  assert len({*tested[10_000:], *trained, *held_out}) == 15_000 + 100 + 5000
+  config.task.num_train = 40_001
+  with pytest.raises(ValueError, match=r'num_train=40001: .* leave 40000 imag'):
     benchmarks.create(**config.task)
 
 

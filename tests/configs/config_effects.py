@@ -147,6 +147,7 @@ OTHER_EFFECTS = {
   (fashion_mnist, 'task.flip'): (image_example, False, {}),
   (fashion_mnist, 'task.image_size'): (image_example, 14, {}),
   (fashion_mnist, 'task.validation_fraction'): (train_size, 0.1, {}),
+  (fashion_mnist, 'task.test_fraction'): (train_size, 0.1, {}),
   (fashion_mnist, 'task.num_train'): (train_size, 7, {}),
   (imagenet, 'task.image_size'): (image_example, 17, {}),
   (imagenet, 'task.rand_augment_layers'): (image_example, 1, IMAGES),

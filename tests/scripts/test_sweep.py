@@ -117,12 +117,12 @@ def test_sweeps_and_variants_are_selected_once_each():
 
 def test_a_trial_is_a_fraction_of_a_run():
   (variant,) = table2('table2_perceiver', num_steps=25)
-  assert {run.config().train.steps for run in variant.trials()} == {3}
+  assert {run.config().train.steps for run in variant.trials()} == {4}
   assert {run.config().train.steps for run in variant.runs(1e-3)} == {25}
   (whole,) = plan.select(['fashion_mnist'], ['table2_perceiver'], {})
   trial, run = whole.trials()[0], whole.runs(1e-3)[0]
-  assert experiment.total_steps(run.config(), run.task()) == 5157
-  assert experiment.total_steps(trial.config(), trial.task()) == 516
+  assert experiment.total_steps(run.config(), run.task()) == 3750
+  assert experiment.total_steps(trial.config(), trial.task()) == 469
 
 
 def test_a_learning_rate_that_is_given_is_not_picked():
@@ -320,7 +320,7 @@ signal.pause()
 def test_a_directory_of_another_config_is_refused(started, tmp_path):
   train(table2('table2_transformer'), tmp_path)
   longer = table2('table2_transformer', num_steps=30)
-  with pytest.raises(ValueError, match=r'has a run with train\.steps=2, which'):
+  with pytest.raises(ValueError, match=r'has a run with train\.steps=3, which'):
     train(longer, tmp_path)
 
 

@@ -116,7 +116,7 @@ class FashionMnist(ImageTask):
       return published  # In the file's order.
     part = self._part(published, split)
     if split == 'test':
-      return _read('test', data_dir).and_those_of(part)
+      return _read('test', data_dir).joined(published, part.indices)
     return splits.Subset(published, part.indices[:count])
 
   def train_example(
@@ -151,13 +151,11 @@ class _Records(Sequence):
   def __getitem__(self, index):
     return {'image': self.images[index], 'label': self.labels[index]}
 
-  def and_those_of(self, part: splits.Subset) -> '_Records':
-    """These records, and then some of others."""
-    images = part.records.images[part.indices]
-    labels = part.records.labels[part.indices]
+  def joined(self, other: '_Records', indices: np.ndarray) -> '_Records':
+    """Returns these records, then some of the other's."""
     return _Records(
-      np.concatenate([self.images, images]),
-      np.concatenate([self.labels, labels]),
+      np.concatenate([self.images, other.images[indices]]),
+      np.concatenate([self.labels, other.labels[indices]]),
     )
 
 

@@ -32,6 +32,6 @@ if __name__ == '__main__':
     'num_train', 400, 'How many clips to train on.', lower_bound=1
   )
   _NUM_EVAL = flags.DEFINE_integer(
-    'num_eval', 480, 'How many clips to evaluate on.', lower_bound=1
+    'num_eval', 120, 'How many clips to evaluate on.', lower_bound=1
   )
   app.run(main)

@@ -75,7 +75,9 @@ def report(results: Results, tables: Sequence[int] = ()) -> str:
     shown = {line.title for table in tables for line in lines(table, results)}
     results = {name: x for name, x in results.items() if name in shown}
   else:
-    parts.insert(0, claims.table(results))
+    judgements = claims.judge_all(results)
+    parts.insert(0, claims.table(judgements, results))
+    parts.insert(0, claims.summary(judgements))
     parts += [_figure(figure, results) for figure in FIGURES]
   parts.append('\n'.join(f'* {line}' for line in _provenance(results)))
   return '\n\n'.join(part for part in parts if part)

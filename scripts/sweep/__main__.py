@@ -4,16 +4,17 @@ r"""Trains many variants alike and puts them beside the paper's figures.
   python -m scripts.sweep --config=configs/fashion_mnist.py --variants=table2 \
       --workdir=runs/small
 
-The sweep trains each variant with each learning rate of its config's
-LEARNING_RATES, picks one by the examples that the variant holds out, and then
-trains with other seeds. Every run has its own directory. A sweep that was
-killed goes on when it is started again: finished runs stay, and the others
-resume. If a run fails, the sweep names it and goes on with the others.
+The sweep tries each learning rate of a config's LEARNING_RATES in short runs,
+picks one by the examples that the variant holds out, and trains with several
+seeds. Before it starts it says how long that takes here. Every run has its own
+directory. A sweep that was killed goes on when it is started again: finished
+runs stay, and the others resume. If a run fails, the sweep names it and goes on
+with the others.
 
 At the end, and when it is stopped, the sweep writes its results so far into the
-workdir: results.json, which `scripts.tables --small --results=…` reads,
-table.md, and a picture of each of the paper's tables and figures that has been
-trained.
+workdir: results.json and results.npz, which `scripts.tables --small
+--results=…` reads, table.md, and pictures of the claims and of each of the
+paper's tables and figures that has been trained.
 """
 
 import ast
@@ -28,7 +29,15 @@ from absl import app, flags
 from experiments import path_flags, storage
 from scripts.paper import results, small
 from scripts.shared import command
-from scripts.sweep import collection, figures, plan, runner, stand_ins
+from scripts.sweep import (
+  collection,
+  expectation,
+  figures,
+  pace,
+  plan,
+  runner,
+  stand_ins,
+)
 
 CONFIGS = ('fashion_mnist', 'modelnet40', 'audioset')
 
@@ -47,10 +56,10 @@ def _settings(texts: list[str]) -> dict[str, Any]:
   return settings
 
 
-def _write(variants: list[plan.Variant]) -> None:
+def _write(variants: list[plan.Variant], device_pace: float) -> None:
   """Writes the results so far, and pictures of the complete tables."""
   command = shlex.join(['python', '-m', 'scripts.sweep', *sys.argv[1:]])
-  found = collection.collect(variants, _WORKDIR.value, command)
+  found = collection.collect(variants, _WORKDIR.value, command, device_pace)
   folder = pathlib.Path(_WORKDIR.value)
   results.write(folder / 'results.json', found)
   known = results.read(folder / 'results.json')
@@ -71,10 +80,15 @@ def main(argv: list[str]) -> None:
   say = functools.partial(print, flush=True)  # At once, into a file too.
   runs = runner.Runner(variants, _WORKDIR.value, devices, say)
   stand_ins.make(variants)
+  device_pace = pace.of(devices[0])
+  known = results.read(results.RESULTS)
+  say(
+    expectation.text(variants, _WORKDIR.value, known, device_pace, len(devices))
+  )
   try:
     runs.run()
   finally:
-    _write(variants)
+    _write(variants, device_pace)
   for run, reason in runs.failures.items():
     print(f'Failed: {run.title}: {reason}', file=sys.stderr)
   if runs.failures:

@@ -1,9 +1,12 @@
 """Results of a sweep's variants, read from the directories of their runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 import statistics
 
+import numpy as np
+
 from experiments import history
+from scripts.paper import examples
 from scripts.paper.results import Result
 from scripts.sweep import plan
 from scripts.sweep.plan import Variant
@@ -13,50 +16,88 @@ TRAIN_FRACTION = 0.1
 
 
 def collect(
-  variants: Iterable[Variant], root: str, command: str
+  variants: Iterable[Variant], root: str, command: str, pace: float
 ) -> dict[str, Result]:
   """Returns the results, by title, of variants whose runs have all ended.
 
-  `root` is the sweep's directory, `command` its command, to be recorded.
+  A variant has one for each split that it is tested on; the titles of others
+  than the first one end with '/SPLIT'.
+
+  Args:
+    variants: of the sweep.
+    root: the sweep's directory.
+    command: the sweep's, to be recorded.
+    pace: of its devices, to be recorded.
+
+  Raises:
+    ValueError: if a run has no predictions of all test examples.
   """
-  found = {x.title: _result(x, root, command) for x in variants}
-  return {title: x for title, x in found.items() if x is not None}
+  return dict(
+    found for x in variants for found in _results(x, root, command, pace)
+  )
 
 
-def _result(variant: Variant, root: str, command: str) -> Result | None:
+def _results(
+  variant: Variant, root: str, command: str, pace: float
+) -> Iterator[tuple[str, Result]]:
   rate = plan.best(variant, root)
   if rate is None:
-    return None
+    return
   runs = variant.runs(rate)
-  ends = {
-    run: run.evaluations(root)
-    for run in dict.fromkeys([*variant.trials(), *runs])
-  }
+  ends = {run: run.evaluations(root) for run in [*variant.trials(), *runs]}
   finished = {run: end for run, end in ends.items() if end is not None}
   if not set(runs) <= finished.keys():
-    return None
+    return
   histories = {run: history.read(run.workdir(root)) for run in finished}
   task = runs[0].task()
   metric = task.best_metric
-  (test, *_) = (x for x in task.eval_splits if x != plan.HELD_OUT)
+  scores = lambda split: [finished[run][split][metric] for run in runs]
   tried: dict[float, float | None] = {}
   for trial in variant.trials():
     end = finished.get(trial)
     score = None if end is None else end[plan.HELD_OUT][metric]
     tried[trial.learning_rate] = score
   launch = histories[runs[0]].launches[-1]
-  return Result(
-    metric,
-    [finished[run][test][metric] for run in runs],
-    finished[runs[0]][test]['count'],
-    _train_score(histories[runs[0]], metric),
-    rate,
-    tried,
-    sum(map(_seconds, histories.values())) / 3600,
-    command,
-    launch['commit'],
-    ', '.join(sorted(set(launch['devices']))),
-  )
+  hours = sum(map(_seconds, histories.values())) / 3600
+  for i, split in enumerate(x for x in task.eval_splits if x != plan.HELD_OUT):
+    yield (
+      f'{variant.title}/{split}' if i else variant.title,
+      Result(
+        metric,
+        scores(split),
+        _train_score(histories[runs[0]], metric),
+        rate,
+        tried,
+        scores(plan.HELD_OUT) if variant.trials() else [],
+        0.0 if i else hours,
+        pace,
+        command,
+        launch['commit'],
+        ', '.join(sorted(set(launch['devices']))),
+        _examples([histories[run] for run in runs], split),
+      ),
+    )
+
+
+def _examples(runs: list[history.History], split: str) -> examples.Examples:
+  """Results of each example of a split, from the runs of all seeds."""
+  predictions = []
+  for run in runs:
+    found = run.predictions.get(split)
+    end = run.of_split(split)[-1]
+    if (
+      found is None
+      or int(found['step']) != end['step']
+      or not np.array_equal(found['record'], np.arange(end['count']))
+    ):
+      raise ValueError(
+        f'{run.workdir} has no predictions_{split}.npz of all {end["count"]}'
+        f' examples at step {end["step"]}: evaluate it again (--mode=eval).'
+      )
+    predictions.append(found)
+  if 'all_scores' in predictions[0]:
+    return examples.ranked(predictions)
+  return examples.classified(predictions)
 
 
 def _seconds(run: history.History) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of a sweep's scores, with two standard errors on each side."""
+"""Pictures of a sweep's claims, and of its scores with their errors."""
 
 from collections.abc import Mapping, Sequence
 import io
@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-from scripts.paper import small
+from scripts.paper import claims, judge, small
+from scripts.paper.claims import Judgement
 from scripts.paper.results import Result
 from scripts.paper.rows import FIGURES, SMALL_TABLES
 from scripts.paper.small import Line, Panel, Results
@@ -17,12 +18,25 @@ from scripts.shared import plots
 
 INK, GROUND = '#222222', '#ffffff'
 BARS = 2.0  # Standard errors on each side.
+TICKS = (-30, -10, -3, -2, -1, 0, 1, 2, 3, 10, 30)  # Points.
+LINE = 0.24  # Inches.
+VERDICT_COLORS = {
+  claims.HOLDS: plots.COLORS[2],
+  claims.FAILS: plots.COLORS[4],
+  claims.EQUAL: plots.COLORS[0],
+  claims.UNKNOWN: '#888888',
+}
 ROW, PANEL = 0.34, (2.7, 2.6)  # Inches.
 
 
 def all_of(results: Results) -> dict[str, bytes]:
-  """Draws all complete tables and figures; SVG files by name."""
-  drawn = {}
+  """Draws the claims, and all complete tables and figures; SVGs by name."""
+  judgements = [
+    x
+    for x in claims.judge_all(results)
+    if x.differences and not x.claim.by_loss  # That is in other units.
+  ]
+  drawn = {'claims.svg': _forest(judgements)} if judgements else {}
   for number in SMALL_TABLES:
     lines = small.lines(number, results)
     if all(line.result for line in lines):
@@ -32,6 +46,61 @@ def all_of(results: Results) -> dict[str, bytes]:
     if all(result for panel in panels.values() for _, result in panel):
       drawn[f'figure{name}.svg'] = _figure(name, panels)
   return drawn
+
+
+def _forest(judgements: Sequence[Judgement]) -> bytes:
+  """Draws a line for each claim: a difference, and where it is with 95 %."""
+  with matplotlib.rc_context(_style()):
+    drawing = Figure(figsize=(6.0, 1.4 + LINE * len(judgements)))
+    axis = drawing.subplots()
+    margin = 100 * judge.MARGIN
+    axis.axvspan(-margin, margin, color=INK, alpha=0.08, linewidth=0)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    places = range(len(judgements), 0, -1)
+    for verdict, color in VERDICT_COLORS.items():
+      chosen = [
+        (x.least, y)
+        for x, y in zip(judgements, places, strict=True)
+        if x.verdict == verdict
+      ]
+      if not chosen:
+        continue
+      intervals = 100 * np.array([x.interval() for x, _ in chosen]).T  # [2, N]
+      values = 100 * np.array([x.value for x, _ in chosen])
+      axis.errorbar(
+        values,
+        [y for _, y in chosen],
+        xerr=np.abs(intervals - values),
+        fmt='o',
+        markersize=4,
+        capsize=2,
+        color=color,
+        label=f'{verdict} ({len(chosen)})',
+      )
+    # Most differences are of a point, a few of forty.
+    axis.set_xscale('symlog', linthresh=3.0, linscale=2.0)
+    axis.set_xticks(TICKS, [f'{x:+d}'.replace('-', '−') for x in TICKS])
+    axis.minorticks_off()
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, -margin), max(high, margin))
+    axis.set_ylim(0.4, len(judgements) + 0.6)
+    axis.set_yticks(list(places), [x.claim.text for x in judgements])
+    for x, y in zip(judgements, places, strict=True):
+      low, high = x.least.interval()
+      text = f'{claims.signed(low)} to {claims.signed(high)}'
+      axis.text(
+        *(1.02, y, text),
+        transform=axis.get_yaxis_transform(),
+        verticalalignment='center',
+        fontsize=9,
+      )
+    axis.set(
+      xlabel=f'points of top-1 or mAP; shaded: less than {margin:g}',
+      title='What the claims compare',
+    )
+    axis.grid(True, axis='x')
+    axis.legend(loc='upper center', bbox_to_anchor=(0.3, -0.09), ncols=2)
+    return _svg(drawing)
 
 
 def _table(number: int, lines: Sequence[Line]) -> bytes:

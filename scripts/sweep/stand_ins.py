@@ -11,6 +11,8 @@ from experiments import benchmarks, config_checks
 from experiments.errors import DataNotFoundError
 from scripts.sweep.plan import Variant
 
+EVENTS = ('events', 'more_events')
+
 
 def make(variants: Sequence[Variant]) -> None:
   """Generates missing data, and checks that all other data is there.
@@ -53,9 +55,10 @@ def _commands(config: ConfigDict) -> list[list[str]]:
         f'--data_dir={folder}',
       ],
     ]
-  if config.task.name == 'audioset' and folder.name == 'events':
+  if config.task.name == 'audioset' and folder.name in EVENTS:
+    sizes = [f'--{x}={config.task[x]}' for x in ('num_train', 'num_eval')]
     return [
-      ['scripts.generate_audioset', f'--output={folder}'],
+      ['scripts.generate_audioset', f'--output={folder}', *sizes],
       [
         'scripts.prepare_audioset',
         f'--clips={folder / "clips"}',

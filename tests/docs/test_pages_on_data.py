@@ -7,6 +7,7 @@ from tests.docs import pages
 pytestmark = pytest.mark.slow
 PAGES = (
   'docs/benchmarks.md',
+  'docs/claims.md',
   'docs/faults.md',
   'docs/model.md',
   'docs/new_benchmark.md',

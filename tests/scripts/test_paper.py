@@ -1,29 +1,29 @@
 """The paper's rows and claims: configs and texts agree with them."""
 
-import collections
+import dataclasses
 import importlib
 import math
 import re
 
+import numpy as np
 import pytest
 
 from configs import fashion_mnist
 from experiments import saved
 from scripts import costs
-from scripts.paper import claims, results, small
-from scripts.paper.results import Result
+from scripts.paper import claims, examples, results, small
 from scripts.paper.rows import (
-  Claim,
-  CLAIMS,
   COMMON,
   FIGURES,
   MISPRINT,
   SMALL_TABLES,
   TABLES,
   title,
+  WITHOUT_VIDEO,
 )
 from scripts.sweep import figures
 from tests.conftest import ROOT
+from tests.scripts.simulated_sweeps import COMPARED, result
 
 SMALL_CONFIGS = ('fashion_mnist', 'audioset', 'modelnet40')
 # The key of each setting that a figure's panel varies.
@@ -65,12 +65,7 @@ def test_small_sweeps_are_the_rows_and_points():
     }
     expected[f'figure{figure}'] = points
   assert sweeps(*SMALL_CONFIGS) == expected
-  compared = {
-    name
-    for claim in CLAIMS
-    for first, _, second in claim.comparisons
-    for name in (first, second)
-  }
+  compared = {name.removesuffix(WITHOUT_VIDEO) for name in COMPARED}
   assert compared <= set().union(*expected.values())
   for config in SMALL_CONFIGS:
     for variants in sweeps(config).values():
@@ -193,60 +188,83 @@ def test_pages_have_the_papers_figures():
     assert text in (ROOT / page).read_text()
 
 
-def test_the_page_on_results_has_what_the_command_prints():
-  page = (ROOT / 'experiments/RESULTS.md').read_text()
+def test_the_page_of_claims_has_what_the_command_prints():
   known = results.read(results.RESULTS)
-  assert small.report(known) in page
-  counts = collections.Counter(claims.verdict(x, known) for x in CLAIMS)
-  assert counts[claims.FAILS] == 1
-  assert (
-    f'Of {len(CLAIMS)} claims {counts[claims.HOLDS]} hold, one does not, and'
-    f' {counts[claims.UNKNOWN]} cannot be told'
-  ) in page
-
-
-def result(score, seeds=1, metric='top1', **fields):
-  scores = [score + 0.01 * i for i in range(seeds)]
-  rates = {2e-3: score, 5e-3: score}
-  values = {
-    **{'metric': metric, 'scores': scores, 'num_test': 10_000},
-    **{'train': 0.875, 'learning_rate': 5e-3, 'tried': rates, 'hours': 0.5},
-    **{'command': 'python -m scripts.sweep', 'commit': 'c0ffee12'},
-    'device': 'cpu',
+  assert small.report(known) in (ROOT / 'docs/claims.md').read_text()
+  assert figures.all_of(known) == {
+    path.name.removeprefix('small_'): path.read_bytes()
+    for path in (ROOT / 'docs/figures').glob('small_*.svg')
   }
-  return Result(**(values | fields))
 
 
 @pytest.fixture
 def whole():
   """Results of all rows and points, all alike."""
-  return {
-    title(variant): result(0.8)
-    for variants in sweeps(*SMALL_CONFIGS).values()
-    for variant in variants
-  }
+  names = set(COMPARED).union(*sweeps(*SMALL_CONFIGS).values())
+  return {title(name): scored(0.8, 3) for name in names}
+
+
+def scored(score, seeds=1):
+  """A result of 1,000 test examples; each seed has ten right ones more."""
+  right = 1000 * score + 10 * np.arange(seeds)
+  return result(np.arange(1000) < right[:, None])
 
 
 def test_results_are_kept_beside_those_of_other_variants(tmp_path):
   path = tmp_path / 'results.json'
   assert results.read(path) == {}
-  results.write(path, {'a': result(0.5)})
-  results.write(path, {'b': result(0.6, 3)})
-  assert results.read(path) == {'a': result(0.5), 'b': result(0.6, 3)}
+  labels = np.array([[True, False], [False, True], [True, True]])
+  scores = np.array([[0.2, 0.1], [0.9, 0.1], [0.3, 0.3]])
+  several = examples.ranked(
+    [{'all_scores': scores, 'all_labels': labels, 'loss': scores[:, 0]}]
+  )
+  mean = (
+    scored(0.6, 3),
+    dataclasses.replace(
+      scored(0.5), metric='mAP', scores=several.scores(), examples=several
+    ),
+  )
+  results.write(path, {'a': mean[0]})
+  results.write(path, {'b': mean[1]})
+  found = results.read(path)
+  assert found == {'a': mean[0], 'b': mean[1]}
+  for kept, given in zip(found.values(), mean, strict=True):
+    for name, array in vars(given.examples).items():
+      np.testing.assert_array_equal(getattr(kept.examples, name), array)
+  files = {x.name: x.read_bytes() for x in tmp_path.iterdir()}
+  results.write(path, found)
+  assert files == {x.name: x.read_bytes() for x in tmp_path.iterdir()}
+  # Both files are one sweep's.
+  text = path.read_text()
+  path.write_text(text.replace('0.61,', '0.62,'))
+  with pytest.raises(
+    ValueError, match=r'json and .*npz are of different sweep'
+  ):
+    results.read(path)
+  path.write_text(text)
+  (tmp_path / 'results.npz').write_bytes(b'PK')
+  with pytest.raises(ValueError, match='npz has no examples of a sweep'):
+    results.read(path)
+  (tmp_path / 'results.npz').unlink()
   path.write_text('[1]')
   with pytest.raises(ValueError, match='has no results of a sweep'):
     results.read(path)
 
 
-def test_the_error_of_map_is_that_of_the_seeds():
-  assert result(0.5, 3, 'mAP').standard_error == pytest.approx(0.01 / 3**0.5)
-  assert math.isnan(result(0.5, 1, 'mAP').standard_error)
+def test_the_error_of_a_score_is_of_the_examples_and_the_seeds():
+  assert scored(0.75).standard_error == pytest.approx(
+    math.sqrt(0.75 * 0.25 / 999)
+  )
+  # The means of three seeds are 1, 2/3, 1/3 or 0.
+  means = np.repeat([1, 2 / 3, 1 / 3, 0], [500, 10, 10, 480])
+  variance = means.var(ddof=1) / 1000 + 0.01**2 / 3
+  assert scored(0.5, 3).standard_error == pytest.approx(math.sqrt(variance))
 
 
 def test_small_tables_have_the_papers_figures_beside_ours(whole):
-  whole['fashion_mnist:table7_not_shared'] = result(0.75)
+  whole['fashion_mnist:table7_not_shared'] = scored(0.75)
   text = small.report(whole, [7])
-  error = 100 * math.sqrt(0.75 * 0.25 / 10_000)
+  error = 100 * scored(0.75).standard_error
   assert (
     '| no weight sharing | `table7_not_shared` | 72.9 | 75.00 ±'
     f' {error:.2f} | 87.7 | 87.50 | 1 | 0.002, **0.005** | 30 |' in text
@@ -256,40 +274,19 @@ def test_small_tables_have_the_papers_figures_beside_ours(whole):
   assert 'not run' not in text
   for heading in ('Table 2', 'Table 6', 'Figure 5', 'Figure 6'):
     assert f'**{heading} in small**' in text
-  assert text.startswith("| The paper's claim | where |")
+  summary, table = text.splitlines()[:3:2]
+  assert summary == claims.summary(claims.judge_all(whole))
+  assert table.startswith("| The paper's claim | where |")
   del whole['fashion_mnist:fig5_latents_8']
   assert '| latents | 8 | not run | |' in small.report(whole)
   with pytest.raises(ValueError, match=r'--table=1: in small there are \[2, 3'):
     small.report(whole, [1])
 
 
-@pytest.mark.parametrize(
-  ('first', 'relation', 'second', 'verdict'),
-  [
-    (0.80, 'exceeds', 0.75, claims.HOLDS),
-    (0.75, 'exceeds', 0.80, claims.FAILS),
-    (0.80, 'exceeds', 0.795, claims.UNKNOWN),
-    (0.80, 'equals', 0.795, claims.HOLDS),
-    (0.80, 'equals', 0.75, claims.FAILS),
-  ],
-)
-def test_claims_are_decided_at_two_standard_errors(
-  first, relation, second, verdict
-):
-  known = {title('a'): result(first), title('b'): result(second)}
-  compared = (('a', 'equals', 'a'), ('a', relation, 'b'))
-  both = Claim('', '', compared)
-  assert claims.verdict(both, known) == verdict
-  # The error of one seed's mAP is unknown.
-  known[title('b')] = result(second, 1, 'mAP')
-  assert claims.verdict(both, known) == claims.UNKNOWN
-  del known[title('b')]
-  assert claims.verdict(both, known) == claims.NOT_RUN
-
-
 def test_pictures_are_of_what_is_complete(whole):
   drawn = figures.all_of(whole)
   assert set(drawn) == {
+    'claims.svg',
     *(f'table{number}.svg' for number in range(2, 8)),
     'figure5.svg',
     'figure6.svg',

@@ -2,24 +2,35 @@
 
 import fcntl
 import json
-import math
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from experiments import benchmarks, experiment, history, telemetry
 from experiments.errors import DataNotFoundError
+from scripts.paper import examples
 from scripts.report import comparison
-from scripts.sweep import collection, plan, runner, stand_ins
+from scripts.sweep import (
+  collection,
+  expectation,
+  pace,
+  plan,
+  runner,
+  stand_ins,
+)
 from tests import commands
 from tests.conftest import ROOT
+from tests.scripts.simulated_sweeps import result
 
+NUM_TEST = 10_000
 DEVICES = [runner.Device(''), runner.Device('gpu:1')]
 # Stands in for a training: writes the files that it is given, or fails.
 TRAINING = """
@@ -48,7 +59,13 @@ def files_of(run):
     for step in range(1, end + 1)
   ]
   lines += [
-    {'step': end, 'split': split, 'top1': value, 'count': 10_000, 'time': 99.0}
+    {
+      'step': end,
+      'split': split,
+      'top1': value,
+      'count': NUM_TEST,
+      'time': 99.0,
+    }
     for split, value in zip(task.eval_splits, accuracy(run), strict=True)
   ]
   launch = {'time': history.iso(50.0), 'commit': 'c0ffee', 'devices': ['cpu']}
@@ -57,6 +74,19 @@ def files_of(run):
     telemetry.LAUNCHES: json.dumps(launch) + '\n',
     telemetry.METRICS: ''.join(json.dumps(line) + '\n' for line in lines),
   }
+
+
+def write_predictions(run, folder):
+  """Writes what a training of the run leaves of the test examples."""
+  correct = np.arange(NUM_TEST) < round(NUM_TEST * accuracy(run)[1])
+  np.savez(
+    folder / 'predictions_test.npz',
+    step=experiment.total_steps(run.config(), run.task()),
+    record=np.arange(NUM_TEST),
+    loss=np.where(correct, 0.5, 2.0),
+    classes=np.where(correct, 3, 4)[:, None],
+    label=np.full(NUM_TEST, 3),
+  )
 
 
 def write(files, folder):
@@ -74,6 +104,8 @@ def started(monkeypatch):
     fails = run.learning_rate in started.fail
     content = {} if fails else files_of(run)
     workdir = run.workdir(root)
+    if not fails:
+      write_predictions(run, pathlib.Path(workdir))
     texts = [workdir, json.dumps(content), str(int(fails))]
     return [sys.executable, '-c', TRAINING, *texts]
 
@@ -106,7 +138,7 @@ def test_sweeps_and_variants_are_selected_once_each():
   assert by_name['table7_not_shared'].learning_rates == (1e-3, 3e-3, 1e-2)
   # It holds nothing out that could pick a rate.
   (events,) = plan.select(['audioset'], ['table3_raw'], {})
-  assert (len(events.learning_rates), events.num_seeds) == (1, 3)
+  assert (len(events.learning_rates), events.num_seeds) == (1, 5)
   whole = plan.select(['fashion_mnist', 'modelnet40', 'audioset'], [], {})
   assert len(whole) == len({variant.title for variant in whole}) == 44
   for table, size in (('table2', 10), ('table6', 8), ('table7', 2)):
@@ -194,17 +226,22 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert 'to go, until about' in said[1]
   assert said[-1].endswith('That was the last one.')
 
-  (result,) = collection.collect(variants, str(tmp_path), 'command').values()
+  (result,) = collection.collect(
+    variants, str(tmp_path), 'command', 0.02
+  ).values()
   assert result.scores == pytest.approx([0.9, 0.89, 0.88])
   assert result.learning_rate == 3e-3
   assert result.tried == pytest.approx({1e-3: 0.86, 3e-3: 0.88, 1e-2: 0.81})
   assert result.train == pytest.approx(
     39 / 40
   )  # The mean of the last two steps.
-  variance = 0.89 * 0.11 / 10_000 + 0.01**2 / 3
-  assert result.standard_error == pytest.approx(math.sqrt(variance))
+  assert result.held_out == pytest.approx([0.88, 0.87, 0.86])
+  correct = result.examples.correct
+  assert correct.sum(axis=1).tolist() == [9000, 8900, 8800]
+  assert result.examples.loss[2, 8799:8801].tolist() == [0.5, 2.0]
   assert result.hours == pytest.approx(6 * (99 - 50) / 3600)
   assert (result.commit, result.command) == ('c0ffee', 'command')
+  assert result.pace == 0.02
 
   # Started again, it finds all runs finished.
   train(variants, tmp_path, say=said.append)
@@ -236,7 +273,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(started, tmp_path):
   assert {run.learning_rate for run in failures} == started.fail
   assert 'Loss is not finite. (status 1)' in set(failures.values())
   assert any('trial: FAILED: Loss is not' in line for line in said)
-  (result,) = collection.collect(variants, str(tmp_path), '').values()
+  (result,) = collection.collect(variants, str(tmp_path), '', 0.02).values()
   assert result.tried == {1e-3: None, 3e-3: None, 1e-2: pytest.approx(0.81)}
   # Started again, the sweep tries them again.
   started.fail = set()
@@ -250,7 +287,7 @@ def test_all_rates_of_a_variant_may_fail(started, tmp_path):
   variants = table2('table2')[:2]
   assert len(train(variants, tmp_path, say=said.append).failures) == 6
   assert said[-1].startswith('[6/6]')
-  assert collection.collect(variants, str(tmp_path), '') == {}
+  assert collection.collect(variants, str(tmp_path), '', 0.02) == {}
 
 
 @pytest.mark.slow
@@ -364,7 +401,9 @@ def test_a_killed_sweep_goes_on_to_a_table(tmp_path):
   score = '[1/1] digits:smoke, learning rate 0.01, seed 0: test top1'
   assert score in again.stdout
   known = json.loads((tmp_path / 'results.json').read_text())
-  assert known['digits:smoke']['num_test'] == 360
+  assert len(known['digits:smoke']['scores']) == 1
+  (kept,) = examples.read(tmp_path / 'results.npz').values()
+  assert kept.correct.shape == (1, 360)
   assert 'Table 2 in small' in (tmp_path / 'table.md').read_text()
 
 
@@ -372,9 +411,8 @@ def test_the_command_leaves_a_table_whatever_fails(
   started, monkeypatch, tmp_path
 ):
   started.fail = {1e-3}
-  monkeypatch.setattr(
-    stand_ins, 'make', lambda variants: None
-  )  # Needs no data.
+  monkeypatch.setattr(stand_ins, 'make', lambda _: None)  # Needs no data.
+  monkeypatch.setattr(pace, 'of', lambda _: 0.02)
   result = commands.run(
     'scripts.sweep',
     *(f'--workdir={tmp_path}', '--config=configs/fashion_mnist.py'),
@@ -388,6 +426,30 @@ def test_the_command_leaves_a_table_whatever_fails(
   row = known['fashion_mnist:table2_vit']
   assert row['command'].startswith('python -m scripts.sweep --workdir=')
   assert 'Table 2 in small' in (tmp_path / 'table.md').read_text()
+
+
+def test_how_long_it_takes_is_said_before_it_starts(started, tmp_path):
+  variants = table2('table2_vit', 'table2_resnet')
+  say = lambda known: expectation.text(
+    variants, str(tmp_path), known, pace=0.05, num_devices=2
+  )
+  assert say({}) == 'How long it takes is not known before the first run.'
+  # Six runs took an hour and a half there, with half the time for a step.
+  known = {'fashion_mnist:table2_vit': result(np.ones((3, 5), bool), hours=1.5)}
+  assert say(known).startswith(
+    'It takes about 3 h 0 min: a small step takes 50 '
+  )
+  assert '25 ms where it was last done' in say(known)
+  train(variants[:1], tmp_path)
+  assert say(known).startswith('It takes about 1 h 30 min: ')
+
+
+@pytest.mark.slow
+def test_the_pace_is_that_of_a_step(monkeypatch):
+  assert 0 < pace.of(runner.Device()) < 60
+  monkeypatch.setattr(sys, 'executable', shutil.which('false'))
+  with pytest.raises(ChildProcessError, match='gpu:7: it said nothing'):
+    pace.of(runner.Device('gpu:7'))
 
 
 def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from configs import audioset, imagenet, modelnet40
@@ -11,6 +12,7 @@ from scripts.paper.rows import COST_TABLES
 from scripts.tables import comparison, formats
 from tests import commands, quick
 from tests.experiments.smoke import edited_config
+from tests.scripts import simulated_sweeps
 
 MISPRINT = ('1 at start', 'M parameters')
 
@@ -180,10 +182,7 @@ def test_markdown_has_a_line_for_what_the_paper_has_side_by_side(
 ):
   small = tmp_path / 'small.json'
   monkeypatch.setattr(results, 'RESULTS', small)
-  resnet = results.Result(
-    *('top1', [0.5], 10_000, None, 0.01, {0.01: 0.5}),
-    *(1.0, 'command', 'commit', 'cpu'),
-  )
+  resnet = simulated_sweeps.result(np.arange(10_000)[None] < 5_000)
   results.write(small, {'fashion_mnist:table2_resnet': resnet})
   run = runs.read_run(workdir_of(tmp_path / 'a', 'resnet50_permuted'))
   lines = formats.markdown(2, [run]).splitlines()

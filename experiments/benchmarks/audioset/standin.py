@@ -23,7 +23,7 @@ from experiments.benchmarks.audioset import csv_files
 from experiments.benchmarks.audioset.source import FPS, SAMPLE_RATE
 
 
-def split_sizes(num_train: int = 400, num_eval: int = 480) -> dict[str, int]:
+def split_sizes(num_train: int = 400, num_eval: int = 120) -> dict[str, int]:
   """Returns numbers of clips by file of segments."""
   balanced = round(0.6 * num_train)
   return {

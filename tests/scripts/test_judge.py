@@ -1,0 +1,269 @@
+"""The judge errs as rarely as it says, and tells a point at our sizes."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from scripts.paper import claims, examples, judge
+from scripts.paper.judge import Difference, SeedVariance
+from scripts.paper.rows import Claim, CLAIMS, title
+from tests.scripts import simulated_sweeps
+from tests.scripts.simulated_sweeps import result
+
+KNOWN = SeedVariance(0.0, 40)  # Seeds differ by their examples alone.
+
+
+def scores(*results):
+  return [x.examples.by_score for x in results]
+
+
+def of_counts(both, first, second, neither):
+  """Two results of one seed: how many examples are right for which of them."""
+  counts = (both, first, second, neither)
+  return (
+    result(np.repeat([[True, True, False, False]], counts, axis=1)),
+    result(np.repeat([[True, False, True, False]], counts, axis=1)),
+  )
+
+
+def test_the_variance_is_mcnemars_for_one_seed():
+  a, b = of_counts(700, 80, 40, 180)
+  found = judge.difference(*scores(a, b), KNOWN)
+  assert found.value == pytest.approx(0.04)
+  variance = (80 + 40 - (80 - 40) ** 2 / 1000) / 1000 / 999
+  assert found.error == pytest.approx(math.sqrt(variance))
+  # Twice as large if the scores were independent.
+  apart = math.hypot(
+    *(math.sqrt(x.score * (1 - x.score) / 1000) for x in (a, b))
+  )
+  assert found.error < 0.7 * apart
+
+
+def test_results_of_other_examples_are_not_compared():
+  known = {title('a'): result(np.ones((3, 9), bool))}
+  known[title('b')] = result(np.ones((3, 8), bool))
+  claim = Claim('', '', (('a', 'exceeds', 'b'),))
+  with pytest.raises(
+    ValueError, match=r'a and b cannot be compared: .* 9 and 8'
+  ):
+    claims.judge_all(known, [claim])
+
+
+def test_the_seeds_are_a_random_effect():
+  rng = np.random.default_rng(0)
+  draws = scores(
+    *(
+      result(rng.random((3, 2000)) < 0.8 + rng.normal(0, 0.02, (3, 1)))
+      for _ in range(300)
+    )
+  )
+  pooled = judge.seed_variance(draws)
+  assert pooled.freedom == 600
+  assert pooled.value == pytest.approx(0.02**2, rel=0.15)
+  same = scores(*(result(rng.random((3, 2000)) < 0.8) for _ in range(300)))
+  assert judge.seed_variance(same).value < 0.003**2
+  one = scores(*of_counts(5, 1, 1, 1))
+  assert judge.seed_variance(one) == SeedVariance(0.0, 0)
+  # What a pair differs by counts if it is more than what all share.
+  a, b = draws[:2]
+  wide, narrow = (
+    judge.difference(a, b, SeedVariance(x**2, 600)) for x in (0.05, 0.0)
+  )
+  assert wide.error**2 == pytest.approx(a.variance(b) + 0.05**2 * 2 / 3)
+  assert narrow.error**2 > a.variance(b)
+  # Seeds enough of their own need no others.
+  a, b = scores(*(result(rng.random((5, 2000)) < 0.8) for _ in range(2)))
+  alone = judge.difference(a, b, SeedVariance(0.05**2, 600))
+  assert alone.error**2 == pytest.approx(a.variance(b), rel=0.5)
+
+
+def test_the_loss_is_compared_with_the_variance_of_each():
+  rng = np.random.default_rng(0)
+  low, high = np.full((5, 400), 2.0), 3 + 0.5 * rng.normal(size=(5, 1))
+  low, high = (
+    dataclasses.replace(
+      result(np.ones((5, 400), bool)).examples,
+      loss=(x + 0.1 * rng.normal(size=(5, 400))).astype(np.float16),
+    ).by_loss
+    for x in (low, high)
+  )
+  found = judge.difference(low, high)
+  assert found.value == pytest.approx(1.0, abs=0.6)
+  seeds = np.std(high.scores(), ddof=1)
+  assert found.error == pytest.approx(seeds / math.sqrt(5), rel=0.02)
+  assert found.freedom == pytest.approx(4, abs=0.2)  # Of one of them alone.
+
+
+def test_without_several_seeds_nothing_is_sure():
+  found = judge.difference(*scores(*of_counts(700, 300, 0, 0)))
+  assert found.value == pytest.approx(0.3)
+  assert found.exceeds(0.0) == found.is_below(0.0) == found.is_within(0.5) == 1
+
+
+def test_p_values_are_those_of_the_normal_distribution():
+  found = Difference(0.004, 0.002, math.inf)
+  assert found.interval() == pytest.approx((0.00008, 0.00792), abs=1e-6)
+  assert found.exceeds(0.0) == pytest.approx(0.02275, abs=1e-5)
+  assert found.is_below(0.0) == pytest.approx(1 - 0.02275, abs=1e-5)
+  assert found.is_within(0.01) == pytest.approx(0.00135, abs=1e-5)
+  # Student's, of few degrees of freedom, are larger.
+  assert Difference(0.004, 0.002, 4).exceeds(0.0) == pytest.approx(
+    0.0581, abs=1e-4
+  )
+  same = Difference(0.0, 0.0, math.inf)
+  assert same.exceeds(0.0) == same.is_below(0.0) == 1
+  assert same.is_within(0.01) == 0
+
+
+def test_holm_corrects_for_the_number_of_tests():
+  ps = [0.04, 0.01, 0.0, 0.02, 0.5]
+  corrected = [p * factor for p, factor in zip(ps, judge.holm(ps), strict=True)]
+  assert corrected == pytest.approx([0.08, 0.04, 0.0, 0.06, 0.5])
+  assert judge.holm(ps)[2] == 5
+  assert judge.holm([]) == []
+
+
+def ranked(scores, labels):
+  """Examples with several labels: scores [seeds, examples, classes]."""
+  losses = np.zeros(scores.shape[:2])
+  return examples.ranked(
+    [
+      {'all_scores': s, 'all_labels': labels, 'loss': loss}
+      for s, loss in zip(scores, losses, strict=True)
+    ]
+  )
+
+
+def several_labels(rng, count):
+  """Scores of two seeds, with ties, and labels."""
+  labels = rng.random((count, 3)) < 0.3
+  scores = np.round(labels + rng.normal(0, 1, (2, count, 3)), 1)
+  return scores, labels
+
+
+def test_mean_average_precision_is_that_of_the_scores():
+  scores, labels = several_labels(np.random.default_rng(0), 200)
+  found = ranked(scores, labels)
+  expected = [average_precision_score(labels, x) for x in scores]
+  assert found.scores() == pytest.approx(expected)
+  # Examples that are drawn twice count twice.
+  drawn = np.random.default_rng(1).integers(200, size=200)
+  weights = np.bincount(drawn, minlength=200)[None]
+  again = [average_precision_score(labels[drawn], x[drawn]) for x in scores]
+  assert found._mean_precisions(weights)[0] == pytest.approx(again)
+
+
+def test_the_bootstraps_error_is_that_of_other_examples():
+  rng = np.random.default_rng(0)
+  differences, errors = [], []
+  for _ in range(60):
+    labels = rng.random((150, 3)) < 0.3
+    shared = labels + rng.normal(0, 1, (150, 3))
+    a, b = (
+      ranked((shared + rng.normal(0, noise, (150, 3)))[None], labels)
+      for noise in (0.3, 0.6)
+    )
+    differences.append(a.scores()[0] - b.scores()[0])
+    errors.append(math.sqrt(a.variance(b)))
+  assert np.mean(errors) == pytest.approx(np.std(differences), rel=0.25)
+
+
+def results_of(**differences):
+  """Results that are above that of 'base' by so much, with small errors."""
+  rng = np.random.default_rng(0)
+  shared = rng.random((1, 25_000))
+  return {
+    title(name): result(
+      shared + 0.02 * rng.normal(size=(3, 25_000)) < 0.8 + difference
+    )
+    for name, difference in {'base': 0.0, **differences}.items()
+  }
+
+
+@pytest.mark.parametrize(
+  ('relation', 'above', 'verdict'),
+  [
+    ('exceeds', 0.03, claims.HOLDS),
+    ('exceeds', 0.006, claims.HOLDS),  # Less than a point, but not nothing.
+    ('exceeds', -0.03, claims.FAILS),
+    ('exceeds', 0.0, claims.EQUAL),
+    ('equals', 0.0, claims.HOLDS),
+    ('equals', 0.006, claims.HOLDS),
+    ('equals', 0.03, claims.FAILS),
+    ('equals', -0.03, claims.FAILS),
+    ('equals', 0.01, claims.UNKNOWN),
+  ],
+)
+def test_the_verdict_on_a_claim(relation, above, verdict):
+  known = results_of(ours=above)
+  claim = Claim('', '', (('ours', relation, 'base'),))
+  (judgement,) = claims.judge_all(known, [claim])
+  assert judgement.verdict == verdict
+  assert judgement.least.value == pytest.approx(above, abs=2e-3)
+  # Among many claims the same difference tells less.
+  (first, *_) = claims.judge_all(known, [claim] * 30)
+  assert first.adjusted == pytest.approx(min(1.0, 30 * first.p))
+  del known[title('ours')]
+  (missing,) = claims.judge_all(known, [claim])
+  assert missing.verdict == claims.NOT_RUN
+
+
+@pytest.mark.parametrize(
+  ('second', 'verdict'),
+  [
+    (-0.03, claims.HOLDS),
+    (0.07, claims.FAILS),
+    (0.03, claims.EQUAL),  # To 'ours'.
+  ],
+)
+def test_a_claim_holds_if_all_of_its_comparisons_do(second, verdict):
+  known = results_of(ours=0.03, other=second)
+  both = (('ours', 'exceeds', 'base'), ('ours', 'exceeds', 'other'))
+  (judgement,) = claims.judge_all(known, [Claim('', '', both)])
+  assert judgement.verdict == verdict
+  assert len(judgement.differences) == 2
+  assert judgement.least.value == pytest.approx(0.03 - max(0, second), abs=2e-3)
+
+
+def errs(judgement):
+  """Whether a verdict is wrong where all models are equally good."""
+  wrong = {claims.FAILS}
+  if judgement.claim.relation == 'exceeds':
+    wrong.add(claims.HOLDS)
+  return judgement.verdict in wrong
+
+
+@pytest.mark.slow
+def test_with_no_difference_it_errs_in_a_twentieth_of_sweeps():
+  rng = np.random.default_rng(0)
+  small = {config: 2000 for config in simulated_sweeps.NUM_TEST}
+  wrong = sum(
+    any(
+      map(errs, claims.judge_all(simulated_sweeps.sweep(rng, num_test=small)))
+    )
+    for _ in range(1000)
+  )
+  assert wrong <= 50
+
+
+@pytest.mark.slow
+def test_with_a_difference_of_a_point_it_decides():
+  rng = np.random.default_rng(0)
+  points = simulated_sweeps.levels()
+  tells, count = 0, 0
+  for _ in range(20):
+    found = claims.judge_all(simulated_sweeps.sweep(rng, points))
+    for claim, judgement in zip(CLAIMS, found, strict=True):
+      (a, relation, b), *more = claim.comparisons
+      is_of_images = title(a).startswith('fashion_mnist')
+      if more or relation == 'equals' or not is_of_images:
+        continue
+      assert judgement.verdict != claims.FAILS
+      if points[a] - points[b] == 1:
+        tells += judgement.verdict == claims.HOLDS
+        count += 1
+  assert count >= 100
+  assert tells >= 0.8 * count

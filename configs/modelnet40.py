@@ -132,7 +132,7 @@ SWEEPS = {'table4': tuple(TABLE4)}
 # `scripts.sweep` tries these in short runs for each variant that holds examples
 # out, and trains all seeds with the one that is best.
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
-TRIAL_FRACTION = 0.25
+TRIAL_FRACTION = 1 / 2
 NUM_SEEDS = dict.fromkeys(TABLE4, 3)
 
 

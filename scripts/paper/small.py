@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 
-from scripts.paper import claims
+from scripts.paper import agreement, claims
 from scripts.paper.results import Result
 from scripts.paper.rows import FIGURES, Row, SMALL_TABLES, TABLES, title
 from scripts.shared import markdown
@@ -76,8 +76,12 @@ def report(results: Results, tables: Sequence[int] = ()) -> str:
     results = {name: x for name, x in results.items() if name in shown}
   else:
     judgements = claims.judge_all(results)
-    parts.insert(0, claims.table(judgements, results))
-    parts.insert(0, claims.summary(judgements))
+    parts = [
+      claims.summary(judgements),
+      claims.table(judgements, results),
+      agreement.table(results),
+      *parts,
+    ]
     parts += [_figure(figure, results) for figure in FIGURES]
   parts.append('\n'.join(f'* {line}' for line in _provenance(results)))
   return '\n\n'.join(part for part in parts if part)

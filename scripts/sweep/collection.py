@@ -58,7 +58,8 @@ def _results(
     score = None if end is None else end[plan.HELD_OUT][metric]
     tried[trial.learning_rate] = score
   launch = histories[runs[0]].launches[-1]
-  hours = sum(map(_seconds, histories.values())) / 3600
+  own = runs if variant.rate_of else histories
+  hours = sum(_seconds(histories[run]) for run in own) / 3600
   for i, split in enumerate(x for x in task.eval_splits if x != plan.HELD_OUT):
     yield (
       f'{variant.title}/{split}' if i else variant.title,

@@ -25,6 +25,7 @@ class Variant:
   learning_rates: tuple[float, ...]  # To try; the best one is picked.
   num_seeds: int  # Runs with the picked learning rate.
   trial_fraction: float = 1.0  # The length of a trial, as one of a run's.
+  rate_of: str | None = None  # Another variant, whose trials pick its rate.
   settings: tuple[tuple[str, Any], ...] = ()  # Keys that all runs change.
 
   @property
@@ -33,14 +34,19 @@ class Variant:
 
   @property
   def num_runs(self) -> int:
-    return len(self.trials()) + self.num_seeds
+    """How many runs are of this variant."""
+    return self.num_seeds + (0 if self.rate_of else len(self.trials()))
 
   def trials(self) -> list['Run']:
-    """A short run for each learning rate; none if there is nothing to pick."""
+    """A short run for each learning rate; none if there is nothing to pick.
+
+    Variants that take their rate from one another have equal trials.
+    """
     if len(self.learning_rates) == 1:
       return []
-    rates = self.learning_rates
-    return [Run(self, rate, seed=0, is_trial=True) for rate in rates]
+    name = self.rate_of or self.name
+    tried = dataclasses.replace(self, name=name, rate_of=None, num_seeds=1)
+    return [Run(tried, x, seed=0, is_trial=True) for x in self.learning_rates]
 
   def runs(self, learning_rate: float) -> list['Run']:
     """The runs with a learning rate, one for each seed."""
@@ -201,6 +207,7 @@ def _variant(
     name,
     rates,
     num_seeds=getattr(module, 'NUM_SEEDS', {}).get(name, 1),
+    rate_of=getattr(module, 'RATE_OF', {}).get(name),
     trial_fraction=getattr(module, 'TRIAL_FRACTION', 1.0),
     settings=tuple(settings.items()),
   )

@@ -168,7 +168,9 @@ class Runner:
     self._waiting: list[Run] = []
     self._running: dict[Device, _Training] = {}
     self._seconds: dict[Run, float] = {}  # Only runs that this process trained.
-    self._total = sum(variant.num_runs for variant in variants)
+    # Variants may share trials.
+    trials = dict.fromkeys(x for variant in variants for x in variant.trials())
+    self._total = len(trials) + sum(variant.num_seeds for variant in variants)
     self._done: set[Run] = set()
     self.failures: dict[Run, str] = {}
     for variant in variants:
@@ -182,8 +184,8 @@ class Runner:
     Raises:
       KeyboardInterrupt: on SIGINT or SIGTERM, once all runs have saved.
     """
-    for variant in self._variants:
-      self._waiting += self._unfinished(variant.trials())
+    trials = [x for variant in self._variants for x in variant.trials()]
+    self._waiting += self._unfinished(list(dict.fromkeys(trials)))
     for variant in reversed(self._variants):  # Each one's go in front.
       self._add_seeds(variant)
     if self._done:
@@ -248,7 +250,9 @@ class Runner:
       self.failures[run] = training.last_words()
       said = f'FAILED: {self.failures[run]}'
     if run.is_trial:
-      self._add_seeds(run.variant)
+      for variant in reversed(self._variants):
+        if run in variant.trials():
+          self._add_seeds(variant)
     count = len(self._done) + len(self.failures)
     self._say(
       f'[{count}/{self._total}] {run.title}: {said}'
@@ -265,10 +269,11 @@ class Runner:
     ended = self._done | self.failures.keys()
 
     def expected(variant: Variant) -> float:
-      times = [s for run, s in self._seconds.items() if run.variant == variant]
-      runs = sum(run.variant == variant for run in ended)
+      of_variant = lambda run: run.variant.title == variant.title
+      times = [s for run, s in self._seconds.items() if of_variant(run)]
+      runs = sum(map(of_variant, ended))
       mean = statistics.fmean(times or self._seconds.values())
-      return (variant.num_runs - runs) * mean
+      return max(0, variant.num_runs - runs) * mean
 
     seconds = sum(map(expected, self._variants)) / len(self._devices)
     now = datetime.datetime.now(datetime.UTC)

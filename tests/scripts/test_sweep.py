@@ -149,12 +149,12 @@ def test_sweeps_and_variants_are_selected_once_each():
 
 def test_a_trial_is_a_fraction_of_a_run():
   (variant,) = table2('table2_perceiver', num_steps=25)
-  assert {run.config().train.steps for run in variant.trials()} == {4}
+  assert {run.config().train.steps for run in variant.trials()} == {9}
   assert {run.config().train.steps for run in variant.runs(1e-3)} == {25}
   (whole,) = plan.select(['fashion_mnist'], ['table2_perceiver'], {})
   trial, run = whole.trials()[0], whole.runs(1e-3)[0]
   assert experiment.total_steps(run.config(), run.task()) == 3750
-  assert experiment.total_steps(trial.config(), trial.task()) == 469
+  assert experiment.total_steps(trial.config(), trial.task()) == 1250
 
 
 def test_a_learning_rate_that_is_given_is_not_picked():
@@ -247,6 +247,24 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   train(variants, tmp_path, say=said.append)
   assert len(started()) == 6
   assert said[-1] == '6 of 6 runs were finished before.'
+
+
+def test_variants_may_share_the_trials_that_pick_their_rate(started, tmp_path):
+  variants = table2('table2_perceiver', 'fig6_bands_2', 'table6_2_at_start')
+  assert [x.num_runs for x in variants] == [6, 3, 1]
+  said = []
+  train(variants, tmp_path, say=said.append)
+  assert said[-1].startswith('[10/10] ')
+  assert len(set(started())) == len(started()) == 10
+  assert sum(run.is_trial for run in started()) == 3
+  found = collection.collect(variants, str(tmp_path), '', 0.02)
+  assert {x.learning_rate for x in found.values()} == {3e-3}
+  hours = [3600 * x.hours / (99 - 50) for x in found.values()]
+  assert hours == pytest.approx([6, 3, 1])
+  # Alone, it has to make them.
+  (alone,) = table2('fig6_bands_2')
+  train([alone], tmp_path / 'alone', say=said.append)
+  assert said[-1].startswith('[6/6] ')
 
 
 @pytest.mark.slow
@@ -357,7 +375,7 @@ signal.pause()
 def test_a_directory_of_another_config_is_refused(started, tmp_path):
   train(table2('table2_transformer'), tmp_path)
   longer = table2('table2_transformer', num_steps=30)
-  with pytest.raises(ValueError, match=r'has a run with train\.steps=3, which'):
+  with pytest.raises(ValueError, match=r'has a run with train\.steps=7, which'):
     train(longer, tmp_path)
 
 

@@ -32,7 +32,7 @@ the best checkpoint, and both splits are reported.
 lists.
 
 `solids` trains on generated data, through the same code; docs/benchmarks.md has
-its commands. Expected: 97.5 % of the 2,004 test solids, in two to three minutes
+its commands. Expected: 95.5 % of the 2,004 test solids, in two to four minutes
 on two CPU cores.
 """
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import statistics
 
-from scripts.paper import agreement, claims
+from scripts.paper import agreement, verdicts
 from scripts.paper.results import Result
 from scripts.paper.rows import FIGURES, Row, SMALL_TABLES, TABLES, title
 from scripts.shared import markdown
@@ -75,16 +76,33 @@ def report(results: Results, tables: Sequence[int] = ()) -> str:
     shown = {line.title for table in tables for line in lines(table, results)}
     results = {name: x for name, x in results.items() if name in shown}
   else:
-    judgements = claims.judge_all(results)
+    judgements = verdicts.judge_all(results)
     parts = [
-      claims.summary(judgements),
-      claims.table(judgements, results),
+      verdicts.summary(judgements),
+      verdicts.table(judgements, results),
       agreement.table(results),
+      _rise(results),
       *parts,
     ]
     parts += [_figure(figure, results) for figure in FIGURES]
   parts.append('\n'.join(f'* {line}' for line in _provenance(results)))
   return '\n\n'.join(part for part in parts if part)
+
+
+def _rise(results: Results) -> str:
+  """Says what training longer than the trials gave; '' if nothing is known."""
+  rises = [
+    statistics.fmean(x.held_out) - tried
+    for x in results.values()
+    if x.held_out and (tried := x.tried.get(x.learning_rate)) is not None
+  ]
+  if not rises:
+    return ''
+  low, high = (verdicts.signed(x) for x in (min(rises), max(rises)))
+  return (
+    'On held-out examples the whole training scored'
+    f' {low} to {high} points more than the trial at the same rate did.'
+  )
 
 
 def _table(table: int, results: Results) -> str:

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-from scripts.paper import claims, judge, small
-from scripts.paper.claims import Judgement
+from scripts.paper import judge, small, verdicts
 from scripts.paper.results import Result
 from scripts.paper.rows import FIGURES, SMALL_TABLES
 from scripts.paper.small import Line, Panel, Results
+from scripts.paper.verdicts import Judgement
 from scripts.shared import plots
 
 INK, GROUND = '#222222', '#ffffff'
@@ -21,10 +21,10 @@ BARS = 2.0  # Standard errors on each side.
 TICKS = (-30, -10, -3, -2, -1, 0, 1, 2, 3, 10, 30)  # Points.
 LINE = 0.24  # Inches.
 VERDICT_COLORS = {
-  claims.HOLDS: plots.COLORS[2],
-  claims.FAILS: plots.COLORS[4],
-  claims.EQUAL: plots.COLORS[0],
-  claims.UNKNOWN: '#888888',
+  verdicts.HOLDS: plots.COLORS[2],
+  verdicts.FAILS: plots.COLORS[4],
+  verdicts.EQUAL: plots.COLORS[0],
+  verdicts.UNKNOWN: '#888888',
 }
 ROW, PANEL = 0.34, (2.7, 2.6)  # Inches.
 
@@ -33,7 +33,7 @@ def all_of(results: Results) -> dict[str, bytes]:
   """Draws the claims, and all complete tables and figures; SVGs by name."""
   judgements = [
     x
-    for x in claims.judge_all(results)
+    for x in verdicts.judge_all(results)
     if x.differences and not x.claim.by_loss  # That is in other units.
   ]
   drawn = {'claims.svg': _forest(judgements)} if judgements else {}
@@ -87,7 +87,7 @@ def _forest(judgements: Sequence[Judgement]) -> bytes:
     axis.set_yticks(list(places), [x.claim.text for x in judgements])
     for x, y in zip(judgements, places, strict=True):
       low, high = x.least.interval()
-      text = f'{claims.signed(low)} to {claims.signed(high)}'
+      text = f'{verdicts.signed(low)} to {verdicts.signed(high)}'
       axis.text(
         *(1.02, y, text),
         transform=axis.get_yaxis_transform(),

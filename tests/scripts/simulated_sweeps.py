@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from scripts.paper.claims import CLAIMS
 from scripts.paper.examples import Classified
 from scripts.paper.results import Result
-from scripts.paper.rows import CLAIMS, title
+from scripts.paper.rows import title
 
 SEEDS = 3
 NUM_TEST = {'fashion_mnist': 25_000, 'modelnet40': 2004, 'audioset': 480}

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from scripts.paper import claims, examples, judge
+from scripts.paper import examples, judge, verdicts
+from scripts.paper.claims import Claim, CLAIMS
 from scripts.paper.judge import Difference, SeedVariance
-from scripts.paper.rows import Claim, CLAIMS, title
+from scripts.paper.rows import title
 from tests.scripts import simulated_sweeps
 from tests.scripts.simulated_sweeps import result
 
@@ -49,7 +50,7 @@ def test_results_of_other_examples_are_not_compared():
   with pytest.raises(
     ValueError, match=r'a and b cannot be compared: .* 9 and 8'
   ):
-    claims.judge_all(known, [claim])
+    verdicts.judge_all(known, [claim])
 
 
 def test_the_seeds_are_a_random_effect():
@@ -186,43 +187,43 @@ def results_of(**differences):
 @pytest.mark.parametrize(
   ('relation', 'above', 'verdict'),
   [
-    ('exceeds', 0.03, claims.HOLDS),
-    ('exceeds', 0.006, claims.HOLDS),  # Less than a point, but not nothing.
-    ('exceeds', -0.03, claims.FAILS),
-    ('exceeds', 0.0, claims.EQUAL),
-    ('equals', 0.0, claims.HOLDS),
-    ('equals', 0.006, claims.HOLDS),
-    ('equals', 0.03, claims.FAILS),
-    ('equals', -0.03, claims.FAILS),
-    ('equals', 0.01, claims.UNKNOWN),
+    ('exceeds', 0.03, verdicts.HOLDS),
+    ('exceeds', 0.006, verdicts.HOLDS),  # Less than a point, but not nothing.
+    ('exceeds', -0.03, verdicts.FAILS),
+    ('exceeds', 0.0, verdicts.EQUAL),
+    ('equals', 0.0, verdicts.HOLDS),
+    ('equals', 0.006, verdicts.HOLDS),
+    ('equals', 0.03, verdicts.FAILS),
+    ('equals', -0.03, verdicts.FAILS),
+    ('equals', 0.01, verdicts.UNKNOWN),
   ],
 )
 def test_the_verdict_on_a_claim(relation, above, verdict):
   known = results_of(ours=above)
   claim = Claim('', '', (('ours', relation, 'base'),))
-  (judgement,) = claims.judge_all(known, [claim])
+  (judgement,) = verdicts.judge_all(known, [claim])
   assert judgement.verdict == verdict
   assert judgement.least.value == pytest.approx(above, abs=2e-3)
   # Among many claims the same difference tells less.
-  (first, *_) = claims.judge_all(known, [claim] * 30)
+  (first, *_) = verdicts.judge_all(known, [claim] * 30)
   assert first.adjusted == pytest.approx(min(1.0, 30 * first.p))
   del known[title('ours')]
-  (missing,) = claims.judge_all(known, [claim])
-  assert missing.verdict == claims.NOT_RUN
+  (missing,) = verdicts.judge_all(known, [claim])
+  assert missing.verdict == verdicts.NOT_RUN
 
 
 @pytest.mark.parametrize(
   ('second', 'verdict'),
   [
-    (-0.03, claims.HOLDS),
-    (0.07, claims.FAILS),
-    (0.03, claims.EQUAL),  # To 'ours'.
+    (-0.03, verdicts.HOLDS),
+    (0.07, verdicts.FAILS),
+    (0.03, verdicts.EQUAL),  # To 'ours'.
   ],
 )
 def test_a_claim_holds_if_all_of_its_comparisons_do(second, verdict):
   known = results_of(ours=0.03, other=second)
   both = (('ours', 'exceeds', 'base'), ('ours', 'exceeds', 'other'))
-  (judgement,) = claims.judge_all(known, [Claim('', '', both)])
+  (judgement,) = verdicts.judge_all(known, [Claim('', '', both)])
   assert judgement.verdict == verdict
   assert len(judgement.differences) == 2
   assert judgement.least.value == pytest.approx(0.03 - max(0, second), abs=2e-3)
@@ -230,9 +231,9 @@ def test_a_claim_holds_if_all_of_its_comparisons_do(second, verdict):
 
 def errs(judgement):
   """Whether a verdict is wrong where all models are equally good."""
-  wrong = {claims.FAILS}
+  wrong = {verdicts.FAILS}
   if judgement.claim.relation == 'exceeds':
-    wrong.add(claims.HOLDS)
+    wrong.add(verdicts.HOLDS)
   return judgement.verdict in wrong
 
 
@@ -242,7 +243,7 @@ def test_with_no_difference_it_errs_in_a_twentieth_of_sweeps():
   small = {config: 2000 for config in simulated_sweeps.NUM_TEST}
   wrong = sum(
     any(
-      map(errs, claims.judge_all(simulated_sweeps.sweep(rng, num_test=small)))
+      map(errs, verdicts.judge_all(simulated_sweeps.sweep(rng, num_test=small)))
     )
     for _ in range(1000)
   )
@@ -255,15 +256,15 @@ def test_with_a_difference_of_a_point_it_decides():
   points = simulated_sweeps.levels()
   tells, count = 0, 0
   for _ in range(20):
-    found = claims.judge_all(simulated_sweeps.sweep(rng, points))
+    found = verdicts.judge_all(simulated_sweeps.sweep(rng, points))
     for claim, judgement in zip(CLAIMS, found, strict=True):
       (a, relation, b), *more = claim.comparisons
       is_of_images = title(a).startswith('fashion_mnist')
       if more or relation == 'equals' or not is_of_images:
         continue
-      assert judgement.verdict != claims.FAILS
+      assert judgement.verdict != verdicts.FAILS
       if points[a] - points[b] == 1:
-        tells += judgement.verdict == claims.HOLDS
+        tells += judgement.verdict == verdicts.HOLDS
         count += 1
   assert count >= 100
   assert tells >= 0.8 * count

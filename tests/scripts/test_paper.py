@@ -1,15 +1,17 @@
 """The paper's rows and claims: configs and texts agree with them."""
 
 import dataclasses
+import functools
 import importlib
 import math
 import re
 
+import jax
 import numpy as np
 import pytest
 
 from configs import fashion_mnist
-from experiments import saved
+from experiments import evaluate, experiment, saved, sharding
 from scripts import costs
 from scripts.paper import agreement, examples, results, small, verdicts
 from scripts.paper.claims import WITHOUT_VIDEO
@@ -283,6 +285,38 @@ def test_small_tables_have_the_papers_figures_beside_ours(whole):
   assert '| latents | 8 | not run | |' in small.report(whole)
   with pytest.raises(ValueError, match=r'--table=1: in small there are \[2, 3'):
     small.report(whole, [1])
+
+
+@pytest.mark.parametrize(
+  ('small', 'is_changed'),
+  [
+    ('table2_perceiver', False),
+    ('table2_learned', False),
+    ('table2_transformer', False),
+    pytest.param('table2_resnet', True, marks=pytest.mark.slow),
+    ('table2_vit', True),
+  ],
+)
+def test_permuted_pixels_give_the_same_logits(small, is_changed):
+  mesh = sharding.make_mesh(1, jax.devices()[:1])
+  runs = [
+    experiment.create(fashion_mnist.get_config(name), mesh)
+    for name in (small, f'{small}_permuted')
+  ]
+  state = jax.jit(runs[0].init_state)(jax.random.key(0))
+  rng = np.random.default_rng(0)
+  batch = {
+    name: rng.integers(255, size=x.shape).astype(x.dtype)
+    for name, x in runs[0].task.batch_spec(4).items()
+  }
+  logits = [
+    jax.jit(functools.partial(evaluate.predict, run))(
+      state.params, state.model_state, batch
+    )
+    for run in runs
+  ]
+  difference = np.abs(logits[0] - logits[1]).max() / np.abs(logits[0]).max()
+  assert difference > 1e-2 if is_changed else difference < 1e-5
 
 
 def test_runs_agree_where_both_are_right_or_both_wrong(whole):

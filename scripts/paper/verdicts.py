@@ -155,43 +155,45 @@ def table(
       if x.differences
     ]
     scores = [
-      _losses(*pair) if x.claim.by_loss else _scores(*pair, difference)
+      f'loss: {_losses(*pair)}'
+      if x.claim.by_loss
+      else _scores(*pair, difference)
       for pair, difference in zip(pairs, x.differences, strict=True)
     ]
     rows.append(
       [
-        *(x.claim.text, x.claim.where, x.claim.paper),
+        x.claim.text,
+        f'{x.claim.where}: {x.claim.paper}',
         '; '.join(scores),
         '' if x.claim.by_loss else '; '.join(_losses(*pair) for pair in pairs),
         *(_probability(x.p), _probability(x.adjusted), x.verdict),
       ]
     )
   header = [
-    *("The paper's claim", 'where', 'its figures'),
-    *('ours: the difference, and its interval', 'of the losses'),
+    *('Claim', 'in the paper', 'here, in points', 'the losses'),
     *('p', 'Holm', ''),
   ]
   return markdown.table(header, rows)
 
 
 def _scores(first: Result, second: Result, found: Difference) -> str:
-  """'80.12 − 80.00 = +0.12 (−0.10 to +0.34)', in points."""
+  """'80.12 − 80.00 = +0.12 [−0.10, +0.34]'."""
   scores = f'{100 * first.score:.2f} − {100 * second.score:.2f}'
   return f'{scores} = {signed(found.value)}{_interval(found, signed)}'
 
 
 def _losses(first: Result, second: Result) -> str:
-  """'loss −0.120 (−0.140 to −0.100)': less is better."""
+  """'−0.120 [−0.140, −0.100]'; less is better."""
   found = judge.difference(first.examples.by_loss, second.examples.by_loss)
   found = dataclasses.replace(found, value=-found.value)
   write = lambda x: f'{x:+.3f}'.replace('-', '−')
-  return f'loss {write(found.value)}{_interval(found, write)}'
+  return f'{write(found.value)}{_interval(found, write)}'
 
 
 def _interval(found: Difference, write: Callable[[float], str]) -> str:
   if math.isnan(found.error):
     return ''
-  return f' ({" to ".join(map(write, found.interval()))})'
+  return f' [{", ".join(map(write, found.interval()))}]'
 
 
 def signed(fraction: float) -> str:

@@ -19,7 +19,7 @@ from scripts.shared import plots
 INK, GROUND = '#222222', '#ffffff'
 BARS = 2.0  # Standard errors on each side.
 TICKS = (-30, -10, -3, -2, -1, 0, 1, 2, 3, 10, 30)  # Points.
-LINE = 0.24  # Inches.
+LINE, LEGEND = 0.24, 0.7  # Inches: of a claim, and down to the legend.
 VERDICT_COLORS = {
   verdicts.HOLDS: plots.COLORS[2],
   verdicts.FAILS: plots.COLORS[4],
@@ -79,7 +79,9 @@ def _forest(judgements: Sequence[Judgement]) -> bytes:
       )
     # Most differences are of a point, a few of forty.
     axis.set_xscale('symlog', linthresh=3.0, linscale=2.0)
-    axis.set_xticks(TICKS, [f'{x:+d}'.replace('-', '−') for x in TICKS])
+    axis.set_xticks(
+      TICKS, [f'{x:+d}'.replace('-', '−') if x else '0' for x in TICKS]
+    )
     axis.minorticks_off()
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, -margin), max(high, margin))
@@ -87,7 +89,7 @@ def _forest(judgements: Sequence[Judgement]) -> bytes:
     axis.set_yticks(list(places), [x.claim.text for x in judgements])
     for x, y in zip(judgements, places, strict=True):
       low, high = x.least.interval()
-      text = f'{verdicts.signed(low)} to {verdicts.signed(high)}'
+      text = f'[{verdicts.signed(low)}, {verdicts.signed(high)}]'
       axis.text(
         *(1.02, y, text),
         transform=axis.get_yaxis_transform(),
@@ -99,7 +101,8 @@ def _forest(judgements: Sequence[Judgement]) -> bytes:
       title='What the claims compare',
     )
     axis.grid(True, axis='x')
-    axis.legend(loc='upper center', bbox_to_anchor=(0.3, -0.09), ncols=2)
+    below = -LEGEND / (LINE * len(judgements))  # In heights of the axes.
+    axis.legend(loc='upper center', bbox_to_anchor=(0.3, below), ncols=2)
     return _svg(drawing)
 
 

@@ -280,7 +280,7 @@ def test_small_tables_have_the_papers_figures_beside_ours(whole):
     assert f'**{heading} in small**' in text
   summary, table = text.splitlines()[:3:2]
   assert summary == verdicts.summary(verdicts.judge_all(whole))
-  assert table.startswith("| The paper's claim | where |")
+  assert table.startswith('| Claim | in the paper | here, in points |')
   del whole['fashion_mnist:fig5_latents_8']
   assert '| latents | 8 | not run | |' in small.report(whole)
   with pytest.raises(ValueError, match=r'--table=1: in small there are \[2, 3'):

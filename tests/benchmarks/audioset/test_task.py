@@ -1,6 +1,8 @@
 """AudioSet's task: the model's input, dropout, and whole runs."""
 
+from collections.abc import Sequence
 import csv
+import dataclasses
 import json
 
 import haiku as hk
@@ -264,6 +266,46 @@ def test_runs_average_scores_of_windows_and_report_map(clips, tmp_path):
   again = saved.evaluate_checkpoint(run, str(tmp_path))
   assert again['eval'] == result
   assert (tmp_path / 'average_precision.csv').exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips(Sequence):
+  """Stands in for `source.Source`."""
+
+  records: list
+  hidden: tuple[str, ...] = ()
+
+  def __len__(self):
+    return len(self.records)
+
+  def __getitem__(self, index):
+    return {**self.records[index], 'hidden': self.hidden}
+
+
+@pytest.mark.slow
+def test_each_split_has_files_of_its_own(clips, monkeypatch, tmp_path):
+  monkeypatch.setattr(
+    source, 'open_source', lambda data_dir, split, **_: Clips(clips[split])
+  )
+  run = create(**{'task.eval_without_video': True})
+  result = train.train(run, str(tmp_path))
+  assert result['eval']['loss'] != result['eval_without_video']['loss']
+  # Without its video, the clip with the broken frame can be read.
+  counts = {split: x['count'] for split, x in result.items()}
+  assert counts == {'eval': 6, 'eval_without_video': 7}
+  for split, table in (
+    ('eval', 'average_precision.csv'),
+    ('eval_without_video', 'eval_without_video_average_precision.csv'),
+  ):
+    with np.load(tmp_path / f'predictions_{split}.npz') as found:
+      scores, labels = found['all_scores'], found['all_labels']
+    assert scores.shape == labels.shape == (counts[split], 4)
+    expected = average_precision(scores, labels)
+    assert result[split]['mAP'] == pytest.approx(np.nanmean(expected))
+    with open(tmp_path / table) as file:
+      rows = list(csv.DictReader(file))
+    written = [float(row['average_precision'] or 'nan') for row in rows]
+    np.testing.assert_allclose(written, expected, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,10 +1,6 @@
 """Times contenders, each in a process of its own."""
 
 import multiprocessing
-import os
-import pathlib
-import platform
-import re
 import resource
 import statistics
 import time
@@ -15,6 +11,7 @@ from ml_collections import ConfigDict
 
 from scripts.benchmark import contenders, peers
 from scripts.benchmark.contenders import Contender
+from scripts.shared import measurements
 
 
 def peak_of_host() -> int:
@@ -27,14 +24,6 @@ def peak_bytes() -> int:
   if jax.default_backend() == 'cpu':
     return peak_of_host()
   return jax.devices()[0].memory_stats()['peak_bytes_in_use']
-
-
-def processor() -> str:
-  """Returns the number of cores and the name of this machine's processor."""
-  facts = pathlib.Path('/proc/cpuinfo')  # Linux has the full name only there.
-  text = facts.read_text() if facts.exists() else ''
-  name = re.search(r'^model name\s*: (.+)$', text, re.MULTILINE)
-  return f'{os.cpu_count()}-core {name[1] if name else platform.processor()}'
 
 
 def _work(contender: Contender, pipe: Any) -> None:
@@ -53,7 +42,7 @@ def _work(contender: Contender, pipe: Any) -> None:
     device = jax.devices()[0].device_kind
   prepared.step()  # Not timed: it fills caches and allocates.
   if backend == 'cpu':
-    device = processor()
+    device = measurements.processor()
   facts = {**vars(prepared), 'platform': backend, 'device': device}
   del facts['step']
   pipe.send(facts)

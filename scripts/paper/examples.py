@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import storage
 
-RESAMPLES = 1000  # Of the bootstrap.
+RESAMPLES = 500  # Of the bootstrap.
 SEED = 0  # The same examples are drawn for all results.
 
 
@@ -120,7 +120,7 @@ class Ranked(Examples, Scores):
     size = self.labels.shape[1]
     rng = np.random.default_rng(SEED)
     weights = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
-    return self._mean_precisions(weights).mean(axis=1)
+    return self._mean_precisions(weights.astype(np.int32)).mean(axis=1)
 
   def _mean_precisions(self, weights: np.ndarray) -> np.ndarray:
     """[samples, seeds] means over the classes that have a label in the sample.
@@ -142,15 +142,21 @@ def _average_precision(
 ) -> np.ndarray:
   """Average precision [samples] of one class; NaN where it has no label."""
   order = np.argsort(ranks, kind='stable')[::-1]
-  # Where a threshold lies between an example and the next one.
-  is_last = np.append(np.diff(ranks[order].astype(int)) != 0, True)
   weights = weights[:, order]
-  found = np.cumsum(weights * labels[order], axis=1)[:, is_last]
-  chosen = np.cumsum(weights, axis=1)[:, is_last]
+  positives = np.flatnonzero(labels[order])
+  if not len(positives):
+    return np.full(len(weights), np.nan)
+  # A threshold takes all examples with an equal score, down to the last one.
+  falling = -ranks[order].astype(int)
+  ends = np.searchsorted(falling, falling[positives], 'right') - 1
+  chosen = np.cumsum(weights, axis=1)[:, ends]
+  gained = weights[:, positives]
+  found = np.cumsum(gained, axis=1)
+  total = found[:, -1]
+  found = found[:, np.searchsorted(positives, ends, 'right') - 1]
   precision = found / np.maximum(chosen, 1)
-  gained = np.diff(found, axis=1, prepend=0.0)
   with np.errstate(invalid='ignore'):
-    return np.sum(gained * precision, axis=1) / found[:, -1]
+    return np.sum(gained * precision, axis=1) / total
 
 
 def classified(predictions: Sequence[Mapping[str, np.ndarray]]) -> Classified:

@@ -1,7 +1,11 @@
-"""Writes measurements as JSON, with their command, commit and time."""
+"""Writes measurements as JSON, with their command, commit, time and device."""
 
 import datetime
 import json
+import os
+import pathlib
+import platform
+import re
 import sys
 from typing import Any
 
@@ -31,3 +35,11 @@ def write(path: str, command: str, facts: dict[str, Any]) -> None:
   data = header(command) | facts
   with storage.writing(path), open(path, 'w') as file:
     json.dump(data, file, indent=1)
+
+
+def processor() -> str:
+  """Returns the number of cores and the name of this machine's processor."""
+  facts = pathlib.Path('/proc/cpuinfo')  # Linux has the full name only there.
+  text = facts.read_text() if facts.exists() else ''
+  name = re.search(r'^model name\s*: (.+)$', text, re.MULTILINE)
+  return f'{os.cpu_count()}-core {name[1] if name else platform.processor()}'

@@ -8,6 +8,7 @@ import numpy as np
 from experiments import history
 from scripts.paper import examples
 from scripts.paper.results import Result
+from scripts.shared import measurements
 from scripts.sweep import plan
 from scripts.sweep.plan import Variant
 
@@ -74,10 +75,16 @@ def _results(
         pace,
         command,
         launch['commit'],
-        ', '.join(sorted(set(launch['devices']))),
+        _device(launch),
         _examples([histories[run] for run in runs], split),
       ),
     )
+
+
+def _device(launch: history.Record) -> str:
+  """Names a launch's devices; a CPU by this machine's processor."""
+  devices = ', '.join(sorted(set(launch['devices'])))
+  return measurements.processor() if devices == 'cpu' else devices
 
 
 def _examples(runs: list[history.History], split: str) -> examples.Examples:

@@ -12,7 +12,8 @@ import pytest
 from configs import fashion_mnist, imagenet, modelnet40
 from experiments import models
 from perceiver import cost
-from scripts.benchmark import peers, processes
+from scripts.benchmark import peers
+from scripts.shared import measurements
 from tests import commands, quick
 
 
@@ -49,7 +50,7 @@ def test_each_contender_is_measured(in_threads, tmp_path, part):
   )
   assert result.returncode == 0, result.stderr
   assert f'{part}, batch 4, bfloat16, medians of 2' in result.stdout
-  assert f'on {processes.processor()}\n' in result.stdout
+  assert f'on {measurements.processor()}\n' in result.stdout
   report = json.loads(path.read_text())
   assert {'command', 'commit', 'time'} <= report.keys()
   results = report['results']

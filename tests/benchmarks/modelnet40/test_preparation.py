@@ -212,7 +212,7 @@ def test_killed_while_it_prepares_it_starts_anew(tmp_path):
   assert left.name.startswith('incomplete.')
   with pytest.raises(DataNotFoundError):
     modelnet40.open_source('solids', 'train', str(tmp_path))
-  assert '720 for train, 240 for test; 0 skipped' in run().stdout
+  assert '720 for train, 2,004 for test; 0 skipped' in run().stdout
   assert [path.name for path in parent.iterdir()] == [modelnet40.VERSION]
   assert len(modelnet40.open_source('solids', 'train', str(tmp_path))) == 720
   # Once it is there, it is left alone.

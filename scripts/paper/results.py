@@ -26,9 +26,8 @@ class Result:
   scores: list[float]  # On the test set, for each seed.
   train: float | None  # The score on the last batches, augmented, of seed 0.
   learning_rate: float
-  tried: dict[
-    float, float | None
-  ]  # Held-out scores of trials; None: it failed.
+  # Held-out scores of the trials; None: it failed.
+  tried: dict[float, float | None]
   held_out: list[float]  # Scores of the seeds; none: nothing is held out.
   hours: float  # All its runs together.
   pace: float  # Seconds of the step of `scripts.sweep.pace` where it ran.

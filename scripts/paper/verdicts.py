@@ -5,7 +5,7 @@ import dataclasses
 import math
 
 from scripts.paper import judge
-from scripts.paper.claims import Claim, CLAIMS, Comparison
+from scripts.paper.claims import Claim, CLAIMS
 from scripts.paper.judge import Difference, MARGIN
 from scripts.paper.results import Result
 from scripts.paper.rows import title
@@ -16,7 +16,6 @@ FAILS = 'does not hold'
 EQUAL = 'equal within a point'  # Where the paper says that one is better.
 UNKNOWN = 'cannot be told'
 NOT_RUN = 'not run'
-VERDICTS = (HOLDS, FAILS, EQUAL, UNKNOWN, NOT_RUN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,8 @@ def judge_all(
   results: Mapping[str, Result], claims: Sequence[Claim] = CLAIMS
 ) -> list[Judgement]:
   """Judges claims together, because one of many tests errs easily."""
-  differences = [_differences(claim, results) for claim in claims]
+  of_seeds = _seed_variances(results)
+  differences = [_differences(claim, results, of_seeds) for claim in claims]
   tests = [
     _tests(claim, [x for x in found if x is not None])
     for claim, found in zip(claims, differences, strict=True)
@@ -70,7 +70,9 @@ def judge_all(
 
 
 def _differences(
-  claim: Claim, results: Mapping[str, Result]
+  claim: Claim,
+  results: Mapping[str, Result],
+  of_seeds: Mapping[str, judge.SeedVariance],
 ) -> list[Difference | None]:
   """Compares the results of each comparison; None if one was not run."""
   found: list[Difference | None] = []
@@ -88,21 +90,28 @@ def _differences(
     if claim.by_loss:
       found.append(judge.difference(first.by_loss, second.by_loss))
     else:
-      shared = _of_seeds(comparison, results)
+      shared = of_seeds[_config(title(comparison[0]))]
       found.append(judge.difference(first.by_score, second.by_score, shared))
   return found
 
 
-def _of_seeds(
-  comparison: Comparison, results: Mapping[str, Result]
-) -> judge.SeedVariance:
-  """The variance between seeds that all results of the config share."""
-  config = title(comparison[0]).partition(':')[0]
-  return judge.seed_variance(
-    x.examples.by_score
-    for name, x in results.items()
-    if name.partition(':')[0] == config
-  )
+def _seed_variances(
+  results: Mapping[str, Result],
+) -> dict[str, judge.SeedVariance]:
+  """The variance between seeds that all results of each config share."""
+  return {
+    config: judge.seed_variance(
+      x.examples.by_score
+      for name, x in results.items()
+      if _config(name) == config
+    )
+    for config in {_config(name) for name in results}
+  }
+
+
+def _config(name: str) -> str:
+  """The config of 'config:variant'."""
+  return name.partition(':')[0]
 
 
 def _tests(claim: Claim, differences: Sequence[Difference]) -> dict[str, float]:

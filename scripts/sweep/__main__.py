@@ -37,6 +37,7 @@ from scripts.sweep import (
   plan,
   runner,
   stand_ins,
+  training,
 )
 
 CONFIGS = ('fashion_mnist', 'modelnet40', 'audioset')
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> None:
   del argv
   names = [pathlib.PurePath(x).name.removesuffix('.py') for x in _CONFIG.value]
   variants = plan.select(names, _VARIANTS.value, _settings(_SET.value))
-  devices = [runner.Device(name) for name in _DEVICES.value or ['']]
+  devices = [training.Device(name) for name in _DEVICES.value or ['']]
   say = functools.partial(print, flush=True)  # At once, into a file too.
   runs = runner.Runner(variants, _WORKDIR.value, devices, say)
   stand_ins.make(variants)

@@ -12,7 +12,7 @@ import sys
 import time
 
 from experiments import host_memory
-from scripts.sweep.runner import Device
+from scripts.sweep.training import Device
 
 STEPS = 30
 

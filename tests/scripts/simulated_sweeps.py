@@ -10,7 +10,7 @@ from scripts.paper.results import Result
 from scripts.paper.rows import title
 
 SEEDS = 3
-NUM_TEST = {'fashion_mnist': 25_000, 'modelnet40': 2004, 'audioset': 480}
+NUM_TEST = {'fashion_mnist': 25_000, 'modelnet40': 2004, 'audioset': 1920}
 # In logits: the mean of what makes an example easy, and the standard deviations
 # of what makes it so for all models, for one model and for that of one seed.
 MEAN, OF_ALL, OF_MODEL, OF_SEED = 3.4, 3.0, 0.8, 0.8
@@ -58,14 +58,13 @@ def levels():
   return {name: level(name) for name in COMPARED}
 
 
-def sweep(rng, points=(), num_test=NUM_TEST, seeds=SEEDS):
+def sweep(rng, points=(), num_test=NUM_TEST):
   """Results of all variants that claims compare.
 
   Args:
     rng: draws everything.
     points: by variant, how many its score is above that of others.
     num_test: test examples by config.
-    seeds: of each variant.
   """
   normal = lambda scale, *shape: scale * rng.standard_normal(shape, np.float32)
   easy = {config: MEAN + normal(OF_ALL, n) for config, n in num_test.items()}
@@ -73,8 +72,8 @@ def sweep(rng, points=(), num_test=NUM_TEST, seeds=SEEDS):
   for name in COMPARED:
     shared = easy[title(name).partition(':')[0]]
     ease = shared + normal(OF_MODEL, len(shared))
-    right = 1 / (1 + np.exp(-ease - normal(OF_SEED, seeds, len(shared))))
-    gain = 0.01 * dict(points).get(name, 0) + normal(BETWEEN_SEEDS, seeds, 1)
+    right = 1 / (1 + np.exp(-ease - normal(OF_SEED, SEEDS, len(shared))))
+    gain = 0.01 * dict(points).get(name, 0) + normal(BETWEEN_SEEDS, SEEDS, 1)
     # Of the examples that can change, each is as likely to.
     room = np.where(gain > 0, 1 - right, right)
     right += gain * room / room.mean(axis=1, keepdims=True)

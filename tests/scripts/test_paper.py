@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from configs import fashion_mnist
+from docs import claims
 from experiments import evaluate, experiment, saved, sharding
 from scripts import costs
 from scripts.paper import agreement, examples, results, small, verdicts
@@ -192,10 +193,11 @@ def test_pages_have_the_papers_figures():
 
 def test_the_page_of_claims_has_what_the_command_prints():
   known = results.read(results.RESULTS)
-  assert small.report(known) in (ROOT / 'docs/claims.md').read_text()
-  assert figures.all_of(known) == {
-    path.name.removeprefix('small_'): path.read_bytes()
-    for path in (ROOT / 'docs/figures').glob('small_*.svg')
+  drawn = figures.all_of(known)
+  assert claims.page(known, drawn) == claims.PAGE.read_text()
+  assert drawn == {
+    path.name.removeprefix(claims.PREFIX): path.read_bytes()
+    for path in claims.PICTURES.glob(f'{claims.PREFIX}*.svg')
   }
 
 

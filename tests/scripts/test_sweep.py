@@ -25,13 +25,14 @@ from scripts.sweep import (
   plan,
   runner,
   stand_ins,
+  training,
 )
 from tests import commands
 from tests.conftest import ROOT
 from tests.scripts.simulated_sweeps import result
 
 NUM_TEST = 10_000
-DEVICES = [runner.Device(''), runner.Device('gpu:1')]
+DEVICES = [training.Device(''), training.Device('gpu:1')]
 # Stands in for a training: writes the files that it is given, or fails.
 TRAINING = """
 import json, pathlib, sys
@@ -111,7 +112,7 @@ def started(monkeypatch):
 
   started = lambda: runs
   started.fail = set()
-  monkeypatch.setattr(runner, 'command_of', command_of)
+  monkeypatch.setattr(training, 'command_of', command_of)
   return started
 
 
@@ -200,8 +201,8 @@ def test_data_that_stands_in_for_a_benchmark_is_made(monkeypatch, tmp_path):
       lambda: plan.select(['fashion_mnist.py:permuted'], [], {}),
       "--config: 'fashion_mnist.py:permuted' does not name a config",
     ),
-    (lambda: runner.Device('cpu'), "'cpu' is not cpu:N"),
-    (lambda: runner.Device('cpu:4095'), 'there is no cpu:4095'),
+    (lambda: training.Device('cpu'), "'cpu' is not cpu:N"),
+    (lambda: training.Device('cpu:4095'), 'there is no cpu:4095'),
   ],
 )
 def test_what_cannot_be_is_one_clear_error(call, message):
@@ -358,7 +359,7 @@ signal.pause()
       time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(runner, 'command_of', command_of)
+  monkeypatch.setattr(training, 'command_of', command_of)
   before = signal.getsignal(signal.SIGTERM)
   thread = threading.Thread(target=stop)
   thread.start()
@@ -380,12 +381,12 @@ def test_a_directory_of_another_config_is_refused(started, tmp_path):
 
 
 def test_devices_are_given_by_the_environment():
-  assert runner.Device('gpu:3').environment() == {'CUDA_VISIBLE_DEVICES': '3'}
-  chip = runner.Device('tpu:2').environment()
+  assert training.Device('gpu:3').environment() == {'CUDA_VISIBLE_DEVICES': '3'}
+  chip = training.Device('tpu:2').environment()
   assert chip['TPU_VISIBLE_CHIPS'] == '2'
   core = min(os.sched_getaffinity(0))
   before = os.sched_getaffinity(0)
-  with runner.Device(f'cpu:{core}').inherited():
+  with training.Device(f'cpu:{core}').inherited():
     pinned = commands.python('-c', 'import os; print(os.sched_getaffinity(0))')
   assert pinned.stdout.strip() == str({core})
   assert os.sched_getaffinity(0) == before
@@ -465,10 +466,10 @@ def test_how_long_it_takes_is_said_before_it_starts(started, tmp_path):
 
 @pytest.mark.slow
 def test_the_pace_is_that_of_a_step(monkeypatch):
-  assert 0 < pace.of(runner.Device()) < 60
+  assert 0 < pace.of(training.Device()) < 60
   monkeypatch.setattr(sys, 'executable', shutil.which('false'))
   with pytest.raises(ChildProcessError, match='gpu:7: it said nothing'):
-    pace.of(runner.Device('gpu:7'))
+    pace.of(training.Device('gpu:7'))
 
 
 def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path):

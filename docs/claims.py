@@ -3,20 +3,21 @@
 python -m docs.claims
 
 Run it after a sweep whose results are new: it writes the last part of
-docs/claims.md and its pictures, and the tables of README.md, which have small
-results beside the paper's.
+docs/claims.md and its pictures, the tables of README.md, which have small
+results beside the paper's, and the summary in experiments/RESULTS.md.
 """
 
 from collections.abc import Container
 import pathlib
 import re
 
-from scripts.paper import results, small
+from scripts.paper import results, small, verdicts
 from scripts.sweep import figures
 from scripts.tables import formats
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE, README = ROOT / 'docs/claims.md', ROOT / 'README.md'
+RESULTS = ROOT / 'experiments/RESULTS.md'
 PICTURES = ROOT / 'docs/figures'
 PREFIX = 'small_'
 HEADING = '\n## What they say\n'
@@ -51,14 +52,24 @@ def page(known: small.Results, drawn: Container[str]) -> str:
   return before + HEADING + '\n' + '\n\n'.join(parts) + '\n'
 
 
+def summary(known: small.Results) -> str:
+  """Returns experiments/RESULTS.md: its text as it is there, and verdicts."""
+  new = verdicts.summary(verdicts.judge_all(known))
+  return _replaced(RESULTS.read_text(), r'Of \d+ claims .*?\.', new)
+
+
 def readme() -> str:
   """Returns README.md: its text as it is there, and tables."""
   text = README.read_text()
   for table in README_TABLES:
-    new = formats.markdown(table)
     pattern = rf'\*\*Table {table}\*\*.*?\n\n(\|.*\n)+'
-    text, count = re.subn(pattern, lambda _, new=new: f'{new}\n', text)
-    assert count == 1, f'README.md has Table {table} {count} times.'
+    text = _replaced(text, pattern, formats.markdown(table) + '\n')
+  return text
+
+
+def _replaced(text: str, pattern: str, new: str) -> str:
+  text, count = re.subn(pattern, lambda _: new, text)
+  assert count == 1, f'{pattern} is there {count} times.'
   return text
 
 
@@ -66,6 +77,7 @@ def main() -> None:
   known = results.read(results.RESULTS)
   drawn = figures.all_of(known)
   PAGE.write_text(page(known, drawn))
+  RESULTS.write_text(summary(known))
   README.write_text(readme())
   for path in PICTURES.glob(f'{PREFIX}*.svg'):
     path.unlink()

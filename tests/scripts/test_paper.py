@@ -191,10 +191,11 @@ def test_pages_have_the_papers_figures():
     assert text in (ROOT / page).read_text()
 
 
-def test_the_page_of_claims_has_what_the_command_prints():
+def test_the_pages_have_what_the_results_say():
   known = results.read(results.RESULTS)
   drawn = figures.all_of(known)
   assert claims.page(known, drawn) == claims.PAGE.read_text()
+  assert claims.summary(known) == claims.RESULTS.read_text()
   assert drawn == {
     path.name.removeprefix(claims.PREFIX): path.read_bytes()
     for path in claims.PICTURES.glob(f'{claims.PREFIX}*.svg')

@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
   from experiments.benchmarks.audioset import standin
 
   sizes = standin.split_sizes(_NUM_TRAIN.value, _NUM_EVAL.value)
-  standin.generate(_OUTPUT.value, os.cpu_count() or 1, sizes=sizes)
+  standin.generate(_OUTPUT.value, os.cpu_count() or 1, _SEED.value, sizes)
   print(
     f'{_OUTPUT.value}: clips/ and csv/ of {len(standin.CLASSES)} classes,'
     f' {sizes}'
@@ -33,5 +33,8 @@ if __name__ == '__main__':
   )
   _NUM_EVAL = flags.DEFINE_integer(
     'num_eval', 120, 'How many clips to evaluate on.', lower_bound=1
+  )
+  _SEED = flags.DEFINE_integer(
+    'seed', 0, 'Another one gives other clips.', lower_bound=0
   )
   app.run(main)

@@ -12,9 +12,11 @@ from scripts.paper.rows import title
 SEEDS = 3
 NUM_TEST = {'fashion_mnist': 25_000, 'modelnet40': 2004, 'audioset': 1920}
 # In logits: the mean of what makes an example easy, and the standard deviations
-# of what makes it so for all models, for one model and for that of one seed.
-MEAN, OF_ALL, OF_MODEL, OF_SEED = 3.4, 3.0, 0.8, 0.8
-BETWEEN_SEEDS = 0.002  # The scores' standard deviation.
+# of what makes it so for all models, for one model and for that of one seed. So
+# two seeds agree in 92 % of the examples and two models in 91 %, as ours do on
+# Fashion-MNIST.
+MEAN, OF_ALL, OF_MODEL, OF_SEED = 8.7, 8.0, 1.5, 1.5
+BETWEEN_SEEDS = 0.0025  # The scores' standard deviation.
 COMPARED = tuple(
   dict.fromkeys(x for c in CLAIMS for a, _, b in c.comparisons for x in (a, b))
 )

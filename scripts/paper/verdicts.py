@@ -36,6 +36,19 @@ class Judgement:
     return min(self.differences, key=lambda x: x.value)
 
 
+@dataclasses.dataclass(frozen=True)
+class Tests:
+  """The p-values of the verdicts on a claim; the first one shown counts.
+
+  They are of two families, each of which errs with a probability of
+  judge.LEVEL. Were they one, what is shown to be equal would leave the others
+  less to correct for, though it can still be taken for different.
+  """
+
+  of_difference: dict[str, float]
+  of_equality: dict[str, float]
+
+
 def judge_all(
   results: Mapping[str, Result], claims: Sequence[Claim] = CLAIMS
 ) -> list[Judgement]:
@@ -43,27 +56,27 @@ def judge_all(
   of_seeds = _seed_variances(results)
   differences = [_differences(claim, results, of_seeds) for claim in claims]
   tests = [
-    _tests(claim, [x for x in found if x is not None])
+    _tests(claim, found) if found else Tests({}, {})
     for claim, found in zip(claims, differences, strict=True)
-    if None not in found
   ]
-  factors = iter(judge.holm([min(x.values()) for x in tests]))
-  remaining = iter(tests)
+  of_difference = _corrected([x.of_difference for x in tests])
+  of_equality = _corrected([x.of_equality for x in tests])
   judgements = []
-  for claim, found in zip(claims, differences, strict=True):
-    if None in found:
+  for i, claim in enumerate(claims):
+    ps = tests[i].of_difference | tests[i].of_equality
+    adjusted = of_difference[i] | of_equality[i]
+    if not ps:
       judgements.append(Judgement(claim, [], NOT_RUN, math.nan, math.nan))
       continue
-    ps, factor = next(remaining), next(factors)
-    shown = [x for x, p in ps.items() if factor * p <= judge.LEVEL]
-    nearest = shown[0] if shown else min(ps, key=lambda x: ps[x])
+    shown = [x for x, p in adjusted.items() if p <= judge.LEVEL]
+    nearest = shown[0] if shown else min(adjusted, key=lambda x: adjusted[x])
     judgements.append(
       Judgement(
         claim,
-        [x for x in found if x is not None],
+        differences[i],
         nearest if shown else UNKNOWN,
         ps[nearest],
-        min(1.0, factor * ps[nearest]),
+        adjusted[nearest],
       )
     )
   return judgements
@@ -73,15 +86,14 @@ def _differences(
   claim: Claim,
   results: Mapping[str, Result],
   of_seeds: Mapping[str, judge.SeedVariance],
-) -> list[Difference | None]:
-  """Compares the results of each comparison; None if one was not run."""
-  found: list[Difference | None] = []
+) -> list[Difference]:
+  """Compares the results of each comparison; [] if one was not run."""
+  found: list[Difference] = []
   for comparison in claim.comparisons:
-    pair = [results.get(title(x)) for x in comparison[::2]]
-    if None in pair:
-      found.append(None)
-      continue
-    first, second = (x.examples for x in pair if x is not None)
+    pair = [title(x) for x in comparison[::2]]
+    if not results.keys() >= set(pair):
+      return []
+    first, second = (results[x].examples for x in pair)
     if first.loss.shape[1] != second.loss.shape[1]:
       raise ValueError(
         f'{comparison[0]} and {comparison[2]} cannot be compared: they were'
@@ -114,28 +126,36 @@ def _config(name: str) -> str:
   return name.partition(':')[0]
 
 
-def _tests(claim: Claim, differences: Sequence[Difference]) -> dict[str, float]:
-  """The p-value of each verdict; the first one that is shown counts.
+def _tests(claim: Claim, differences: Sequence[Difference]) -> Tests:
+  """Tests the verdicts on a claim.
 
   A claim holds if all of its comparisons do, so that the largest p-value
   counts; it fails if one of them does, so that the smallest counts, times their
-  number. HOLDS and FAILS are two sides of one test. EQUAL is another, but no
-  true difference is so small and so large that both could err.
+  number. HOLDS and FAILS are two sides of one test where one score should
+  exceed another.
   """
   any_of = lambda ps: min(1.0, len(differences) * min(ps))
+  within = [x.is_within(MARGIN) for x in differences]
   if claim.relation == 'equals':
-    larger = [min(x.exceeds(MARGIN), x.is_below(-MARGIN)) for x in differences]
-    return {
-      HOLDS: max(x.is_within(MARGIN) for x in differences),
-      FAILS: any_of(larger),
-    }
-  tests = {
-    HOLDS: min(1.0, 2 * max(x.exceeds(0.0) for x in differences)),
-    FAILS: min(1.0, 2 * any_of([x.is_below(0.0) for x in differences])),
-  }
-  if not claim.by_loss:  # Of which the margin says nothing.
-    tests[EQUAL] = any_of([x.is_within(MARGIN) for x in differences])
-  return tests
+    beyond = [min(x.exceeds(MARGIN), x.is_below(-MARGIN)) for x in differences]
+    return Tests({FAILS: any_of(beyond)}, {HOLDS: max(within)})
+  above = max(x.exceeds(0.0) for x in differences)
+  below = any_of([x.is_below(0.0) for x in differences])
+  return Tests(
+    {HOLDS: min(1.0, 2 * above), FAILS: min(1.0, 2 * below)},
+    # The margin says nothing of a loss.
+    {} if claim.by_loss else {EQUAL: any_of(within)},
+  )
+
+
+def _corrected(family: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+  """Corrects a family's p-values, of each claim, for the number of claims."""
+  factors = iter(judge.holm([min(x.values()) for x in family if x]))
+  corrected = []
+  for ps in family:
+    factor = next(factors) if ps else math.nan
+    corrected.append({x: min(1.0, factor * p) for x, p in ps.items()})
+  return corrected
 
 
 def summary(judgements: Sequence[Judgement]) -> str:

@@ -60,16 +60,15 @@ def levels():
   return {name: level(name) for name in COMPARED}
 
 
-def sweep(rng, points=(), num_test=NUM_TEST):
+def sweep(rng, points=()):
   """Results of all variants that claims compare.
 
   Args:
     rng: draws everything.
     points: by variant, how many its score is above that of others.
-    num_test: test examples by config.
   """
   normal = lambda scale, *shape: scale * rng.standard_normal(shape, np.float32)
-  easy = {config: MEAN + normal(OF_ALL, n) for config, n in num_test.items()}
+  easy = {config: MEAN + normal(OF_ALL, n) for config, n in NUM_TEST.items()}
   found = {}
   for name in COMPARED:
     shared = easy[title(name).partition(':')[0]]

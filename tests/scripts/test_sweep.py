@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 
+from configs import fashion_mnist
 from experiments import benchmarks, experiment, history, telemetry
 from experiments.errors import DataNotFoundError
 from scripts.paper import examples
@@ -114,6 +115,13 @@ def started(monkeypatch):
   started.fail = set()
   monkeypatch.setattr(training, 'command_of', command_of)
   return started
+
+
+@pytest.fixture(autouse=True)
+def few_seeds(monkeypatch):
+  """Three at most, so that the tests' numbers are not the config's."""
+  seeds = {name: min(3, x) for name, x in fashion_mnist.NUM_SEEDS.items()}
+  monkeypatch.setattr(fashion_mnist, 'NUM_SEEDS', seeds)
 
 
 def table2(*names, num_steps=20):

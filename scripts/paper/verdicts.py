@@ -69,7 +69,8 @@ def judge_all(
       judgements.append(Judgement(claim, [], NOT_RUN, math.nan, math.nan))
       continue
     shown = [x for x, p in adjusted.items() if p <= judge.LEVEL]
-    nearest = shown[0] if shown else min(adjusted, key=lambda x: adjusted[x])
+    # Corrected ones may all be 1.
+    nearest = min(shown[:1] or ps, key=lambda x: (adjusted[x], ps[x]))
     judgements.append(
       Judgement(
         claim,

@@ -207,6 +207,7 @@ def test_the_verdict_on_a_claim(relation, above, verdict):
   # Among many claims the same difference tells less.
   (first, *_) = verdicts.judge_all(known, [claim] * 30)
   assert first.adjusted == pytest.approx(min(1.0, 30 * first.p))
+  assert first.p == judgement.p
   del known[title('ours')]
   (missing,) = verdicts.judge_all(known, [claim])
   assert missing.verdict == verdicts.NOT_RUN

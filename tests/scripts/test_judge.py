@@ -242,6 +242,18 @@ def test_what_is_equal_does_not_make_a_difference_more_likely():
   assert {x.verdict for x in found} == {verdicts.EQUAL}
 
 
+def test_what_cannot_be_told_shows_the_p_value_that_comes_nearest():
+  rng = np.random.default_rng(0)
+  known = {
+    title(name): result(rng.random((3, 200)) < score)
+    for name, score in (('base', 0.8), ('ours', 0.77))
+  }
+  claims = [Claim('', '', (('ours', 'exceeds', 'base'),))] * 30
+  first, *_ = verdicts.judge_all(known, claims)
+  assert first.verdict == verdicts.UNKNOWN
+  assert first.p < 0.9 < first.adjusted == 1
+
+
 def errs(judgement):
   """Whether a verdict is wrong where all models are equally good."""
   wrong = {verdicts.FAILS}

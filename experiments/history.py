@@ -132,6 +132,10 @@ class History:
         shares[TRAINING] += duration
     return shares
 
+  def seconds_at_work(self) -> float:
+    """Returns the time of all launches, without what was lost."""
+    return sum(x for name, x in self.time_shares().items() if name != LOST)
+
   def throughput(self) -> list[tuple[int, float]]:
     """Returns (step, examples per second) between records of one launch."""
     batch = self.config['train'].get('batch_size', 0)

@@ -32,12 +32,11 @@ class Scores(abc.ABC):
   def variance(self, other: Self | None = None) -> float:
     """The variance of the seeds' mean score that the choice of examples makes.
 
+    Where it can be told, it leaves out what the seeds make of each example: the
+    variance between the seeds' scores has that.
+
     With `other`, that of the difference from the other's, on the same examples.
     """
-
-  @abc.abstractmethod
-  def variance_between_seeds(self) -> float:
-    """The variance between the seeds' scores that the examples explain."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,13 +50,19 @@ class Means(Scores):
 
   def variance(self, other: Self | None = None) -> float:
     means = self.values.mean(axis=0)
+    of_seeds = self._variance_of_mean
     if other is not None:
       means = means - other.values.mean(axis=0)  # McNemar's, for one seed.
-    return float(means.var(ddof=1) / len(means))
+      of_seeds = of_seeds + other._variance_of_mean
+    return float(max(0.0, means.var(ddof=1) - of_seeds) / len(means))
 
-  def variance_between_seeds(self) -> float:
-    of_each = self.values.var(axis=0, ddof=1)
-    return float(of_each.mean() / len(of_each))
+  @functools.cached_property
+  def _variance_of_mean(self) -> float:
+    """The variance over the seeds of their mean value of an example."""
+    num_seeds = len(self.values)
+    if num_seeds == 1:
+      return 0.0
+    return float(self.values.var(axis=0, ddof=1).mean() / num_seeds)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,9 +115,6 @@ class Ranked(Examples, Scores):
     if other is not None:
       values = values - other._resampled
     return float(values.var(ddof=1))
-
-  def variance_between_seeds(self) -> float:
-    return 0.0  # Unknown: all of it counts as that of the seeds.
 
   @functools.cached_property
   def _resampled(self) -> np.ndarray:

@@ -3,13 +3,14 @@
 The score of a variant is a mean over seeds and over test examples, both of
 which are drawn at random. So a difference of two scores has two variances:
 
-* of the examples: the differences example by example (of the seeds' means) over
-  their number. For one seed that is McNemar's. For mAP, which is no mean, it is
-  a bootstrap's: examples are drawn again, the same ones for both.
-* of the seeds: that of the scores of a variant's seeds, without the part that
-  the examples explain, as a random effect. Three seeds tell little about it, so
-  all variants of a config share one, but where the two that are compared differ
-  by more, or have seeds enough, theirs is taken.
+* of the seeds, as a random effect: that of the scores of a variant's seeds over
+  their number. Three seeds tell little about it, so all variants of a config
+  share one, but where the two that are compared differ by more, or have seeds
+  enough, theirs is taken.
+* of the examples: that of the differences example by example (of the seeds'
+  means) over their number, without the part that the seeds have counted. For
+  one seed that is McNemar's. For mAP, which is no mean, it is a bootstrap's:
+  examples are drawn again, the same ones for both.
 
 Tests are one-sided. `holm` corrects for their number.
 """
@@ -31,7 +32,7 @@ ENOUGH = 8  # Degrees of freedom: five seeds of both.
 
 @dataclasses.dataclass(frozen=True)
 class SeedVariance:
-  """The variance between seeds, beyond what the test examples explain."""
+  """The variance between the scores of seeds, on the same examples."""
 
   value: float
   freedom: int  # Degrees; 0: no variant has several seeds.
@@ -107,10 +108,9 @@ def seed_variance(scores: Iterable[Scores]) -> SeedVariance:
   for x in scores:
     of_seeds = x.scores()
     if len(of_seeds) > 1:
-      value = statistics.variance(of_seeds) - x.variance_between_seeds()
-      total += (len(of_seeds) - 1) * value
+      total += (len(of_seeds) - 1) * statistics.variance(of_seeds)
       freedom += len(of_seeds) - 1
-  return SeedVariance(max(0.0, total / freedom) if freedom else 0.0, freedom)
+  return SeedVariance(total / freedom if freedom else 0.0, freedom)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

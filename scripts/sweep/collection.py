@@ -60,7 +60,7 @@ def _results(
     tried[trial.learning_rate] = score
   launch = histories[runs[0]].launches[-1]
   own = runs if variant.rate_of else histories
-  hours = sum(_seconds(histories[run]) for run in own) / 3600
+  hours = sum(histories[run].seconds_at_work() for run in own) / 3600
   for i, split in enumerate(x for x in task.eval_splits if x != plan.HELD_OUT):
     yield (
       f'{variant.title}/{split}' if i else variant.title,
@@ -106,12 +106,6 @@ def _examples(runs: list[history.History], split: str) -> examples.Examples:
   if 'all_scores' in predictions[0]:
     return examples.ranked(predictions)
   return examples.classified(predictions)
-
-
-def _seconds(run: history.History) -> float:
-  """The time that all launches of a run worked, without the stops."""
-  shares = run.time_shares()
-  return sum(x for name, x in shares.items() if name != history.LOST)
 
 
 def _train_score(run: history.History, metric: str) -> float | None:

@@ -27,7 +27,7 @@ def text(
     num_devices: how many runs train at a time.
   """
   steps_of_run = {
-    x.title: 3600 * known[x.title].hours / x.num_runs / known[x.title].pace
+    x.title: _seconds_of_run(x, known[x.title]) / known[x.title].pace
     for x in variants
     if x.title in known
   }
@@ -35,7 +35,7 @@ def text(
     return 'How long it takes is not known before the first run.'
   mean = statistics.fmean(steps_of_run.values())
   steps = sum(
-    _num_left(x, root) * steps_of_run.get(x.title, mean) for x in variants
+    _runs_left(x, root) * steps_of_run.get(x.title, mean) for x in variants
   )
   there = statistics.fmean(known[title].pace for title in steps_of_run)
   expected = history.duration(pace * steps / num_devices)
@@ -45,9 +45,16 @@ def text(
   )
 
 
-def _num_left(variant: Variant, root: str) -> int:
+def _seconds_of_run(variant: Variant, known: Result) -> float:
+  """How long a run took there, where there may have been fewer."""
+  num_trials = 0 if variant.rate_of else len(known.tried)
+  runs = len(known.scores) + num_trials * variant.trial_fraction
+  return 3600 * known.hours / runs
+
+
+def _runs_left(variant: Variant, root: str) -> float:
   """How many runs have not ended."""
+  left = lambda runs: sum(x.length for x in runs if x.evaluations(root) is None)
   rate = plan.best(variant, root)
-  runs = variant.trials() + ([] if rate is None else variant.runs(rate))
-  ended = sum(run.evaluations(root) is not None for run in runs)
-  return variant.num_runs - ended
+  seeds = variant.num_seeds if rate is None else left(variant.runs(rate))
+  return seeds + (0 if variant.rate_of else left(variant.trials()))

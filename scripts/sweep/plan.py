@@ -32,11 +32,6 @@ class Variant:
   def title(self) -> str:
     return f'{self.config_name}:{self.name}'
 
-  @property
-  def num_runs(self) -> int:
-    """How many runs are of this variant."""
-    return self.num_seeds + (0 if self.rate_of else len(self.trials()))
-
   def trials(self) -> list['Run']:
     """A short run for each learning rate; none if there is nothing to pick.
 
@@ -66,6 +61,11 @@ class Run:
   def title(self) -> str:
     what = 'trial' if self.is_trial else f'seed {self.seed}'
     return f'{self.variant.title}, learning rate {self.learning_rate:g}, {what}'
+
+  @property
+  def length(self) -> float:
+    """Its steps, as a part of a whole run's."""
+    return self.variant.trial_fraction if self.is_trial else 1.0
 
   def workdir(self, root: str) -> str:
     folder = pathlib.Path(root, self.variant.config_name)

@@ -1,10 +1,10 @@
 """Trains the runs of a sweep, one at a time on each device."""
 
+import collections
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import datetime
 import signal
-import statistics
 import time
 
 from experiments import history
@@ -32,10 +32,10 @@ class Runner:
     self._say = say
     self._waiting: list[Run] = []
     self._running: dict[Device, Training] = {}
-    self._seconds: dict[Run, float] = {}  # Only runs that this process trained.
+    self._seconds: dict[Run, float] = {}  # Of those that are done.
     # Variants may share trials.
-    trials = dict.fromkeys(x for variant in variants for x in variant.trials())
-    self._total = len(trials) + sum(variant.num_seeds for variant in variants)
+    self._trials = tuple(dict.fromkeys(y for x in variants for y in x.trials()))
+    self._total = len(self._trials) + sum(x.num_seeds for x in variants)
     self._done: set[Run] = set()
     self.failures: dict[Run, str] = {}
     for variant in variants:
@@ -49,8 +49,7 @@ class Runner:
     Raises:
       KeyboardInterrupt: on SIGINT or SIGTERM, once all runs have saved.
     """
-    trials = [x for variant in self._variants for x in variant.trials()]
-    self._waiting += self._unfinished(list(dict.fromkeys(trials)))
+    self._waiting += self._unfinished(self._trials)
     for variant in reversed(self._variants):  # Each one's go in front.
       self._add_seeds(variant)
     if self._done:
@@ -69,7 +68,10 @@ class Runner:
   def _unfinished(self, runs: Sequence[Run]) -> list[Run]:
     """Returns the runs that are left to train, and notes the others."""
     left = [run for run in runs if run.evaluations(self._root) is None]
-    self._done |= set(runs) - set(left)
+    for run in set(runs) - set(left):
+      self._done.add(run)
+      done = history.read(run.workdir(self._root))
+      self._seconds[run] = done.seconds_at_work()
     return left
 
   def _add_seeds(self, variant: Variant) -> None:
@@ -132,21 +134,28 @@ class Runner:
     if not self._seconds:
       return f'{left} to go.'
     ended = self._done | self.failures.keys()
-
-    def expected(variant: Variant) -> float:
-      of_variant = lambda run: run.variant.title == variant.title
-      times = [s for run, s in self._seconds.items() if of_variant(run)]
-      runs = sum(map(of_variant, ended))
-      mean = statistics.fmean(times or self._seconds.values())
-      return max(0, variant.num_runs - runs) * mean
-
-    seconds = sum(map(expected, self._variants)) / len(self._devices)
+    trials = [x for x in self._trials if x not in ended]
+    num_ended = collections.Counter(
+      run.variant.title for run in ended if not run.is_trial
+    )
+    seconds = sum(x.length * self._seconds_of_run(x.variant) for x in trials)
+    seconds += sum(
+      (x.num_seeds - num_ended[x.title]) * self._seconds_of_run(x)
+      for x in self._variants
+    )
+    seconds /= len(self._devices)
     now = datetime.datetime.now(datetime.UTC)
     end = now + datetime.timedelta(seconds=seconds)
     return (
       f'{left} to go, until about {end:%H:%M} UTC'
       f' (in {history.duration(seconds)}).'
     )
+
+  def _seconds_of_run(self, variant: Variant) -> float:
+    """How long a run of the variant takes, or of any where none is done."""
+    done = self._seconds
+    alike = [x for x in done if x.variant.title == variant.title] or list(done)
+    return sum(done[x] for x in alike) / sum(x.length for x in alike)
 
   def _stop(self) -> None:
     """Stops all runs, and waits until they have saved."""

@@ -9,7 +9,7 @@ from scripts.paper.examples import Classified
 from scripts.paper.results import Result
 from scripts.paper.rows import title
 
-SEEDS = 3
+SEEDS = 5
 NUM_TEST = {'fashion_mnist': 25_000, 'modelnet40': 2004, 'audioset': 1920}
 # In logits: the mean of what makes an example easy, and the standard deviations
 # of what makes it so for all models, for one model and for that of one seed. So

@@ -64,8 +64,6 @@ def test_the_seeds_are_a_random_effect():
   pooled = judge.seed_variance(draws)
   assert pooled.freedom == 600
   assert pooled.value == pytest.approx(0.02**2, rel=0.15)
-  same = scores(*(result(rng.random((3, 2000)) < 0.8) for _ in range(300)))
-  assert judge.seed_variance(same).value < 0.003**2
   one = scores(*of_counts(5, 1, 1, 1))
   assert judge.seed_variance(one) == SeedVariance(0.0, 0)
   # What a pair differs by counts if it is more than what all share.
@@ -78,7 +76,37 @@ def test_the_seeds_are_a_random_effect():
   # Seeds enough of their own need no others.
   a, b = scores(*(result(rng.random((5, 2000)) < 0.8) for _ in range(2)))
   alone = judge.difference(a, b, SeedVariance(0.05**2, 600))
-  assert alone.error**2 == pytest.approx(a.variance(b), rel=0.5)
+  assert alone == judge.difference(a, b)
+
+
+@pytest.mark.parametrize(
+  ('num_seeds', 'of_seeds'), [(1, 0.0), (5, 0.0), (5, 0.02)]
+)
+@pytest.mark.parametrize('of_examples', [0.0, 0.4])
+def test_the_error_is_that_of_other_seeds_and_examples(
+  num_seeds, of_seeds, of_examples
+):
+  rng = np.random.default_rng(0)
+  normal = lambda scale, *shape: scale * rng.standard_normal(shape)
+  differences, variances = [], []
+  for _ in range(400):
+    shared = normal(0.4, 500)
+    a, b = scores(
+      *(
+        result(
+          rng.random((num_seeds, 500))
+          < 0.5
+          + shared
+          + normal(of_examples, 500)
+          + normal(of_seeds, num_seeds, 1)
+        )
+        for _ in range(2)
+      )
+    )
+    found = judge.difference(a, b, None if num_seeds > 1 else KNOWN)
+    differences.append(found.value)
+    variances.append(found.error**2)
+  assert np.mean(variances) == pytest.approx(np.var(differences), rel=0.2)
 
 
 def test_the_loss_is_compared_with_the_variance_of_each():

@@ -1,9 +1,11 @@
 """Sweeps train what is asked for, survive kills and collect results."""
 
+import dataclasses
 import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -153,7 +155,8 @@ def test_sweeps_and_variants_are_selected_once_each():
   for table, size in (('table2', 10), ('table6', 8), ('table7', 2)):
     full = plan.select(['imagenet'], [table], {'data.dir': '/data'})
     assert len(full) == size
-    assert {variant.num_runs for variant in full} == {1}
+    assert {variant.num_seeds for variant in full} == {1}
+    assert not any(variant.trials() for variant in full)
 
 
 def test_a_trial_is_a_fraction_of_a_run():
@@ -257,10 +260,18 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert len(started()) == 6
   assert said[-1] == '6 of 6 runs were finished before.'
 
+  # Runs that were finished before tell how long the others take: three trials
+  # of a third of a run and one seed took 49 s each, and this one nothing.
+  for run in variants[0].runs(3e-3)[1:]:
+    (pathlib.Path(run.workdir(str(tmp_path))) / telemetry.METRICS).unlink()
+  train(variants, tmp_path, DEVICES[:1], say=said.append)
+  assert '1 to go, until about' in said[-2]
+  assert re.search(r'\(in 1 min \d+ s\)', said[-2])
+
 
 def test_variants_may_share_the_trials_that_pick_their_rate(started, tmp_path):
   variants = table2('table2_perceiver', 'fig6_bands_2', 'table6_2_at_start')
-  assert [x.num_runs for x in variants] == [6, 3, 1]
+  assert [x.num_seeds for x in variants] == [3, 3, 1]
   said = []
   train(variants, tmp_path, say=said.append)
   assert said[-1].startswith('[10/10] ')
@@ -457,19 +468,27 @@ def test_the_command_leaves_a_table_whatever_fails(
 
 
 def test_how_long_it_takes_is_said_before_it_starts(started, tmp_path):
-  variants = table2('table2_vit', 'table2_resnet')
+  variants = table2('table2_vit', 'fig6_bands_2')
   say = lambda known: expectation.text(
     variants, str(tmp_path), known, pace=0.05, num_devices=2
   )
   assert say({}) == 'How long it takes is not known before the first run.'
-  # Six runs took an hour and a half there, with half the time for a step.
-  known = {'fashion_mnist:table2_vit': result(np.ones((3, 5), bool), hours=1.5)}
+  # Three trials, of a third of a run each, and three seeds took two hours,
+  # with half the time for a step. The other variant took its rate from others.
+  known = {
+    'fashion_mnist:table2_vit': result(np.ones((3, 5), bool), hours=2.0),
+    'fashion_mnist:fig6_bands_2': result(np.ones((1, 5), bool), hours=0.5),
+  }
+  tried = {1e-3: 0.8, 3e-3: 0.9, 1e-2: 0.8}
+  known = {k: dataclasses.replace(x, tried=tried) for k, x in known.items()}
   assert say(known).startswith(
-    'It takes about 3 h 0 min: a small step takes 50 '
+    'It takes about 3 h 30 min: a small step takes 50 '
   )
   assert '25 ms where it was last done' in say(known)
   train(variants[:1], tmp_path)
   assert say(known).startswith('It takes about 1 h 30 min: ')
+  train(variants, tmp_path)
+  assert say(known).startswith('It takes about 0.0 s: ')
 
 
 @pytest.mark.slow

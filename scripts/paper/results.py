@@ -32,7 +32,7 @@ class Result:
   hours: float  # All its runs together.
   pace: float  # Seconds of the step of `scripts.sweep.pace` where it ran.
   command: str
-  commit: str
+  commits: list[str]  # Its runs may be of several.
   device: str
   # In a file of their own.
   examples: Examples = dataclasses.field(compare=False, repr=False)

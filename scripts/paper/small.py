@@ -165,9 +165,12 @@ def _minutes(result: Result | None) -> str:
 
 def _provenance(results: Results) -> Iterator[str]:
   """The commands, commits and devices that made the results."""
-  made: dict[tuple[str, str, str], float] = {}
+  made: dict[tuple[str, str], list[Result]] = {}
   for result in results.values():
-    key = (result.command, result.commit, result.device)
-    made[key] = made.get(key, 0.0) + result.hours
-  for (command, commit, device), hours in made.items():
-    yield f'`{command}` (commit {commit[:7]}, {device}, {hours:.1f} hours)'
+    made.setdefault((result.command, result.device), []).append(result)
+  for (command, device), by_it in made.items():
+    commits = sorted({commit[:7] for x in by_it for commit in x.commits})
+    hours = sum(x.hours for x in by_it)
+    yield (
+      f'`{command}` (commit {", ".join(commits)}, {device}, {hours:.1f} hours)'
+    )

@@ -58,8 +58,8 @@ def _results(
     end = finished.get(trial)
     score = None if end is None else end[plan.HELD_OUT][metric]
     tried[trial.learning_rate] = score
-  launch = histories[runs[0]].launches[-1]
   own = runs if variant.rate_of else histories
+  launches = [histories[run].launches[-1] for run in own]
   hours = sum(histories[run].seconds_at_work() for run in own) / 3600
   for i, split in enumerate(x for x in task.eval_splits if x != plan.HELD_OUT):
     yield (
@@ -74,8 +74,8 @@ def _results(
         0.0 if i else hours,
         pace,
         command,
-        launch['commit'],
-        _device(launch),
+        list(dict.fromkeys(x['commit'] for x in launches)),
+        _device(launches[0]),
         _examples([histories[run] for run in runs], split),
       ),
     )

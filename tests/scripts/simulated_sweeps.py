@@ -35,7 +35,7 @@ def result(correct, **fields):
     hours=0.5,
     pace=0.025,
     command='python -m scripts.sweep',
-    commit='c0ffee12',
+    commits=['c0ffee12'],
     device='cpu',
     examples=examples,
   )

@@ -72,7 +72,11 @@ def files_of(run):
     }
     for split, value in zip(task.eval_splits, accuracy(run), strict=True)
   ]
-  launch = {'time': history.iso(50.0), 'commit': 'c0ffee', 'devices': ['cpu']}
+  launch = {
+    'time': history.iso(50.0),
+    'commit': 'facade' if run.is_trial else 'c0ffee',
+    'devices': ['cpu'],
+  }
   return {
     telemetry.CONFIG: json.dumps(config.to_dict(), default=str),
     telemetry.LAUNCHES: json.dumps(launch) + '\n',
@@ -252,7 +256,7 @@ def test_the_held_out_images_pick_the_rate_that_the_seeds_have(
   assert correct.sum(axis=1).tolist() == [9000, 8900, 8800]
   assert result.examples.loss[2, 8799:8801].tolist() == [0.5, 2.0]
   assert result.hours == pytest.approx(6 * (99 - 50) / 3600)
-  assert (result.commit, result.command) == ('c0ffee', 'command')
+  assert (result.commits, result.command) == (['facade', 'c0ffee'], 'command')
   assert result.pace == 0.02
 
   # Started again, it finds all runs finished.

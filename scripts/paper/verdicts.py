@@ -1,5 +1,6 @@
 """Verdicts on the paper's claims, by results in small."""
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
@@ -161,15 +162,19 @@ def _corrected(family: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 def summary(judgements: Sequence[Judgement]) -> str:
   """Says how many claims have which verdict."""
-  count = lambda verdict: sum(x.verdict == verdict for x in judgements)
-  parts = [
-    (HOLDS, 'hold'),
-    (FAILS, 'do not'),
-    (EQUAL, 'compare what is equal within a point here'),
-    (UNKNOWN, 'cannot be told'),
-    (NOT_RUN, 'have not been run'),
+  counts = collections.Counter(x.verdict for x in judgements)
+  parts = {
+    HOLDS: ('holds', 'hold'),
+    FAILS: ('does not', 'do not'),
+    EQUAL: (f'compares what is {EQUAL} here', f'compare what is {EQUAL} here'),
+    UNKNOWN: (UNKNOWN, UNKNOWN),
+    NOT_RUN: ('has not been run', 'have not been run'),
+  }
+  texts = [
+    f'{counts[x]} {one if counts[x] == 1 else more}'
+    for x, (one, more) in parts.items()
+    if counts[x]
   ]
-  texts = [f'{count(x)} {text}' for x, text in parts if count(x)]
   return f'Of {len(judgements)} claims {", ".join(texts)}.'
 
 

@@ -4,9 +4,10 @@ The score of a variant is a mean over seeds and over test examples, both of
 which are drawn at random. So a difference of two scores has two variances:
 
 * of the seeds, as a random effect: that of the scores of a variant's seeds over
-  their number. Three seeds tell little about it, so all variants of a config
-  share one, but where the two that are compared differ by more, or have seeds
-  enough, theirs is taken.
+  their number. Few seeds tell little about it, so a small one is drawn towards
+  what is typical of the variants of a config, the more so the more alike they
+  are, as in the moderated t-test (Smyth, 2004, doi:10.2202/1544-6115.1027). A
+  large one is not: there are models whose seeds differ much.
 * of the examples: that of the differences example by example (of the seeds'
   means) over their number, without the part that the seeds have counted. For
   one seed that is McNemar's. For mAP, which is no mean, it is a bootstrap's:
@@ -20,22 +21,36 @@ import dataclasses
 import math
 import statistics
 
-from scipy import stats
+import numpy as np
+from scipy import optimize, special, stats
 
 from scripts.paper.examples import Scores
 
 LEVEL = 0.05  # Of all tests together, and of an interval.
 # What makes no difference: a point of accuracy or mAP.
 MARGIN = 0.01
-ENOUGH = 8  # Degrees of freedom: five seeds of both.
+LEAST = 1e-5  # A variance, as a part of their median.
+MOST = 1e6  # Half of the degrees of freedom of a distribution that has a width.
 
 
 @dataclasses.dataclass(frozen=True)
-class SeedVariance:
-  """The variance between the scores of seeds, on the same examples."""
+class SeedVariances:
+  """How the variances between seeds are distributed among variants.
 
-  value: float
-  freedom: int  # Degrees; 0: no variant has several seeds.
+  It is taken for a scaled inverse chi-squared distribution.
+  """
+
+  typical: float  # Its scale.
+  freedom: float  # Its degrees; inf: all variants have the same variance.
+  total: int  # Degrees of all variants' seeds together.
+
+  def moderated(self, own: float, freedom: int) -> tuple[float, float]:
+    """Returns a variant's variance, from that of its seeds, and its degrees."""
+    if math.isinf(self.freedom):
+      return max(own, self.typical), self.total
+    both = self.freedom + freedom
+    value = (self.freedom * self.typical + freedom * own) / both
+    return max(own, value), min(both, self.total)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,44 +88,71 @@ class Difference:
 
 
 def difference(
-  first: Scores, second: Scores, of_seeds: SeedVariance | None = None
+  first: Scores, second: Scores, of_seeds: SeedVariances | None = None
 ) -> Difference:
   """Compares two scores.
 
   Args:
     first: of one variant.
     second: of another one, tested on the same examples.
-    of_seeds: what the variants of their config share; None: nothing.
+    of_seeds: of the variants of their config; None: each has its own.
 
   Returns:
-    The difference. Its error is NaN if there is one seed alone.
+    The difference. Its error is NaN if nothing tells how seeds differ.
   """
   both = (first, second)
   means = [statistics.fmean(x.scores()) for x in both]
-  own = [seed_variance([x]) for x in both]
-  pair = seed_variance(both)
-  if of_seeds is not None and pair.freedom < ENOUGH:
-    value = max(of_seeds.value, pair.value)
-    own = [SeedVariance(value, of_seeds.freedom)] * 2
-  if not all(x.freedom for x in own):
-    return Difference(means[0] - means[1], math.nan, math.nan)
-  parts = [x.value / len(y.scores()) for x, y in zip(own, both, strict=True)]
-  variance = first.variance(second) + sum(parts)
-  # Welch's and Satterthwaite's; that of thousands of examples is known well.
-  unsure = sum(part**2 / x.freedom for part, x in zip(parts, own, strict=True))
-  freedom = variance**2 / unsure if unsure else math.inf
-  return Difference(means[0] - means[1], math.sqrt(variance), freedom)
+  value = means[0] - means[1]
+  of_both, unsure = 0.0, 0.0
+  for x in both:
+    own, freedom = _variance(x.scores())
+    if of_seeds is not None:
+      own, freedom = of_seeds.moderated(own, freedom)
+    if not freedom:
+      return Difference(value, math.nan, math.nan)
+    part = own / len(x.scores())
+    of_both += part
+    unsure += part**2 / freedom
+  # Welch's. The part of the examples is known well, but does not count: where
+  # seeds happen to agree, it would make their variance seem known, too.
+  freedom = of_both**2 / unsure if unsure else math.inf
+  error = math.sqrt(of_both + first.variance(second))
+  return Difference(value, error, freedom)
 
 
-def seed_variance(scores: Iterable[Scores]) -> SeedVariance:
-  """Returns the variance between seeds that scores share."""
-  total, freedom = 0.0, 0
-  for x in scores:
-    of_seeds = x.scores()
-    if len(of_seeds) > 1:
-      total += (len(of_seeds) - 1) * statistics.variance(of_seeds)
-      freedom += len(of_seeds) - 1
-  return SeedVariance(total / freedom if freedom else 0.0, freedom)
+def seed_variances(scores: Iterable[Scores]) -> SeedVariances | None:
+  """Fits the distribution, as Smyth does; None if no scores have two seeds."""
+  own = np.array([_variance(x.scores()) for x in scores if len(x.scores()) > 1])
+  if not len(own):
+    return None
+  variances, freedoms = own.T
+  total = int(freedoms.sum())
+  mean = float(freedoms @ variances / total)
+  smallest = LEAST * np.median(variances)  # The logarithm needs one.
+  if not smallest or len(own) == 1:
+    return SeedVariances(mean, math.inf, total)
+  # Without what the few seeds of each make of its logarithm.
+  logs = np.log(np.maximum(variances, smallest)) - _mean_log(freedoms)
+  spread = logs.var(ddof=1) - special.polygamma(1, freedoms / 2).mean()
+  if spread <= special.polygamma(1, MOST):
+    return SeedVariances(mean, math.inf, total)
+  half = optimize.brentq(
+    lambda x: special.polygamma(1, x) - spread, 1 / MOST, MOST
+  )
+  # The variances' own distribution is an inverse one.
+  typical = float(np.exp(logs.mean() + _mean_log(2 * half)))
+  return SeedVariances(typical, 2 * half, total)
+
+
+def _variance(scores: Sequence[float]) -> tuple[float, int]:
+  """The variance of the scores of seeds, and its degrees of freedom."""
+  freedom = len(scores) - 1
+  return (statistics.variance(scores) if freedom else 0.0), freedom
+
+
+def _mean_log(freedom: np.ndarray | float) -> np.ndarray:
+  """The mean logarithm of chi-squared over its degrees of freedom."""
+  return special.digamma(freedom / 2) - np.log(freedom / 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -87,7 +87,7 @@ def judge_all(
 def _differences(
   claim: Claim,
   results: Mapping[str, Result],
-  of_seeds: Mapping[str, judge.SeedVariance],
+  of_seeds: Mapping[str, judge.SeedVariances | None],
 ) -> list[Difference]:
   """Compares the results of each comparison; [] if one was not run."""
   found: list[Difference] = []
@@ -111,10 +111,10 @@ def _differences(
 
 def _seed_variances(
   results: Mapping[str, Result],
-) -> dict[str, judge.SeedVariance]:
-  """The variance between seeds that all results of each config share."""
+) -> dict[str, judge.SeedVariances | None]:
+  """How the variances between seeds are distributed in each config."""
   return {
-    config: judge.seed_variance(
+    config: judge.seed_variances(
       x.examples.by_score
       for name, x in results.items()
       if _config(name) == config

@@ -9,12 +9,13 @@ from sklearn.metrics import average_precision_score
 
 from scripts.paper import examples, judge, verdicts
 from scripts.paper.claims import Claim, CLAIMS
-from scripts.paper.judge import Difference, SeedVariance
+from scripts.paper.judge import Difference, SeedVariances
 from scripts.paper.rows import title
 from tests.scripts import simulated_sweeps
 from tests.scripts.simulated_sweeps import result
 
-KNOWN = SeedVariance(0.0, 40)  # Seeds differ by their examples alone.
+# Seeds differ by their examples alone.
+KNOWN = SeedVariances(typical=0.0, freedom=math.inf, total=40)
 
 
 def scores(*results):
@@ -53,30 +54,54 @@ def test_results_of_other_examples_are_not_compared():
     verdicts.judge_all(known, [claim])
 
 
-def test_the_seeds_are_a_random_effect():
+def seeds(rng, deviations, num_seeds=5):
+  """Scores whose seeds have such standard deviations, on two examples."""
+  draws = [x * rng.normal(size=(num_seeds, 1)) for x in deviations]
+  return [examples.Means(0.8 + np.repeat(x, 2, axis=1)) for x in draws]
+
+
+def test_variances_are_drawn_towards_those_of_other_variants():
   rng = np.random.default_rng(0)
-  draws = scores(
-    *(
-      result(rng.random((3, 2000)) < 0.8 + rng.normal(0, 0.02, (3, 1)))
-      for _ in range(300)
-    )
-  )
-  pooled = judge.seed_variance(draws)
-  assert pooled.freedom == 600
-  assert pooled.value == pytest.approx(0.02**2, rel=0.15)
-  one = scores(*of_counts(5, 1, 1, 1))
-  assert judge.seed_variance(one) == SeedVariance(0.0, 0)
-  # What a pair differs by counts if it is more than what all share.
-  a, b = draws[:2]
-  wide, narrow = (
-    judge.difference(a, b, SeedVariance(x**2, 600)) for x in (0.05, 0.0)
-  )
-  assert wide.error**2 == pytest.approx(a.variance(b) + 0.05**2 * 2 / 3)
-  assert narrow.error**2 > a.variance(b)
-  # Seeds enough of their own need no others.
-  a, b = scores(*(result(rng.random((5, 2000)) < 0.8) for _ in range(2)))
-  alone = judge.difference(a, b, SeedVariance(0.05**2, 600))
-  assert alone == judge.difference(a, b)
+  of_same = judge.seed_variances(seeds(rng, [0.02] * 2000))
+  assert of_same.typical == pytest.approx(0.02**2, rel=0.05)
+  assert of_same.freedom > 100
+  assert of_same.total == 2000 * 4
+  deviations = 0.02 / np.sqrt(rng.chisquare(6, 2000) / 6)
+  found = judge.seed_variances(seeds(rng, deviations))
+  assert found.freedom == pytest.approx(6, rel=0.2)
+  assert found.typical == pytest.approx(0.02**2, rel=0.1)
+  # Each counts by its degrees of freedom.
+  of_seeds = SeedVariances(0.02**2, 6.0, 100)
+  value, freedom = of_seeds.moderated(0.01**2, 4)
+  assert (value, freedom) == (pytest.approx(0.6 * 0.02**2 + 0.4 * 0.01**2), 10)
+  # A large one stays.
+  assert of_seeds.moderated(0.04**2, 4) == (0.04**2, 10)
+  # Two variants tell no more than their seeds together.
+  few = dataclasses.replace(of_seeds, total=8)
+  assert few.moderated(0.01**2, 4)[1] == 8
+  alike = dataclasses.replace(of_seeds, freedom=math.inf)
+  assert alike.moderated(0.01**2, 4) == (0.02**2, 100)
+
+
+def test_one_variance_or_none_is_not_drawn_anywhere():
+  assert judge.seed_variances(scores(*of_counts(5, 1, 1, 1))) is None
+  (one,) = seeds(np.random.default_rng(0), [0.02], num_seeds=3)
+  variance = np.var(one.scores(), ddof=1)
+  alone = judge.seed_variances([one, *scores(*of_counts(5, 1, 1, 1))])
+  assert alone == SeedVariances(pytest.approx(variance), math.inf, 2)
+  same = judge.seed_variances([examples.Means(np.ones((3, 9)))] * 4)
+  assert same == SeedVariances(0.0, math.inf, 8)
+
+
+def test_a_difference_has_the_variances_of_both_models_seeds():
+  a, b = seeds(np.random.default_rng(0), [0.01, 0.03])
+  of_seeds = SeedVariances(0.02**2, 6.0, 100)
+  found = judge.difference(a, b, of_seeds)
+  own = [np.var(x.scores(), ddof=1) for x in (a, b)]
+  parts = [max(x, 0.6 * 0.02**2 + 0.4 * x) / 5 for x in own]
+  assert found.error**2 == pytest.approx(sum(parts))
+  unsure = sum(x**2 / 10 for x in parts)
+  assert found.freedom == pytest.approx(sum(parts) ** 2 / unsure)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class SeedVariances:
   freedom: float  # Its degrees; inf: all variants have the same variance.
   total: int  # Degrees of all variants' seeds together.
 
-  def moderated(self, own: float, freedom: int) -> tuple[float, float]:
+  def moderated(self, own: float, freedom: float) -> tuple[float, float]:
     """Returns a variant's variance, from that of its seeds, and its degrees."""
     if math.isinf(self.freedom):
       return max(own, self.typical), self.total
@@ -115,9 +115,8 @@ def difference(
     unsure += part**2 / freedom
   # Welch's. The part of the examples is known well, but does not count: where
   # seeds happen to agree, it would make their variance seem known, too.
-  freedom = of_both**2 / unsure if unsure else math.inf
   error = math.sqrt(of_both + first.variance(second))
-  return Difference(value, error, freedom)
+  return Difference(value, error, of_both**2 / unsure if unsure else math.inf)
 
 
 def seed_variances(scores: Iterable[Scores]) -> SeedVariances | None:
@@ -144,7 +143,7 @@ def seed_variances(scores: Iterable[Scores]) -> SeedVariances | None:
   return SeedVariances(typical, 2 * half, total)
 
 
-def _variance(scores: Sequence[float]) -> tuple[float, int]:
+def _variance(scores: Sequence[float]) -> tuple[float, float]:
   """The variance of the scores of seeds, and its degrees of freedom."""
   freedom = len(scores) - 1
   return (statistics.variance(scores) if freedom else 0.0), freedom

@@ -43,6 +43,7 @@ def page(known: small.Results, drawn: Container[str]) -> str:
     drawn: names of the pictures that there are of them.
   """
   before, _, _ = PAGE.read_text().partition(HEADING)
+  before = _with_summary(before, known)
   parts = [small.report(known)]
   parts += [
     f'![{text}.](figures/{PREFIX}{name})'
@@ -54,8 +55,7 @@ def page(known: small.Results, drawn: Container[str]) -> str:
 
 def summary(known: small.Results) -> str:
   """Returns experiments/RESULTS.md: its text as it is there, and verdicts."""
-  new = verdicts.summary(verdicts.judge_all(known))
-  return _replaced(RESULTS.read_text(), r'Of \d+ claims .*?\.', new)
+  return _with_summary(RESULTS.read_text(), known)
 
 
 def readme() -> str:
@@ -65,6 +65,11 @@ def readme() -> str:
     pattern = rf'\*\*Table {table}\*\*.*?\n\n(\|.*\n)+'
     text = _replaced(text, pattern, formats.markdown(table) + '\n')
   return text
+
+
+def _with_summary(text: str, known: small.Results) -> str:
+  new = verdicts.summary(verdicts.judge_all(known))
+  return _replaced(text, r'Of \d+ claims .*?\.', new)
 
 
 def _replaced(text: str, pattern: str, new: str) -> str:

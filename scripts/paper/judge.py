@@ -113,9 +113,9 @@ def difference(
     part = own / len(x.scores())
     of_both += part
     unsure += part**2 / freedom
+  error = math.sqrt(of_both + first.variance(second))
   # Welch's. The part of the examples is known well, but does not count: where
   # seeds happen to agree, it would make their variance seem known, too.
-  error = math.sqrt(of_both + first.variance(second))
   return Difference(value, error, of_both**2 / unsure if unsure else math.inf)
 
 

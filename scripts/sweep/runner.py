@@ -32,11 +32,10 @@ class Runner:
     self._say = say
     self._waiting: list[Run] = []
     self._running: dict[Device, Training] = {}
-    self._seconds: dict[Run, float] = {}  # Of those that are done.
     # Variants may share trials.
     self._trials = tuple(dict.fromkeys(y for x in variants for y in x.trials()))
     self._total = len(self._trials) + sum(x.num_seeds for x in variants)
-    self._done: set[Run] = set()
+    self._done: dict[Run, float] = {}  # The seconds that each took.
     self.failures: dict[Run, str] = {}
     for variant in variants:
       runs = [x for rate in variant.learning_rates for x in variant.runs(rate)]
@@ -69,9 +68,8 @@ class Runner:
     """Returns the runs that are left to train, and notes the others."""
     left = [run for run in runs if run.evaluations(self._root) is None]
     for run in set(runs) - set(left):
-      self._done.add(run)
       done = history.read(run.workdir(self._root))
-      self._seconds[run] = done.seconds_at_work()
+      self._done[run] = done.seconds_at_work()
     return left
 
   def _add_seeds(self, variant: Variant) -> None:
@@ -80,7 +78,7 @@ class Runner:
     So a sweep that is stopped early has whole rows.
     """
     trials = set(variant.trials())
-    if not trials <= self._done | self.failures.keys():
+    if not trials <= self._done.keys() | self.failures.keys():
       return
     rate = plan.best(variant, self._root)
     if rate is None:  # All have failed, so there is none to repeat.
@@ -102,8 +100,7 @@ class Runner:
     run, seconds = training.run, time.monotonic() - training.begin
     evaluations = run.evaluations(self._root)
     if evaluations is not None:
-      self._done.add(run)
-      self._seconds[run] = seconds
+      self._done[run] = seconds
       metric = run.task().best_metric
       said = ', '.join(
         f'{split} {metric} {100 * end[metric]:.2f} %'
@@ -131,9 +128,9 @@ class Runner:
     left = self._total - len(self._done) - len(self.failures)
     if not left:
       return 'That was the last one.'
-    if not self._seconds:
+    if not self._done:
       return f'{left} to go.'
-    ended = self._done | self.failures.keys()
+    ended = self._done.keys() | self.failures.keys()
     trials = [x for x in self._trials if x not in ended]
     num_ended = collections.Counter(
       run.variant.title for run in ended if not run.is_trial
@@ -153,7 +150,7 @@ class Runner:
 
   def _seconds_of_run(self, variant: Variant) -> float:
     """How long a run of the variant takes, or of any where none is done."""
-    done = self._seconds
+    done = self._done
     alike = [x for x in done if x.variant.title == variant.title] or list(done)
     return sum(done[x] for x in alike) / sum(x.length for x in alike)
 

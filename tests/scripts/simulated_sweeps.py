@@ -1,6 +1,7 @@
 """Results of sweeps that were not run: their true scores are known."""
 
 import dataclasses
+import functools
 import math
 import statistics
 
@@ -58,8 +59,11 @@ def _between_seeds(measured):
   return math.sqrt(max(0.0, variance))
 
 
-MEASURED = results.read(results.RESULTS)
-BETWEEN_SEEDS = {x: _between_seeds(MEASURED[title(x)]) for x in COMPARED}
+@functools.cache  # Only simulations need to read them.
+def between_seeds():
+  """The standard deviations of the seeds of each variant, as measured."""
+  measured = results.read(results.RESULTS)
+  return {x: _between_seeds(measured[title(x)]) for x in COMPARED}
 
 
 def levels():
@@ -95,7 +99,7 @@ def sweep(rng, points=()):
     ease = shared + normal(OF_MODEL, len(shared))
     num_seeds = NUM_SEEDS[name.partition('/')[0]]
     right = 1 / (1 + np.exp(-ease - normal(OF_SEED, num_seeds, len(shared))))
-    of_seeds = normal(BETWEEN_SEEDS[name], num_seeds, 1)
+    of_seeds = normal(between_seeds()[name], num_seeds, 1)
     gain = 0.01 * dict(points).get(name, 0) + of_seeds
     # Of the examples that can change, each is as likely to.
     room = np.where(gain > 0, 1 - right, right)

@@ -11,7 +11,14 @@ import pytest
 
 from experiments.errors import DataNotFoundError
 from scripts.paper import examples
-from scripts.sweep import expectation, pace, plan, stand_ins, training
+from scripts.sweep import (
+  collection,
+  expectation,
+  pace,
+  plan,
+  stand_ins,
+  training,
+)
 from tests import commands
 from tests.conftest import ROOT
 from tests.scripts.simulated_sweeps import result
@@ -71,6 +78,13 @@ def test_the_command_leaves_a_table_whatever_fails(
   started.fail = {1e-3}
   monkeypatch.setattr(stand_ins, 'make', lambda _: None)  # Needs no data.
   monkeypatch.setattr(pace, 'of', lambda _: 0.02)
+  collect = collection.collect
+  on_two_splits = lambda *arguments: {
+    title: result
+    for first, result in collect(*arguments).items()
+    for title in (first, f'{first}/eval_without_video')
+  }
+  monkeypatch.setattr(collection, 'collect', on_two_splits)
   result = commands.run(
     'scripts.sweep',
     *(f'--workdir={tmp_path}', '--config=configs/fashion_mnist.py'),

@@ -172,5 +172,6 @@ def _provenance(results: Results) -> Iterator[str]:
     commits = sorted({commit[:7] for x in by_it for commit in x.commits})
     hours = sum(x.hours for x in by_it)
     yield (
-      f'`{command}` (commit {", ".join(commits)}, {device}, {hours:.1f} hours)'
+      f'`{command}` (commit {", ".join(commits)}, {device},'
+      f' {hours:.1f} hours of runs)'
     )

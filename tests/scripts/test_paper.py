@@ -276,7 +276,9 @@ def test_small_tables_have_the_papers_figures_beside_ours(whole):
     '| no weight sharing | `table7_not_shared` | 72.9 | 75.00 ±'
     f' {error:.2f} | 87.7 | 87.50 | 1 | 0.002, **0.005** | 30 |' in text
   )
-  assert '`python -m scripts.sweep` (commit c0ffee1, cpu, 1.0 hours)' in text
+  assert (
+    '`python -m scripts.sweep` (commit c0ffee1, cpu, 1.0 hours of runs)' in text
+  )
   text = small.report(whole)
   assert 'not run' not in text
   # The trials at this rate had 81 %.
